@@ -1,0 +1,1 @@
+"""HTTP in, jobs out: the stateless tier that talks OpenAI's protocols to clients."""

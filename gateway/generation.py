@@ -1,0 +1,117 @@
+"""One request for text, whatever API it came by: the record all of them are translated into.
+
+`gateway/api/*` parse their own dialect into a `GenerationRequest`; `gateway/api/generate.py`
+carries it through admission, images and dispatch; `gateway/api/*` render the events that come
+back. Nothing behind this line knows which dialect the client speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from shared.messages import (
+    Accepted,
+    ChatMessage,
+    Delta,
+    Done,
+    Job,
+    ResponseFormat,
+    ToolPolicy,
+)
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """An image as the client named it: a data URL or an http(s) URL.
+
+    `param` is the path of the field it came from, for error messages.
+    """
+
+    url: str
+    param: str
+
+
+@dataclass(frozen=True)
+class SamplingRequest:
+    """Like `shared.messages.Sampling`, but the seed may still be open (None: drawn at random)."""
+
+    seed: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """A validated request. Exactly one of `messages` and `prompt` is set.
+
+    `ImagePart.index` in `messages` counts into `images`, which still have to be fetched.
+    """
+
+    model: str | None
+    stream: bool
+    messages: list[ChatMessage] = field(default_factory=list)
+    prompt: str | None = None
+    images: list[ImageSource] = field(default_factory=list)
+    sampling: SamplingRequest = field(default_factory=SamplingRequest)
+    continue_final_message: bool = False
+    max_tokens: int | None = None
+    stop: list[str] = field(default_factory=list)
+    choices: int = 1
+    logprobs: int | None = None
+    response_format: ResponseFormat | None = None
+    tool_policy: ToolPolicy | None = None
+    template_options: dict[str, Any] = field(default_factory=dict)
+    ignore_eos: bool = False
+    echo: bool = False
+    tenant: str = ""
+
+    @property
+    def kind(self) -> str:
+        """`vision`, `vision_stream`, `text` or `text_stream`: the statistics' request types."""
+        return ("vision" if self.images else "text") + ("_stream" if self.stream else "")
+
+
+Event = Accepted | Delta | Done
+
+
+class Ticket(Protocol):
+    """A slot, or a place in the queue, held for one request until it ends."""
+
+    job_id: str
+    model: str
+    """The id the client asked for, or the served model's first id when it left it out."""
+
+    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+        """Hand over the prepared job; it is dispatched as soon as a worker slot is its own."""
+
+    async def next_events(self) -> list[Event]:
+        """Wait for news of the job: one or more events, in order, `Done` last of all.
+
+        Raises:
+            ApiError: the job has failed, timed out or cannot be served; nothing comes after it.
+        """
+
+    def cancel(self) -> None:
+        """Free everything at once. Idempotent, and harmless after the end. Never awaits, so
+        that it may stand in a `finally` of a task that is itself being cancelled."""
+
+
+class Dispatch(Protocol):
+    """Admission and dispatch, as the API rooms see them."""
+
+    def reserve(self, request: GenerationRequest, request_id: str) -> Ticket:
+        """Take a slot or a place in the queue, before any image is touched.
+
+        Raises:
+            NotFound: no worker serves that model (`model_not_found`).
+            NoWorker: no live worker, or one that is still loading.
+            QueueFull: no free place (429).
+        """

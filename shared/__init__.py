@@ -1,0 +1,1 @@
+"""What both tiers speak: messages, wire format, sockets, settings, logs. Imports neither tier."""

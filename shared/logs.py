@@ -1,0 +1,72 @@
+"""One log line per event on stderr: readable on a terminal, JSON when piped or asked for.
+
+Structured fields go in `extra={"fields": {...}}`. Prompts, images and keys are never logged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("auto", "text", "json")
+
+
+def configure(level: str, log_format: str, process: str) -> None:
+    """Send the root logger to stderr.
+
+    Args:
+        level: one of `LEVELS`.
+        log_format: one of `FORMATS`; "auto" is text on a terminal and JSON elsewhere.
+        process: "gateway" or a worker's name; stands in every JSON line.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    handler.setFormatter(JsonFormatter(process) if as_json else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for chatty in ("httpx", "httpcore", "uvicorn.access", "asyncio", "PIL"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def escape(text: str) -> str:
+    """Return `text` on one line with control characters escaped, so that no log can be forged."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        fields = getattr(record, "fields", {})
+        tail = "".join(f" {key}={_plain(value)}" for key, value in fields.items())
+        line = f"{clock} {record.levelname.lower():7} {escape(record.getMessage())}{escape(tail)}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self.process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "process": self.process,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,187 @@
+"""Settings, declared once: a frozen dataclass whose fields are flags, variables and docs.
+
+    @dataclass(frozen=True)
+    class Settings:
+        port: int = option(8000, unit="TCP port", help="where HTTP clients connect")
+
+gives `--port`, `GATEWAY_PORT` (with the prefix `GATEWAY`), a line of `--help` and a row of the
+README's table. A flag wins over the environment, the environment over the default. A bad value
+stops the start with one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off", ""}
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot be used; the message names the setting."""
+
+
+def option(
+    default: Any,
+    *,
+    help: str,
+    unit: str = "",
+    choices: Sequence[str] = (),
+    minimum: float | None = None,
+    secret: bool = False,
+) -> Any:
+    """Declare one setting. A tuple default makes the flag repeatable; False makes it a switch."""
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "help": help,
+            "unit": unit,
+            "choices": tuple(choices),
+            "minimum": minimum,
+            "secret": secret,
+        },
+    )
+
+
+def load(
+    settings_type: type[T],
+    prefix: str,
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> T:
+    """Read flags and environment into `settings_type`, or print one line and exit with 2."""
+    environ = os.environ if environ is None else environ
+    parser = _OneLineParser(prog=f"python -m {prefix.lower()}", allow_abbrev=False)
+    for field in dataclasses.fields(settings_type):  # type: ignore[arg-type]
+        _add_flag(parser, field, prefix)
+    flags = vars(parser.parse_args(argv))
+    try:
+        return _build(settings_type, prefix, flags, environ)
+    except SettingsError as error:
+        parser.error(str(error))
+
+
+def flag_name(field_name: str) -> str:
+    return "--" + field_name.replace("_", "-")
+
+
+def environment_name(prefix: str, field_name: str) -> str:
+    return f"{prefix}_{field_name.upper()}"
+
+
+def markdown_table(settings_type: type[Any], prefix: str) -> str:
+    """Return the settings as a Markdown table, in the order they are declared."""
+    rows = ["| flag | environment | default | meaning |", "|---|---|---|---|"]
+    for field in dataclasses.fields(settings_type):
+        rows.append(
+            f"| `{flag_name(field.name)}` | `{environment_name(prefix, field.name)}` "
+            f"| {_shown_default(field)} | {_meaning(field)} |"
+        )
+    return "\n".join(rows)
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], prefix: str) -> None:
+    help_text = (
+        f"{_meaning(field)} [default: {_shown_default(field)}; "
+        f"environment: {environment_name(prefix, field.name)}]"
+    ).replace("%", "%%")
+    name = flag_name(field.name)
+    if isinstance(field.default, bool):
+        parser.add_argument(
+            name, action=argparse.BooleanOptionalAction, default=None, help=help_text
+        )
+    else:
+        action = "append" if isinstance(field.default, tuple) else "store"
+        metavar = field.name.split("_")[-1].upper()
+        parser.add_argument(name, action=action, default=None, metavar=metavar, help=help_text)
+
+
+def _build(
+    settings_type: type[T], prefix: str, flags: Mapping[str, Any], environ: Mapping[str, str]
+) -> T:
+    values: dict[str, Any] = {}
+    hints = typing.get_type_hints(settings_type)
+    for field in dataclasses.fields(settings_type):  # type: ignore[arg-type]
+        raw = flags[field.name]
+        source = flag_name(field.name)
+        if raw is None:
+            source = environment_name(prefix, field.name)
+            raw = environ.get(source)
+            if raw is None:
+                continue
+            if isinstance(field.default, tuple):
+                raw = [item for item in re.split(r"[,\s]+", raw) if item]
+        values[field.name] = _converted(raw, field, hints[field.name], source)
+    return settings_type(**values)
+
+
+def _converted(raw: Any, field: dataclasses.Field[Any], hint: Any, source: str) -> Any:
+    if isinstance(field.default, bool):
+        return _as_bool(raw, source)
+    members = typing.get_args(hint)
+    scalar = next((m for m in members if m not in (type(None), Ellipsis)), hint)
+    if isinstance(field.default, tuple):
+        return tuple(_as_scalar(item, scalar, field, source) for item in raw)
+    return _as_scalar(raw, scalar, field, source)
+
+
+def _as_bool(raw: Any, source: str) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    if raw.strip().lower() in _TRUE:
+        return True
+    if raw.strip().lower() in _FALSE:
+        return False
+    raise SettingsError(f"{source}: expected true or false, got {raw!r}")
+
+
+def _as_scalar(
+    raw: str, convert: Callable[[str], Any], field: dataclasses.Field[Any], source: str
+) -> Any:
+    try:
+        value = convert(raw)
+    except ValueError:
+        kind = {int: "a whole number", float: "a number"}.get(convert, "a value")  # type: ignore[call-overload]
+        raise SettingsError(f"{source}: expected {kind}, got {raw!r}") from None
+    choices = field.metadata["choices"]
+    if choices and value not in choices:
+        raise SettingsError(f"{source}: expected one of {', '.join(choices)}, got {raw!r}")
+    minimum = field.metadata["minimum"]
+    if minimum is not None and not value >= minimum:
+        raise SettingsError(f"{source}: must be at least {minimum:g}, got {raw}")
+    return value
+
+
+def _meaning(field: dataclasses.Field[Any]) -> str:
+    unit = field.metadata["unit"]
+    choices = field.metadata["choices"]
+    repeatable = isinstance(field.default, tuple)
+    notes = [unit] * bool(unit) + [" or ".join(choices)] * bool(choices)
+    notes += ["repeatable"] * repeatable
+    return field.metadata["help"] + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _shown_default(field: dataclasses.Field[Any]) -> str:
+    default = field.default
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if default is None or default == () or default == "":
+        return "none"
+    if isinstance(default, tuple):
+        return ", ".join(str(item) for item in default)
+    return str(default)

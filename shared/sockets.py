@@ -1,0 +1,73 @@
+"""Every socket option and CURVE key in one place: the two kinds of socket the tiers use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import zmq
+import zmq.auth
+
+# Enough for 16 images of 20 MiB in frames of their own; libzmq's limit is per frame.
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+SEND_HIGH_WATER_MARK = 10_000
+ZMTP_HEARTBEAT_MS = 2_000
+ZMTP_TIMEOUT_MS = 6_000
+
+
+def make_router(
+    context: zmq.Context[zmq.Socket[bytes]], curve_key: Path | None
+) -> zmq.Socket[bytes]:
+    """Return the gateway's unbound socket.
+
+    `ROUTER_MANDATORY` turns a vanished peer into EHOSTUNREACH on send (measured: 2 ms after
+    `kill -9`); without it the message is dropped silently.
+
+    Args:
+        curve_key: a CURVE secret key file; None for a plain socket.
+    """
+    socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    _set_limits(socket)
+    if curve_key is not None:
+        public, secret = zmq.auth.load_certificate(curve_key)
+        socket.curve_publickey, socket.curve_secretkey = public, secret
+        socket.curve_server = True
+    return socket
+
+
+def make_dealer(
+    context: zmq.Context[zmq.Socket[bytes]],
+    routing_id: bytes,
+    curve_key: Path | None = None,
+    server_key: Path | None = None,
+) -> zmq.Socket[bytes]:
+    """Return a worker's unconnected socket; one for each gateway.
+
+    `IMMEDIATE` keeps messages from piling up for a gateway that is away.
+
+    Args:
+        routing_id: fresh random bytes for each start of the engine process, so that a new
+            session is never mistaken for the old one.
+        curve_key: the worker's CURVE secret key file.
+        server_key: the gateway's public key file.
+    """
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.ROUTING_ID, routing_id)
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, 100)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+    _set_limits(socket)
+    if curve_key is not None and server_key is not None:
+        socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(curve_key)
+        socket.curve_serverkey = zmq.auth.load_certificate(server_key)[0]
+    return socket
+
+
+def _set_limits(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
+    socket.setsockopt(zmq.RCVHWM, SEND_HIGH_WATER_MARK)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, ZMTP_TIMEOUT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, ZMTP_TIMEOUT_MS)

@@ -1,0 +1,75 @@
+"""Messages to frames and back.
+
+Frame 0: two bytes, the protocol version and the message's type code.
+Frame 1: the message's fields as MessagePack.
+Frame 2 and on: attachments, raw (only `Submit` has any: its images, in order).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgpack
+import msgspec
+
+from shared.messages import TYPE_CODES, Message, Submit
+
+VERSION = 1
+MAX_ATTACHMENTS = 64
+
+_TYPES = {code: message_type for message_type, code in TYPE_CODES.items()}
+
+Buffer = bytes | memoryview
+
+
+class ProtocolError(ValueError):
+    """The peer sent something that is not a message of this protocol."""
+
+
+class VersionMismatch(ProtocolError):
+    """The peer speaks another version of this protocol."""
+
+
+def encode(message: Message) -> list[bytes]:
+    """Return the header and body frames; attachments are appended by the caller."""
+    header = bytes((VERSION, TYPE_CODES[type(message)]))
+    body = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    return [header, cast(bytes, body)]
+
+
+def decode(frames: Sequence[Buffer]) -> tuple[Message, list[Buffer]]:
+    """Return the message and its attachments.
+
+    Raises:
+        VersionMismatch: the version byte is another one.
+        ProtocolError: anything else that is not a well-formed message. No other error escapes,
+            whatever the bytes.
+    """
+    if len(frames) < 2:
+        raise ProtocolError(f"expected at least 2 frames, got {len(frames)}")
+    header = bytes(frames[0][:3])
+    if len(header) != 2:
+        raise ProtocolError("the header frame must be two bytes")
+    version, code = header
+    if version != VERSION:
+        raise VersionMismatch(f"peer speaks version {version}, this side version {VERSION}")
+    message_type = _TYPES.get(code)
+    if message_type is None:
+        raise ProtocolError(f"unknown message type {code}")
+    message = _decode_body(frames[1], message_type)
+    attachments = list(frames[2:])
+    expected = len(message.job.images) if isinstance(message, Submit) else 0
+    if len(attachments) != expected or expected > MAX_ATTACHMENTS:
+        raise ProtocolError(f"expected {expected} attachments, got {len(attachments)}")
+    return message, attachments
+
+
+def _decode_body(body: Buffer, message_type: type[Any]) -> Message:
+    try:
+        fields = msgpack.unpackb(body, strict_map_key=False)
+        return cast(Message, msgspec.convert(fields, message_type, str_keys=False))
+    except (msgpack.UnpackException, msgspec.ValidationError, ValueError, TypeError) as error:
+        raise ProtocolError(f"malformed {message_type.__name__}: {error}") from error
+    except RecursionError as error:
+        raise ProtocolError(f"malformed {message_type.__name__}: nested too deeply") from error

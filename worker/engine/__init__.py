@@ -1,0 +1,1 @@
+"""What turns jobs into tokens. Only this room imports MLX."""

@@ -1,0 +1,62 @@
+"""The seam between the worker's loop and what generates: MLX, or a script for tests.
+
+One thread, the engine thread, makes every call here but `wake`. All changes to the batch happen
+between two steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from shared.messages import Accepted, Delta, Done, Failed, Job
+
+EngineEvent = Accepted | Delta | Done | Failed
+
+
+class ModelError(Exception):
+    """The model cannot be served, now or after a restart (not found, unsupported, incomplete)."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the worker tells gateways about its model once it is loaded."""
+
+    device: str
+    vision: bool
+    context_tokens: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    def load(self, report: Callable[[float], None]) -> ModelFacts:
+        """Load the model and warm it up; `report` takes the fraction done, 0 to 1.
+
+        Raises:
+            ModelError: it can never work; the worker gives up with this message.
+        """
+
+    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+        """Take a job. Returns at once and never raises for the job's own faults: those come out
+        of `step` as `Failed`. An accepted job yields `Accepted`, then `Delta`s, then `Done`.
+
+        With `job.resume`, its tokens are replayed silently: deltas go on after them.
+        """
+
+    def cancel(self, job_id: str) -> bool:
+        """Forget the job; False if it is not here (any more). No event follows for it."""
+
+    def step(self) -> list[EngineEvent]:
+        """Do one bounded piece of work (at most one decode step and one prefill chunk)."""
+
+    def has_work(self) -> bool:
+        """Whether `step` has something to do now; False while only preprocessing is pending."""
+
+    def gauges(self) -> dict[str, float]:
+        """Figures for heartbeats: memory_bytes, cache hits and sizes, tokens_per_second."""
+
+
+EngineFactory = Callable[[Callable[[], None]], Engine]
+"""Builds an engine; the argument is `wake`, callable from any thread, which makes the loop call
+`step` soon (when preprocessing on another thread has finished)."""
