@@ -1,0 +1,177 @@
+"""The gateway's settings: every flag, its environment name, its default and its meaning."""
+
+from __future__ import annotations
+
+import ipaddress
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.logs import FORMATS, LEVELS
+from shared.settings import SettingsError, option
+
+MIB = 1024 * 1024
+MIN_API_KEY_CHARACTERS = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Raises SettingsError at construction when a value cannot be used."""
+
+    host: str = option("0.0.0.0", help="address that HTTP clients connect to")
+    port: int = option(8000, unit="TCP port", minimum=0, help="port that HTTP clients connect to")
+    bind: tuple[str, ...] = option(
+        ("tcp://127.0.0.1:5555",), unit="tcp:// or ipc://", help="where workers connect"
+    )
+    curve_key: str | None = option(
+        None, unit="file", help="secret CURVE key of the worker port; encrypts it"
+    )
+    authorized_workers: str | None = option(
+        None, unit="folder", help="public CURVE keys of the workers that may connect"
+    )
+    insecure_bind: bool = option(
+        False, help="listen for workers beyond loopback without CURVE keys"
+    )
+
+    queue_size: int = option(100, minimum=0, help="most non-streaming requests waiting")
+    queue_timeout: float = option(
+        300.0,
+        unit="seconds",
+        minimum=0.001,
+        help="longest a whole answer may take, and longest silence of a stream",
+    )
+
+    api_key: tuple[str, ...] = option((), secret=True, help="a key that clients must present")
+    api_key_file: str | None = option(
+        None, unit="file", help="keys that clients must present, one a line"
+    )
+    allowed_host: tuple[str, ...] = option(
+        (),
+        help="Host names accepted, against DNS rebinding; "
+        "when listening on loopback only: localhost and loopback addresses",
+    )
+    cors_origin: tuple[str, ...] = option(
+        (), unit="origin or *", help="web origins that may call the API from a browser"
+    )
+
+    vision_only: bool = option(False, help="refuse requests without an image")
+    max_body_bytes: int = option(64 * MIB, unit="bytes", minimum=1, help="largest request body")
+    max_images: int = option(16, minimum=0, help="most images in one request")
+    max_image_bytes: int = option(20 * MIB, unit="bytes", minimum=1, help="largest image file")
+    max_image_pixels: int = option(
+        50_000_000, unit="pixels", minimum=1, help="largest image, width times height"
+    )
+    image_hosts: tuple[str, ...] = option(
+        (), unit="host or *.domain", help="the only hosts that image URLs may name; none: any"
+    )
+    allow_private_image_hosts: bool = option(
+        False, help="image URLs may lead to loopback, private and link-local addresses"
+    )
+    fetch_timeout: float = option(
+        10.0, unit="seconds", minimum=0.001, help="longest that fetching one image URL may take"
+    )
+    fetch_concurrency: int = option(
+        16, minimum=1, help="most image URLs fetched at once (a quarter of it from one host)"
+    )
+
+    header_timeout: float = option(
+        10.0, unit="seconds", minimum=0.001, help="longest a client may take to send its headers"
+    )
+    body_timeout: float = option(
+        120.0, unit="seconds", minimum=0.001, help="longest a client may take to send its body"
+    )
+    write_timeout: float = option(
+        30.0, unit="seconds", minimum=0.001, help="longest a client may stop reading its stream"
+    )
+    keep_alive_interval: float = option(
+        10.0, unit="seconds", minimum=0.001, help="silence of a stream before a comment is sent"
+    )
+    idle_timeout: int = option(
+        30, unit="seconds", minimum=1, help="how long an idle connection is kept open"
+    )
+    shutdown_timeout: int = option(
+        3, unit="seconds", minimum=0, help="how long running requests may go on after SIGTERM"
+    )
+
+    log_level: str = option("info", choices=LEVELS, help="least severe log line shown")
+    log_format: str = option(
+        "auto", choices=FORMATS, help="auto: text on a terminal, JSON elsewhere"
+    )
+
+    def __post_init__(self) -> None:
+        if self.port > 65535:
+            raise SettingsError(f"--port: must be at most 65535, got {self.port}")
+        if not self.bind:
+            raise SettingsError("--bind: at least one endpoint is needed")
+        if (self.curve_key is None) != (self.authorized_workers is None):
+            raise SettingsError("--curve-key and --authorized-workers belong together: set both")
+        for endpoint in self.bind:
+            self._check_endpoint(endpoint)
+        for origin in self.cors_origin:
+            if origin != "*" and not origin.startswith(("http://", "https://")):
+                raise SettingsError(
+                    f"--cors-origin: expected an origin such as https://example.com, got {origin!r}"
+                )
+
+    @property
+    def beyond_loopback(self) -> bool:
+        """Whether other machines can reach the HTTP port."""
+        return not _is_loopback(self.host)
+
+    def _check_endpoint(self, endpoint: str) -> None:
+        scheme, _, address = endpoint.partition("://")
+        if scheme not in ("tcp", "ipc") or not address:
+            raise SettingsError(
+                f"--bind: expected tcp://ADDRESS:PORT or ipc://PATH, got {endpoint!r}"
+            )
+        if scheme == "ipc" or self.curve_key is not None or self.insecure_bind:
+            return
+        host = address.rpartition(":")[0].strip("[]")
+        if not _is_loopback(host):
+            raise SettingsError(
+                f"--bind: {endpoint} can be reached from other machines and has no keys; set "
+                "--curve-key and --authorized-workers (scripts/keys makes them), "
+                "or --insecure-bind on a network you trust"
+            )
+
+
+def read_api_keys(settings: Settings) -> tuple[str, ...]:
+    """Return all keys, from flags and file.
+
+    Raises:
+        SettingsError: the file cannot be read, is readable by everybody, or a key is too short.
+    """
+    keys = list(settings.api_key)
+    if settings.api_key_file is not None:
+        keys += _keys_in(Path(settings.api_key_file))
+    for key in keys:
+        if len(key) < MIN_API_KEY_CHARACTERS or not key.isascii() or not key.isprintable():
+            raise SettingsError(
+                f"--api-key: a key needs at least {MIN_API_KEY_CHARACTERS} printable "
+                "ASCII characters"
+            )
+    return tuple(keys)
+
+
+def _keys_in(path: Path) -> list[str]:
+    try:
+        lines = path.read_text().splitlines()
+        mode = path.stat().st_mode
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--api-key-file: cannot read {path}: {error}") from None
+    if mode & stat.S_IROTH:
+        raise SettingsError(f"--api-key-file: everybody can read {path}; run: chmod 600 {path}")
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys:
+        # An empty file would otherwise open the door that its owner meant to close.
+        raise SettingsError(f"--api-key-file: {path} holds no key")
+    return keys
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,43 @@
+"""What the gateway tells about itself: the seam between dispatch and the status routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One id of `GET /v1/models`; `created` is a Unix time in seconds."""
+
+    id: str
+    created: int
+    context_tokens: int | None
+    vision: bool
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """`ready` when a live worker can take requests for at least one model.
+
+    `code` and `reason` say what is missing otherwise: `no_worker` or `loading`.
+    """
+
+    ready: bool
+    code: str = ""
+    reason: str = ""
+    loaded_fraction: float | None = None
+    workers: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Status(Protocol):
+    def models(self) -> list[ServedModel]:
+        """Return every id that a request may name now, canonical ids first."""
+
+    def readiness(self) -> Readiness: ...
+
+    def queue_stats(self) -> dict[str, Any]:
+        """Return the body of `GET /v1/queue/stats`."""
+
+    def metrics_text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
