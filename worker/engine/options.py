@@ -1,0 +1,33 @@
+"""What the engine can be told: one frozen record, built from the worker's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ImagePosition = Literal["as-sent", "before", "after"]
+MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """
+    Attributes:
+        model_path: a folder or a hub id that mlx-vlm loads.
+        max_context: most tokens of prompt plus answer; None: the model's own limit.
+        image_position: where images stand in a user message, relative to its text.
+        prefix_cache_bytes: most memory for key-value caches of prompts seen before; 0: none.
+        vision_cache_bytes: most memory for features of images seen before; 0: none.
+        max_rows: most sequences decoded at once; further ones wait inside the engine.
+        stall_s: the longest that running streams should wait for a newcomer's prefill chunk.
+        preprocess_threads: threads that tokenize and decode images beside the engine thread.
+    """
+
+    model_path: str
+    max_context: int | None = None
+    image_position: str = "as-sent"
+    prefix_cache_bytes: int = 1024 * MIB
+    vision_cache_bytes: int = 256 * MIB
+    max_rows: int = 64
+    stall_s: float = 0.05
+    preprocess_threads: int = 2
