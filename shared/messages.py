@@ -134,6 +134,9 @@ class Job(Record):
     """One request, complete. Exactly one of `messages` and `prompt` is set."""
 
     id: str
+    """Of this run: a job that is dispatched again comes under a new id."""
+    answer_id: str
+    """Of the answer: the same in every run; what clients see (tool-call ids) derives from it."""
     request_id: str
     model: str
     stream: bool
@@ -190,7 +193,11 @@ class Heartbeat(Record):
     free_slots: int = 0
     free_stream_slots: int = 0
     jobs: list[str] = []
+    """The jobs it holds for this gateway: whole answers, ..."""
+    streams: list[str] = []
+    """... and streams."""
     active: int = 0
+    """All jobs it holds, whoever sent them."""
     steps: int = 0
     last_step_age_s: float = 0.0
     memory_bytes: int = 0
@@ -295,7 +302,12 @@ class Cancelled(Record):
 
 
 class Goodbye(Record):
-    """The worker leaves for good; what it still held was `Rejected` before."""
+    """The worker leaves; what it still held was `Rejected` before.
+
+    `returning`: its supervisor is about to start it again, so its slots are worth waiting for.
+    """
+
+    returning: bool = False
 
 
 # --- gateway to worker ---------------------------------------------------------------------

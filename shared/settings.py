@@ -173,7 +173,8 @@ def _meaning(field: dataclasses.Field[Any]) -> str:
     repeatable = isinstance(field.default, tuple)
     notes = [unit] * bool(unit) + [" or ".join(choices)] * bool(choices)
     notes += ["repeatable"] * repeatable
-    return field.metadata["help"] + (f" ({'; '.join(notes)})" if notes else "")
+    help_text: str = field.metadata["help"]
+    return help_text + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def _shown_default(field: dataclasses.Field[Any]) -> str:

@@ -27,6 +27,9 @@ def make_router(
     """
     socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    # A worker that reconnects after a broken link must not wait for its dead connection to time
+    # out. Routing ids are 16 random bytes, so nobody takes over another's by guessing.
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
     _set_limits(socket)
     if curve_key is not None:
         public, secret = zmq.auth.load_certificate(curve_key)

@@ -1,0 +1,1 @@
+"""Admission and dispatch: who may come in, which worker takes it, what happens when one fails."""

@@ -1,0 +1,119 @@
+"""A job as the gateway knows it, from its admission to its end.
+
+    PREPARING ──submit──▶ READY ──dispatch──▶ DISPATCHED ──accepted──▶ RUNNING ──▶ OVER
+                            ▲                     │                       │
+                            └──── rejected, worker lost, gap in deltas ───┘
+
+A job leaves any state for OVER when it is done, fails, is cancelled or passes its deadline.
+Apart from its phase a job either holds a slot of its pool (`active`) or waits for one; images are
+fetched in both cases, so that a job is usually READY by the time its slot comes free.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from shared.messages import Delta, FinishReason, Job, Resume, Timings, Usage
+
+Outcome = Literal["finished", "failed", "cancelled", "timed_out"]
+
+
+class Phase(enum.Enum):
+    PREPARING = "fetching images"
+    READY = "waiting for a worker"
+    DISPATCHED = "handed to a worker"
+    RUNNING = "generating"
+    OVER = "over"
+
+
+LEGAL_MOVES: dict[Phase, frozenset[Phase]] = {
+    Phase.PREPARING: frozenset({Phase.READY, Phase.OVER}),
+    Phase.READY: frozenset({Phase.DISPATCHED, Phase.OVER}),
+    Phase.DISPATCHED: frozenset({Phase.RUNNING, Phase.READY, Phase.OVER}),
+    Phase.RUNNING: frozenset({Phase.READY, Phase.OVER}),
+    Phase.OVER: frozenset(),
+}
+
+
+@dataclass
+class ChoiceProgress:
+    """All token ids one choice has produced so far, whichever workers made them."""
+
+    tokens: list[int] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+@dataclass
+class Milestones:
+    """Monotonic clock readings, None until it has happened."""
+
+    arrived_at: float
+    slot_at: float | None = None
+    submitted_at: float | None = None
+    dispatched_at: float | None = None
+    accepted_at: float | None = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+    over_at: float | None = None
+
+
+@dataclass
+class JobRecord:
+    """`pool` is the canonical model whose slots the job counts against."""
+
+    id: str
+    request_id: str
+    pool: str
+    kind: str
+    stream: bool
+    at: Milestones
+    deadline_at: float
+    active: bool
+    phase: Phase = Phase.PREPARING
+    job: Job | None = None
+    images: Sequence[bytes] = ()
+    affinity: str = ""
+    session: bytes | None = None
+    """Routing id of the worker session it is on, while DISPATCHED or RUNNING."""
+    run_id: str = ""
+    """Its id on the wire in its latest run; every dispatch gets a new one."""
+    runs: int = 0
+    next_sequence: int = 0
+    choices: list[ChoiceProgress] = field(default_factory=list)
+    workers_lost: int = 0
+    migrations: int = 0
+    prompt_tokens: int = 0
+    words: int = 0
+    characters: int = 0
+    usage: Usage | None = None
+    timings: Timings | None = None
+    worker: str = ""
+    outcome: Outcome | None = None
+    error_code: str | None = None
+
+    def move(self, phase: Phase) -> None:
+        if phase not in LEGAL_MOVES[self.phase]:
+            raise AssertionError(f"illegal move of a job: {self.phase.name} to {phase.name}")
+        self.phase = phase
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(len(choice.tokens) for choice in self.choices)
+
+    def absorb(self, delta: Delta) -> None:
+        """Remember what the client is about to see, so that another worker can go on from it."""
+        choice = self.choices[delta.choice]
+        choice.tokens.extend(delta.tokens)
+        choice.finish_reason = delta.finish_reason
+        text = delta.text or delta.reasoning
+        self.characters += len(text)
+        self.words += text.count(" ")
+
+    def resume_points(self) -> list[Resume]:
+        """What a worker needs to go on; empty when nothing has been produced yet."""
+        if not self.completion_tokens:
+            return []
+        return [Resume(tokens=list(c.tokens), finish_reason=c.finish_reason) for c in self.choices]

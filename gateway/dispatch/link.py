@@ -1,0 +1,264 @@
+"""Runs the dispatcher on a ROUTER socket and a clock; hands out tickets to request handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import zmq
+
+from gateway.dispatch.dispatcher import Dispatcher, Ended, Send, Tell
+from gateway.dispatch.jobs import JobRecord
+from gateway.dispatch.membership import Membership
+from gateway.dispatch.statistics import Statistics
+from gateway.dispatch.workers import Registry
+from gateway.errors import ApiError
+from gateway.generation import Event, GenerationRequest
+from shared import wire
+from shared.messages import Done, Job, Submit
+from shared.sockets import make_router
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.05
+FIND_OUT_AFTER_S = (0.0, 0.01, 0.1)
+"""When to ping after a broken connection: libzmq announces the break a little before it refuses
+to send there."""
+
+MAX_MESSAGES_A_TURN = 256
+"""How many messages are read before other tasks of the event loop get their turn."""
+
+
+class JobTicket:
+    """One request's end of its job; implements `gateway.generation.Ticket`."""
+
+    def __init__(self, link: Link, record: JobRecord, model: str) -> None:
+        self.job_id = record.id
+        self.model = model
+        self._link = link
+        self._record = record
+        self._events: deque[Event] = deque()
+        self._error: ApiError | None = None
+        self._news: asyncio.Future[None] | None = None
+
+    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+        self._link.dispatcher.submit(self._record, job, images, time.monotonic())
+        self._link.flush()
+
+    async def next_events(self) -> list[Event]:
+        while not self._events:
+            if self._error is not None:
+                raise self._error
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def cancel(self) -> None:
+        self._link.dispatcher.cancel(self._record, time.monotonic())
+        self._link.flush()
+
+    def tell(self, news: Event | ApiError) -> None:
+        if isinstance(news, ApiError):
+            self._error = news
+        else:
+            self._events.append(news)
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+
+class Link:
+    """The gateway's side of the wire.
+
+    Args:
+        binds: ZeroMQ endpoints that workers connect to.
+        curve_key: the gateway's CURVE secret key file, or None.
+        authorized_workers: folder of the workers' public keys; only with `curve_key`.
+    """
+
+    def __init__(
+        self,
+        binds: Sequence[str],
+        queue_size: int,
+        queue_timeout_s: float,
+        curve_key: Path | None = None,
+        authorized_workers: Path | None = None,
+    ) -> None:
+        self.registry = Registry()
+        self.statistics = Statistics()
+        self.dispatcher = Dispatcher(
+            queue_size, queue_timeout_s, self.registry, self.statistics.retry_after_s
+        )
+        self.membership = Membership(secrets.token_hex(8), self.registry, self.dispatcher)
+        self.binds = binds
+        self.endpoints: list[str] = []
+        """Where it really listens: a bind to port `*` gets a free one."""
+        self._context = zmq.Context()
+        self._curve_key = curve_key
+        self._authorized_workers = authorized_workers
+        self._router: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._authenticator: object | None = None
+        self._tickets: dict[str, JobTicket] = {}
+        self._flushing = False
+        self._tick_handle: asyncio.TimerHandle | None = None
+
+    # --- life cycle ------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bind and begin.
+
+        Raises:
+            zmq.ZMQError: an endpoint is taken or malformed.
+        """
+        self._loop = asyncio.get_running_loop()
+        if self._curve_key is not None:
+            self._start_authenticator()
+        self._router = make_router(self._context, self._curve_key)
+        for endpoint in self.binds:
+            self._router.bind(endpoint)
+            self.endpoints.append(self._router.getsockopt_string(zmq.LAST_ENDPOINT))
+        self._monitor = self._router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._loop.add_reader(self._router.FD, self._receive)
+        self._loop.add_reader(self._monitor.FD, self._connection_closed)
+        self._tick()
+
+    async def stop(self) -> None:
+        if self._router is None:
+            return
+        self._loop.remove_reader(self._router.FD)
+        if self._monitor is not None:
+            self._loop.remove_reader(self._monitor.FD)
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+        self._router.disable_monitor()
+        self._context.destroy(linger=200)
+        self._router = None
+
+    def _start_authenticator(self) -> None:
+        from gateway.dispatch.curve import start_authenticator
+
+        assert self._authorized_workers is not None
+        self._authenticator = start_authenticator(self._context, self._authorized_workers)
+
+    # --- requests --------------------------------------------------------------------------
+
+    def reserve(self, request: GenerationRequest, request_id: str) -> JobTicket:
+        pool, model = self.dispatcher.resolve(request.model)
+        job_id = uuid.uuid4().hex
+        try:
+            record = self.dispatcher.reserve(
+                job_id, request_id, request.kind, pool, stream=request.stream, now=time.monotonic()
+            )
+        except ApiError:
+            self.statistics.refused(request.kind)
+            raise
+        ticket = JobTicket(self, record, model)
+        self._tickets[job_id] = ticket
+        return ticket
+
+    # --- the wire --------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        """Read what is there. The socket's descriptor is edge-triggered, so reading goes on
+        until nothing is left, in turns."""
+        router = self._router
+        if router is None:
+            return
+        now = time.monotonic()
+        for _ in range(MAX_MESSAGES_A_TURN):
+            try:
+                frames = router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._take(frames[0], frames[1:], now)
+        else:
+            self._loop.call_soon(self._receive)
+        self.flush()
+
+    def _take(self, routing_id: bytes, frames: list[bytes], now: float) -> None:
+        try:
+            message, _ = wire.decode(frames)
+        except wire.ProtocolError as error:
+            reason = "version" if isinstance(error, wire.VersionMismatch) else "malformed"
+            if self.membership.dropped[reason] == 0:
+                log.warning("dropped a message on the worker port: %s", error)
+            self.membership.dropped[reason] += 1
+            return
+        self.membership.message(routing_id, message, now)
+
+    def flush(self) -> None:
+        """Carry out the effects of what has just happened."""
+        if self._flushing:
+            return
+        self._flushing = True
+        effects = self.dispatcher.effects
+        try:
+            while effects:
+                batch = effects[:]
+                effects.clear()
+                for effect in batch:
+                    self._carry_out(effect)
+        finally:
+            self._flushing = False
+        # Sending may have swallowed the descriptor's edge for a message that arrived meanwhile.
+        if self._router is not None and cast(int, self._router.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._loop.call_soon(self._receive)
+
+    def _carry_out(self, effect: Send | Tell | Ended) -> None:
+        if isinstance(effect, Tell):
+            ticket = self._tickets.get(effect.job_id)
+            if ticket is not None:
+                ticket.tell(effect.news)
+            if isinstance(effect.news, (Done, ApiError)):
+                self._tickets.pop(effect.job_id, None)
+        elif isinstance(effect, Send):
+            self._send(effect)
+        else:
+            self._tickets.pop(effect.record.id, None)
+            self.statistics.ended(effect.record)
+
+    def _send(self, effect: Send) -> None:
+        if self._router is None:
+            return
+        frames = [effect.routing_id, *wire.encode(effect.message), *effect.images]
+        try:
+            self._router.send_multipart(frames, zmq.NOBLOCK, copy=not effect.images)
+        except zmq.ZMQError as error:
+            # EHOSTUNREACH: the peer is gone. EAGAIN: it has stopped reading, which is no better.
+            log.debug("send failed: %s", error)
+            if isinstance(effect.message, Submit):
+                self.dispatcher.undelivered(effect.message.job.id)
+            self.membership.unreachable(effect.routing_id, time.monotonic())
+
+    def _connection_closed(self) -> None:
+        """Some worker's connection broke; a ping to each finds out whose."""
+        assert self._monitor is not None
+        try:
+            while True:
+                self._monitor.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            pass
+        for delay_s in FIND_OUT_AFTER_S:
+            self._loop.call_later(delay_s, self._find_out_who)
+
+    def _find_out_who(self) -> None:
+        """Read what a leaving worker has still said before its connection is judged."""
+        self._receive()
+        self.membership.ping()
+        self.flush()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.membership.tick(now)
+        self.dispatcher.tick(now)
+        self._receive()
+        self._tick_handle = self._loop.call_later(TICK_S, self._tick)

@@ -1,0 +1,125 @@
+"""Workers coming, going, falling silent: what keeps the registry true. Pure, like the dispatcher.
+
+Three signals for three faults: a send that fails (the process is gone, noticed at once), missing
+heartbeats (machine or network gone, or the process stopped), and heartbeats that report active
+jobs but no engine step (the device hangs).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from gateway.dispatch.dispatcher import Dispatcher, Send
+from gateway.dispatch.workers import HEARTBEAT_S, Registry, Session
+from shared.messages import (
+    Control,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Identify,
+    Message,
+    Ping,
+    Welcome,
+    WorkerAction,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_SESSIONS = 1_024
+
+
+class Membership:
+    """Opens and closes sessions; `gateway_id` is fresh for each start of the gateway."""
+
+    def __init__(self, gateway_id: str, registry: Registry, dispatcher: Dispatcher) -> None:
+        self.gateway_id = gateway_id
+        self.registry = registry
+        self.dispatcher = dispatcher
+        self.dropped: Counter[str] = Counter()
+        self._next_ping_at = 0.0
+
+    def message(self, routing_id: bytes, message: Message, now: float) -> None:
+        """Take any well-formed message from any peer."""
+        session = self.registry.sessions.get(routing_id)
+        if isinstance(message, Hello):
+            self._hello(routing_id, message, now)
+        elif session is None:
+            self.dropped["unknown_peer"] += 1
+            self._send(routing_id, Identify())
+        else:
+            session.seen_at = now
+            if isinstance(message, Heartbeat):
+                self._heartbeat(session, message, now)
+            elif isinstance(message, Goodbye):
+                self._close(session, now, "said goodbye", returning=message.returning)
+            else:
+                self.dispatcher.message(session, message, now)
+
+    def unreachable(self, routing_id: bytes, now: float) -> None:
+        """A send to this peer failed: its process or connection is gone."""
+        session = self.registry.sessions.get(routing_id)
+        if session is not None:
+            self._close(session, now, "has lost its connection", returning=True)
+
+    def tick(self, now: float) -> None:
+        for session in list(self.registry.sessions.values()):
+            if session.silent(now):
+                self._close(session, now, "has fallen silent", returning=True)
+            elif session.stalled():
+                self._close(session, now, "makes no progress", returning=True)
+        leased = {lease.hello.models[0] for lease in self.registry.leases.values()}
+        self.registry.renew_leases(now)
+        for pool in leased:
+            self.dispatcher.refit(pool, now)
+        if now >= self._next_ping_at:
+            self._next_ping_at = now + HEARTBEAT_S
+            self.ping()
+
+    def ping(self) -> None:
+        """Show every worker that the gateway lives; a vanished one fails the send."""
+        for routing_id in self.registry.sessions:
+            self._send(routing_id, Ping(gateway=self.gateway_id))
+
+    def control(self, worker: str, action: WorkerAction) -> bool:
+        """Pass on an operator's order; False when no such worker is connected."""
+        for session in self.registry.sessions.values():
+            if session.name == worker:
+                self._send(session.routing_id, Control(action=action))
+                return True
+        return False
+
+    def _hello(self, routing_id: bytes, hello: Hello, now: float) -> None:
+        if not hello.models or not hello.worker or hello.slots < 0 or hello.stream_slots < 0:
+            self.dropped["bad_hello"] += 1
+            return
+        if len(self.registry.sessions) >= MAX_SESSIONS:
+            self.dropped["too_many_sessions"] += 1
+            return
+        known = self.registry.sessions.get(routing_id)
+        older = known or self.registry.predecessor(hello, routing_id)
+        if older is not None:
+            self._close(older, now, "has started anew", returning=True)
+        session = self.registry.open(routing_id, hello, now)
+        log.info("worker %s connected (%s): %s", hello.worker, hello.state, hello.models[0])
+        self._send(routing_id, Welcome(gateway=self.gateway_id, heartbeat_s=HEARTBEAT_S))
+        self.dispatcher.refit(session.pool, now)
+
+    def _heartbeat(self, session: Session, beat: Heartbeat, now: float) -> None:
+        before = (session.state, session.slots, session.stream_slots)
+        session.observe(beat)
+        if session.state == "ready":
+            self.registry.leases.pop(session.name, None)
+        self.dispatcher.reconcile(session, {*beat.jobs, *beat.streams}, now)
+        if before != (session.state, session.slots, session.stream_slots):
+            if before[0] != session.state:
+                log.info("worker %s is %s", session.name, session.state)
+            self.dispatcher.refit(session.pool, now)
+
+    def _close(self, session: Session, now: float, why: str, *, returning: bool) -> None:
+        log.warning("worker %s %s", session.name, why)
+        self.registry.close(session, now, returning=returning)
+        self.dispatcher.lose(session, now)
+
+    def _send(self, routing_id: bytes, message: Message) -> None:
+        self.dispatcher.effects.append(Send(routing_id, message))

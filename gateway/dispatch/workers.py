@@ -1,0 +1,166 @@
+"""The workers as this gateway sees them: sessions, liveness and leases.
+
+A *session* is one start of a worker's engine process, known by its socket's routing id. A
+*worker* outlives its sessions: its supervisor restarts the engine under the same name. When a
+session is lost without a goodbye, the worker's slots stay counted for `LEASE_S`, and for as long
+as its next session says that it is loading: clients who come meanwhile wait for it instead of
+being refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from shared.messages import Heartbeat, Hello, WorkerState
+
+HEARTBEAT_S = 1.0
+MISSED_HEARTBEATS = 3
+LEASE_S = 10.0
+
+
+@dataclass
+class Session:
+    """One live connection. `outstanding` maps the jobs sent and not yet ended to `stream`."""
+
+    routing_id: bytes
+    hello: Hello
+    state: WorkerState
+    seen_at: float
+    outstanding: dict[str, bool] = field(default_factory=dict)
+    absent_beats: dict[str, int] = field(default_factory=dict)
+    heartbeat: Heartbeat | None = None
+    others: int = 0
+    other_streams: int = 0
+    """Slots that other gateways hold, as of the last heartbeat."""
+    tokens: int = 0
+    finished: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.hello.worker
+
+    @property
+    def pool(self) -> str:
+        return self.hello.models[0]
+
+    @property
+    def slots(self) -> int:
+        return max(0, self.hello.slots - self.others)
+
+    @property
+    def stream_slots(self) -> int:
+        return max(0, self.hello.stream_slots - self.other_streams)
+
+    def room(self, *, stream: bool) -> int:
+        """Free slots of that kind, as far as this gateway can know."""
+        used = sum(1 for is_stream in self.outstanding.values() if is_stream == stream)
+        return (self.stream_slots if stream else self.slots) - used
+
+    @property
+    def load(self) -> float:
+        """Share of all its slots in use, by anyone."""
+        total = self.hello.slots + self.hello.stream_slots
+        return (len(self.outstanding) + self.others + self.other_streams) / max(1, total)
+
+    def silent(self, now: float) -> bool:
+        return now - self.seen_at > MISSED_HEARTBEATS * HEARTBEAT_S
+
+    def stalled(self) -> bool:
+        """Jobs are active and the engine has made no step for too long."""
+        beat = self.heartbeat
+        return (
+            beat is not None
+            and beat.active > 0
+            and beat.last_step_age_s > self.hello.stall_timeout_s
+        )
+
+    def observe(self, beat: Heartbeat) -> None:
+        self.heartbeat = beat
+        self.state = beat.state
+        if beat.state == "loading":
+            return
+        self.others = max(0, self.hello.slots - beat.free_slots - len(beat.jobs))
+        self.other_streams = max(
+            0, self.hello.stream_slots - beat.free_stream_slots - len(beat.streams)
+        )
+
+
+@dataclass
+class Lease:
+    """What a lost worker had to offer, until it is back or `expires_at`."""
+
+    hello: Hello
+    expires_at: float
+
+
+class Registry:
+    """Sessions by routing id, leases by worker name, and which models there are."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[bytes, Session] = {}
+        self.leases: dict[str, Lease] = {}
+
+    def open(self, routing_id: bytes, hello: Hello, now: float) -> Session:
+        session = Session(routing_id, hello, hello.state, now)
+        self.sessions[routing_id] = session
+        if hello.state == "ready":
+            self.leases.pop(hello.worker, None)
+        return session
+
+    def close(self, session: Session, now: float, *, returning: bool) -> None:
+        """Forget a session; `returning` keeps its slots on lease.
+
+        A session that never became ready leaves an earlier lease of its worker as it was.
+        """
+        self.sessions.pop(session.routing_id, None)
+        if not returning:
+            self.leases.pop(session.name, None)
+        elif session.state != "loading":
+            self.leases[session.name] = Lease(session.hello, now + LEASE_S)
+
+    def predecessor(self, hello: Hello, routing_id: bytes) -> Session | None:
+        """An older session of the same worker, which the new one supersedes."""
+        for session in self.sessions.values():
+            if session.name == hello.worker and session.routing_id != routing_id:
+                return session
+        return None
+
+    def renew_leases(self, now: float) -> None:
+        """Drop leases that have run out; a worker seen loading keeps its own."""
+        loading = {s.name for s in self.sessions.values() if s.state == "loading"}
+        for name, lease in list(self.leases.items()):
+            if name in loading:
+                lease.expires_at = now + LEASE_S
+            elif now >= lease.expires_at:
+                del self.leases[name]
+
+    def ready(self, pool: str) -> Iterator[Session]:
+        for session in self.sessions.values():
+            if session.state == "ready" and session.pool == pool:
+                yield session
+
+    def capacity(self, pool: str) -> tuple[int, int]:
+        """Slots and stream slots of one pool: live workers and those on lease."""
+        slots = stream_slots = 0
+        for session in self.ready(pool):
+            slots += session.slots
+            stream_slots += session.stream_slots
+        for lease in self.leases.values():
+            if lease.hello.models[0] == pool:
+                slots += lease.hello.slots
+                stream_slots += lease.hello.stream_slots
+        return slots, stream_slots
+
+    def available_hellos(self) -> list[Hello]:
+        """What can be asked for now: ready workers and those on lease."""
+        live = [s.hello for s in self.sessions.values() if s.state == "ready"]
+        return live + [lease.hello for lease in self.leases.values()]
+
+    def loading(self, model: str | None) -> Session | None:
+        """A session on its way to serving `model` (any model when None)."""
+        for session in self.sessions.values():
+            wanted = not model or model in session.hello.models
+            if session.state == "loading" and wanted:
+                return session
+        return None

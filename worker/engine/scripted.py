@@ -1,0 +1,191 @@
+"""An engine that plays a script instead of a model: for tests, and for trying the gateway alone.
+
+`python -m worker --engine scripted`. The script is JSON in the last user message (or the
+prompt), after the word `script:`; without one it answers eight tokens at once:
+
+    script: {"tokens": 20, "delay_s": 0.05, "at": 10, "fault": "die"}
+
+| field | default | meaning |
+|---|---|---|
+| tokens | 8 | how many tokens the answer has; token i is the text "w{i} " |
+| first_delay_s | 0 | seconds before the first token |
+| delay_s | 0 | seconds between tokens |
+| burst | 1 | tokens a step |
+| fault | none | `die` (kill -9), `hang`, `crash` (an exception) or `fail` (the job's own) |
+| at | 0 | the token before which the fault strikes |
+| once | "" | a file: the fault strikes only if it does not exist, and creates it |
+| code | "internal_error" | the code of `fail` |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from shared.messages import (
+    Accepted,
+    Delta,
+    Done,
+    Failed,
+    FailureCode,
+    Job,
+    TextPart,
+    Timings,
+    Usage,
+)
+from worker.engine.interface import EngineEvent, ModelFacts
+
+MARK = "script:"
+NAP_S = 0.002
+
+
+class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tokens: int = 8
+    first_delay_s: float = 0.0
+    delay_s: float = 0.0
+    burst: int = 1
+    fault: Literal["", "die", "hang", "crash", "fail"] = ""
+    at: int = 0
+    once: str = ""
+    code: FailureCode = "internal_error"
+
+
+class Play:
+    """One job and how far its script has been played."""
+
+    def __init__(self, job: Job, script: Script, now: float) -> None:
+        self.job = job
+        self.script = script
+        self.made = [len(point.tokens) for point in job.resume] or [0] * job.choices
+        self.sequence = 0
+        self.started_at = now
+        self.due_at = now + script.first_delay_s
+        self.limit = min(script.tokens, job.max_tokens or script.tokens)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return max(1, len(last_text(self.job)) // 4)
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        return "stop" if self.limit == self.script.tokens else "length"
+
+    def fault_is_due(self) -> bool:
+        script = self.script
+        if not script.fault or max(self.made) < script.at:
+            return False
+        if script.once:
+            if Path(script.once).exists():
+                return False
+            Path(script.once).touch()
+        return True
+
+    def deltas(self) -> list[EngineEvent]:
+        """The next burst of every choice."""
+        events: list[EngineEvent] = []
+        for choice, made in enumerate(self.made):
+            upto = min(self.limit, made + self.script.burst)
+            if upto == made and self.limit:
+                continue
+            self.made[choice] = upto
+            tokens = list(range(made, upto))
+            finish = self.finish_reason if upto >= self.limit else None
+            text = "".join(f"w{i} " for i in tokens)
+            events.append(Delta(self.job.id, self.sequence, choice, tokens, text, finish))
+            self.sequence += 1
+        return events
+
+    def finished(self) -> bool:
+        return min(self.made) >= self.limit
+
+    def done(self, now: float) -> Done:
+        usage = Usage(prompt_tokens=self.prompt_tokens, completion_tokens=sum(self.made))
+        return Done(job=self.job.id, usage=usage, timings=Timings(total_s=now - self.started_at))
+
+
+class ScriptedEngine:
+    """Implements `worker.engine.interface.Engine`."""
+
+    def __init__(self) -> None:
+        self._plays: dict[str, Play] = {}
+        self._events: list[EngineEvent] = []
+
+    def load(self, report: Callable[[float], None]) -> ModelFacts:
+        report(1.0)
+        return ModelFacts(device="script", vision=True, context_tokens=1_000_000)
+
+    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+        try:
+            play = Play(job, read_script(job), time.monotonic())
+        except (ValueError, msgspec.ValidationError) as error:
+            words = f"The script cannot be played: {error}"
+            self._events.append(Failed(job=job.id, code="invalid_request", message=words))
+            return
+        self._plays[job.id] = play
+        self._events.append(Accepted(job=job.id, prompt_tokens=play.prompt_tokens))
+
+    def cancel(self, job_id: str) -> bool:
+        return self._plays.pop(job_id, None) is not None
+
+    def has_work(self) -> bool:
+        return bool(self._plays or self._events)
+
+    def gauges(self) -> dict[str, float]:
+        return {}
+
+    def step(self) -> list[EngineEvent]:
+        events, self._events = self._events, []
+        now = time.monotonic()
+        due = [play for play in self._plays.values() if play.due_at <= now]
+        for play in due:
+            events.extend(self._advance(play, now))
+        if not events and self._plays:
+            next_due_s = min(play.due_at for play in self._plays.values()) - now
+            time.sleep(min(NAP_S, max(0.0, next_due_s)))
+        return events
+
+    def _advance(self, play: Play, now: float) -> list[EngineEvent]:
+        if play.fault_is_due():
+            return self._strike(play)
+        events = play.deltas()
+        play.due_at = now + play.script.delay_s
+        if play.finished():
+            del self._plays[play.job.id]
+            events.append(play.done(now))
+        return events
+
+    def _strike(self, play: Play) -> list[EngineEvent]:
+        match play.script.fault:
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                time.sleep(3600)
+            case "crash":
+                raise RuntimeError("the script says: crash")
+        del self._plays[play.job.id]
+        words = "The script says: fail."
+        return [Failed(job=play.job.id, code=play.script.code, message=words)]
+
+
+def last_text(job: Job) -> str:
+    if job.prompt is not None:
+        return job.prompt
+    if not job.messages:
+        return ""
+    return "".join(p.text for p in job.messages[-1].content if isinstance(p, TextPart))
+
+
+def read_script(job: Job) -> Script:
+    """
+    Raises:
+        ValueError, msgspec.ValidationError: it is not JSON, or has an unknown or wrong field.
+    """
+    _, mark, script = last_text(job).partition(MARK)
+    return msgspec.convert(json.loads(script), Script) if mark else Script()

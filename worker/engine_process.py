@@ -1,0 +1,112 @@
+"""The process that holds the model: an engine thread and a link thread.
+
+Started by the supervisor; tells it how it is doing through a pipe, as JSON lines. It ends with
+one of the codes below, or by a signal when MLX aborts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from shared import logs
+from shared.settings import load
+from worker.engine.interface import Engine, EngineFactory, ModelError
+from worker.link import Ending, Link
+from worker.loop import EngineLoop
+from worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+PIPE_VARIABLE = "WORKER_SUPERVISOR_PIPE"
+
+EXIT_LEFT = 0
+EXIT_CRASHED = 1
+EXIT_HOPELESS = 2
+EXIT_RECYCLE = 75
+
+
+class SupervisorPipe:
+    """Writes one JSON line at a time; a supervisor that is gone ends this process too."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def tell(self, **fields: object) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, json.dumps(fields).encode() + b"\n")
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            os._exit(EXIT_CRASHED)
+
+
+class EngineThread(threading.Thread):
+    """Runs the loop and remembers why it ended."""
+
+    def __init__(self, loop: EngineLoop) -> None:
+        super().__init__(name="engine", daemon=True)
+        self.loop = loop
+        self.hopeless: ModelError | None = None
+
+    def run(self) -> None:
+        try:
+            self.loop.run()
+        except ModelError as error:
+            self.hopeless = error
+        except BaseException:
+            log.exception("the engine has failed; its process ends and is started again")
+
+
+def engine_factory(settings: WorkerSettings) -> EngineFactory:
+    """Choose the engine; MLX is imported only on the engine thread, and only when wanted."""
+
+    def make_scripted(wake: Callable[[], None]) -> Engine:
+        from worker.engine.scripted import ScriptedEngine
+
+        return ScriptedEngine()
+
+    def make_mlx(wake: Callable[[], None]) -> Engine:
+        from worker.engine.engine import MlxEngine
+
+        return MlxEngine(settings.engine_options(), wake)
+
+    return make_scripted if settings.engine == "scripted" else make_mlx
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    settings = load(WorkerSettings, "WORKER", argv)
+    name = settings.name or f"worker-{os.getpid()}"
+    logs.configure(settings.log_level, settings.log_format, name)
+    descriptor = os.environ.get(PIPE_VARIABLE)
+    pipe = SupervisorPipe(int(descriptor) if descriptor else None)
+
+    def report() -> None:
+        progress = loop.progress
+        pipe.tell(state=progress.state, active=len(link.slots), step_age_s=progress.age_s())
+
+    link = Link(settings, name, report)
+    loop = EngineLoop(engine_factory(settings), link.publish)
+    engine = EngineThread(loop)
+    engine.start()
+    ending = link.run(loop, engine.is_alive)
+    if engine.hopeless is not None:
+        pipe.tell(hopeless=str(engine.hopeless))
+        code = EXIT_HOPELESS
+    elif not engine.is_alive():
+        code = EXIT_CRASHED
+    else:
+        code = EXIT_RECYCLE if ending is Ending.RECYCLE else EXIT_LEFT
+    sys.stderr.flush()
+    # MLX may abort in its static destructors while its thread still computes.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

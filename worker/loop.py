@@ -1,0 +1,114 @@
+"""The engine thread: receive, step, publish. It owns the engine and everything MLX.
+
+Orders come in through a queue, so every change to the batch happens between two steps. What the
+engine brings forth goes out through `publish`, which another thread picks up.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from shared.messages import Cancelled, Job, WorkerState
+from worker.engine.interface import Engine, EngineEvent, EngineFactory, ModelFacts
+
+IDLE_TURN_S = 0.2
+"""How often an idle loop shows that it lives."""
+
+
+@dataclass(frozen=True)
+class Run:
+    job: Job
+    images: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Drop:
+    job_id: str
+
+
+@dataclass(frozen=True)
+class Wake:
+    pass
+
+
+Order = Run | Drop | Wake
+Output = EngineEvent | Cancelled
+
+
+@dataclass
+class Progress:
+    """Written by the engine thread, read by the link's; each field is one assignment."""
+
+    state: WorkerState = "loading"
+    loaded_fraction: float = 0.0
+    steps: int = 0
+    turned_at: float = field(default_factory=time.monotonic)
+    facts: ModelFacts | None = None
+    gauges: dict[str, float] = field(default_factory=dict)
+
+    def age_s(self) -> float:
+        """Seconds since the loop last came round."""
+        return time.monotonic() - self.turned_at
+
+
+class EngineLoop:
+    """
+    Args:
+        publish: takes what one step brought; called on the engine thread.
+    """
+
+    def __init__(self, make_engine: EngineFactory, publish: Callable[[list[Output]], None]) -> None:
+        self.progress = Progress()
+        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._make_engine = make_engine
+        self._publish = publish
+        self._gauges_at = 0.0
+
+    def put(self, order: Order) -> None:
+        """Hand in an order, from any thread."""
+        self._orders.put(order)
+
+    def run(self) -> None:
+        """Load the model, then serve for ever. Raises what the engine cannot recover from."""
+        engine = self._make_engine(lambda: self._orders.put(Wake()))
+        self.progress.facts = engine.load(self._report)
+        self.progress.loaded_fraction = 1.0
+        self.progress.state = "ready"
+        while True:
+            self._turn(engine)
+
+    def _turn(self, engine: Engine) -> None:
+        output: list[Output] = self._receive(engine)
+        output.extend(engine.step())
+        if output:
+            self._publish(output)
+        self.progress.steps += 1
+        self.progress.turned_at = time.monotonic()
+        self._refresh_gauges(engine)
+
+    def _receive(self, engine: Engine) -> list[Output]:
+        """Carry out all waiting orders; wait for one when there is nothing else to do."""
+        confirmed: list[Output] = []
+        wait_s = 0.0 if engine.has_work() else IDLE_TURN_S
+        while True:
+            try:
+                order = self._orders.get(timeout=wait_s) if wait_s else self._orders.get_nowait()
+            except queue.Empty:
+                return confirmed
+            wait_s = 0.0
+            if isinstance(order, Run):
+                engine.submit(order.job, order.images)
+            elif isinstance(order, Drop) and engine.cancel(order.job_id):
+                confirmed.append(Cancelled(job=order.job_id))
+
+    def _report(self, fraction: float) -> None:
+        self.progress.loaded_fraction = fraction
+        self.progress.turned_at = time.monotonic()
+
+    def _refresh_gauges(self, engine: Engine) -> None:
+        if self.progress.turned_at - self._gauges_at > 1.0:
+            self._gauges_at = self.progress.turned_at
+            self.progress.gauges = engine.gauges()

@@ -1,0 +1,101 @@
+"""The worker's settings: flags, environment variables and their documentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.logs import FORMATS, LEVELS
+from shared.settings import SettingsError, option
+from worker.engine.options import EngineOptions
+
+BUILT_IN_MODEL = Path(__file__).parent / "demo_model"
+DEMO_MODEL_NAME = "demo"
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    gateway: tuple[str, ...] = option(
+        ("tcp://127.0.0.1:5555",), help="where a gateway listens for workers", unit="endpoint"
+    )
+    model_path: str = option("", help="a folder or a hub id that mlx-vlm loads; none: the demo")
+    served_model_name: tuple[str, ...] = option(
+        (), help="the ids /v1/models lists; none: taken from the path"
+    )
+    max_concurrency: int = option(1, help="whole answers generated at once", minimum=0)
+    max_streams: int = option(8, help="streams generated at once, beside those", minimum=0)
+    max_context: int | None = option(
+        None, help="most tokens of prompt plus answer; none: the model's own", minimum=16
+    )
+    image_position: str = option(
+        "as-sent",
+        help="where images stand in a user message, relative to its text",
+        choices=("as-sent", "before", "after"),
+    )
+    stall_timeout: float = option(
+        30.0,
+        help="how long the engine may make no step while jobs are active before it is killed",
+        unit="seconds",
+        minimum=0.5,
+    )
+    drain_timeout: float = option(
+        4.0,
+        help="how long running jobs may go on after SIGTERM before they are handed over",
+        unit="seconds; honcho kills after 5",
+        minimum=0,
+    )
+    recycle_after_requests: int = option(
+        0, help="restart the engine after this many requests; 0: never", minimum=0
+    )
+    recycle_memory_gib: float = option(
+        0.0, help="restart the engine above this much memory; 0: never", unit="GiB", minimum=0
+    )
+    prefix_cache_gib: float = option(
+        1.0, help="most memory for cached prompt prefixes", unit="GiB", minimum=0
+    )
+    vision_cache_gib: float = option(
+        0.25, help="most memory for cached image features", unit="GiB", minimum=0
+    )
+    name: str = option("", help="this worker's name in logs and statistics; none: made up")
+    engine: str = option(
+        "mlx", help="what generates; scripted plays scripts for tests", choices=("mlx", "scripted")
+    )
+    curve_key: str = option("", help="this worker's CURVE secret key file (scripts/keys)")
+    gateway_key: str = option("", help="the gateway's CURVE public key file")
+    log_level: str = option("info", help="how much is logged", choices=LEVELS)
+    log_format: str = option("auto", help="auto: text on a terminal, else JSON", choices=FORMATS)
+
+    def __post_init__(self) -> None:
+        if not self.gateway:
+            raise SettingsError("--gateway: name at least one endpoint")
+        if self.max_concurrency + self.max_streams == 0:
+            raise SettingsError("--max-concurrency and --max-streams: at least one must be above 0")
+        if bool(self.curve_key) != bool(self.gateway_key):
+            raise SettingsError("--curve-key and --gateway-key go together")
+        for path in filter(None, (self.curve_key, self.gateway_key)):
+            if not Path(path).is_file():
+                raise SettingsError(f"no such key file: {path} (scripts/keys makes keys)")
+
+    def engine_options(self) -> EngineOptions:
+        return EngineOptions(
+            model_path=self.model,
+            max_context=self.max_context,
+            image_position=self.image_position,
+            prefix_cache_bytes=int(self.prefix_cache_gib * GIB),
+            vision_cache_bytes=int(self.vision_cache_gib * GIB),
+        )
+
+    @property
+    def model(self) -> str:
+        """The folder or hub id to load."""
+        return self.model_path or str(BUILT_IN_MODEL)
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        if self.served_model_name:
+            return self.served_model_name
+        if not self.model_path:
+            return (DEMO_MODEL_NAME,)
+        path = Path(self.model_path)
+        return (path.resolve().name if path.exists() else self.model_path,)

@@ -1,0 +1,155 @@
+"""Keeps an engine process running: starts it, watches its progress, kills and restarts it.
+
+Metal aborts the process when memory runs out and no Python code can catch that; honcho ends
+everything when one of its processes exits. So the process that honcho sees is this one, which
+holds no model and does not exit until it is told to or until starting again is hopeless.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from worker.engine_process import (
+    EXIT_HOPELESS,
+    EXIT_LEFT,
+    EXIT_RECYCLE,
+    PIPE_VARIABLE,
+)
+from worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.2
+LOADING_SILENCE_S = 60.0
+"""While it loads, importing a library may hold the interpreter for long."""
+STEADY_AFTER_S = 60.0
+MAX_BACKOFF_S = 30.0
+FIRST_BACKOFF_S = 0.5
+
+
+@dataclass
+class Backoff:
+    """No wait before the first restart, then twice as long each time until it runs steadily."""
+
+    failures: int = 0
+
+    def after_run(self, lasted_s: float) -> float:
+        """Return how long to wait before the next start."""
+        self.failures = 0 if lasted_s > STEADY_AFTER_S else self.failures
+        self.failures += 1
+        if self.failures == 1:
+            return 0.0
+        return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (self.failures - 2))
+
+
+class EngineProcess:
+    """One start of the engine process, seen from outside."""
+
+    def __init__(self, argv: Sequence[str], name: str) -> None:
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        environment = {**os.environ, "WORKER_NAME": name, PIPE_VARIABLE: str(write_end)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "worker.engine_process", *argv],
+            pass_fds=[write_end],
+            env=environment,
+        )
+        os.close(write_end)
+        self.started_at = self.heard_at = time.monotonic()
+        self.report: dict[str, Any] = {"state": "loading"}
+        self._pipe = read_end
+        self._rest = b""
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(read_end, selectors.EVENT_READ)
+
+    def listen(self) -> bool:
+        """Read reports for a moment; False once the process has closed its end."""
+        if not self._selector.select(LOOK_EVERY_S):
+            return True
+        data = os.read(self._pipe, 65536)
+        if not data:
+            return False
+        self.heard_at = time.monotonic()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self.report = json.loads(line)
+        return True
+
+    def stuck(self, stall_timeout_s: float) -> str | None:
+        """Why it has to be killed, or None."""
+        silence_s = time.monotonic() - self.heard_at
+        loading = self.report.get("state") == "loading"
+        if silence_s > (max(LOADING_SILENCE_S, stall_timeout_s) if loading else stall_timeout_s):
+            return f"it has been silent for {silence_s:.1f} s"
+        age_s = self.report.get("step_age_s", 0.0)
+        if not loading and self.report.get("active") and age_s > stall_timeout_s:
+            return f"jobs are active and it has made no step for {age_s:.1f} s"
+        return None
+
+    def close(self) -> int:
+        self._selector.close()
+        os.close(self._pipe)
+        return self.process.wait()
+
+
+class Supervisor:
+    def __init__(self, settings: WorkerSettings, argv: Sequence[str], name: str) -> None:
+        self.settings = settings
+        self.argv = argv
+        self.name = name
+        self._stopping = False
+        self._engine: EngineProcess | None = None
+
+    def run(self) -> int:
+        """Return the exit code: 0 when told to stop, 2 when it is hopeless."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        backoff = Backoff()
+        while not self._stopping:
+            engine = self._engine = EngineProcess(self.argv, self.name)
+            code = self._watch(engine)
+            if self._stopping or code == EXIT_LEFT:
+                break
+            if code == EXIT_HOPELESS:
+                log.error("%s", engine.report.get("hopeless", "the engine cannot start"))
+                return EXIT_HOPELESS
+            self._wait_before_restart(backoff, code, time.monotonic() - engine.started_at)
+        return 0
+
+    def _watch(self, engine: EngineProcess) -> int:
+        while engine.listen():
+            reason = engine.stuck(self.settings.stall_timeout)
+            if reason is not None:
+                log.error("worker %s: the engine is killed: %s", self.name, reason)
+                engine.process.kill()
+                break
+        return engine.close()
+
+    def _wait_before_restart(self, backoff: Backoff, code: int, lasted_s: float) -> None:
+        if code == EXIT_RECYCLE:
+            return
+        wait_s = backoff.after_run(lasted_s)
+        how = f"signal {-code}" if code < 0 else f"code {code}"
+        log.warning(
+            "worker %s: the engine ended (%s); starting it again in %.1f s", self.name, how, wait_s
+        )
+        until = time.monotonic() + wait_s
+        while not self._stopping and time.monotonic() < until:
+            time.sleep(min(LOOK_EVERY_S, wait_s))
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Pass SIGTERM on: the engine drains and leaves. honcho signals both; once is enough."""
+        self._stopping = True
+        if self._engine is not None and self._engine.process.poll() is None:
+            self._engine.process.send_signal(signal.SIGTERM)
