@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from shared.logs import FORMATS, LEVELS
 from shared.settings import SettingsError, option
 
 MIB = 1024 * 1024
-MIN_API_KEY_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
@@ -139,28 +137,22 @@ def read_api_keys(settings: Settings) -> tuple[str, ...]:
     """Return all keys, from flags and file.
 
     Raises:
-        SettingsError: the file cannot be read, is readable by everybody, or a key is too short.
+        SettingsError: the file cannot be read or holds no key, or a key cannot stand in a header.
     """
     keys = list(settings.api_key)
     if settings.api_key_file is not None:
         keys += _keys_in(Path(settings.api_key_file))
     for key in keys:
-        if len(key) < MIN_API_KEY_CHARACTERS or not key.isascii() or not key.isprintable():
-            raise SettingsError(
-                f"--api-key: a key needs at least {MIN_API_KEY_CHARACTERS} printable "
-                "ASCII characters"
-            )
+        if not (key and key.isascii() and key.isprintable() and key == key.strip()):
+            raise SettingsError("--api-key: a key is one or more printable ASCII characters")
     return tuple(keys)
 
 
 def _keys_in(path: Path) -> list[str]:
     try:
         lines = path.read_text().splitlines()
-        mode = path.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"--api-key-file: cannot read {path}: {error}") from None
-    if mode & stat.S_IROTH:
-        raise SettingsError(f"--api-key-file: everybody can read {path}; run: chmod 600 {path}")
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not keys:
         # An empty file would otherwise open the door that its owner meant to close.

@@ -1,0 +1,1 @@
+"""The HTTP side: each dialect is parsed into a GenerationRequest and its events are rendered."""

@@ -1,0 +1,299 @@
+"""The request of `POST /v1/chat/completions`, field by field of OpenAI's specification."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from gateway.api.parameters import (
+    TAG,
+    UNKNOWN_TAG,
+    RequestPart,
+    honoured,
+    ignored,
+    refused,
+    string_or_list,
+)
+from gateway.api.sampling import MAX_INT32, SamplingParameters
+
+MAX_MESSAGES = 4096
+MAX_TOOLS = 128
+FUNCTION_NAME = r"^[a-zA-Z0-9_.:-]{1,128}$"
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+def _tag_by_key(key: str, known: tuple[str, ...]) -> Any:
+    """Return a discriminator that picks a union's member by the value of `key`."""
+
+    def tag_of(value: Any) -> str | None:
+        name = value.get(key) if isinstance(value, dict) else None
+        return TAG + name if isinstance(name, str) and name in known else None
+
+    names = ", ".join(known)
+    return Discriminator(
+        tag_of,
+        custom_error_type=UNKNOWN_TAG + key,
+        custom_error_message=f"must be an object whose {key} is one of: {names}",
+    )
+
+
+class ImageURL(RequestPart):
+    url: str = Field(min_length=1)
+    detail: Literal["auto", "low", "high", "original"] | None = ignored(
+        "images are always used as the model's own processor asks for"
+    )
+
+
+class TextContent(RequestPart):
+    type: Literal["text"]
+    text: str
+    cache_control: Any = ignored("prefixes are cached anyway")
+    prompt_cache_breakpoint: Any = ignored("prefixes are cached anyway")
+
+
+class ImageContent(RequestPart):
+    type: Literal["image_url"]
+    image_url: Annotated[
+        Annotated[str, Tag(TAG + "string"), Field(min_length=1)]
+        | Annotated[ImageURL, Tag(TAG + "object")],
+        Discriminator(lambda value: TAG + ("string" if isinstance(value, str) else "object")),
+    ]
+    cache_control: Any = ignored("prefixes are cached anyway")
+    prompt_cache_breakpoint: Any = ignored("prefixes are cached anyway")
+
+
+class RefusalContent(RequestPart):
+    type: Literal["refusal"]
+    refusal: str
+
+
+ContentPart = Annotated[
+    Annotated[TextContent, Tag(TAG + "text")]
+    | Annotated[ImageContent, Tag(TAG + "image_url")]
+    | Annotated[RefusalContent, Tag(TAG + "refusal")],
+    _tag_by_key("type", ("text", "image_url", "refusal")),
+]
+
+Content = Annotated[
+    Annotated[str, Tag(TAG + "string")]
+    | Annotated[list[ContentPart], Field(min_length=1), Tag(TAG + "list")],
+    Discriminator(
+        string_or_list,
+        custom_error_type="content_type",
+        custom_error_message="must be a string or a list of content parts",
+    ),
+]
+
+
+class FunctionCall(RequestPart):
+    name: str = Field(pattern=FUNCTION_NAME)
+    arguments: str
+
+
+class ToolCall(RequestPart):
+    id: str = Field(min_length=1)
+    type: Literal["function"] = "function"
+    function: FunctionCall
+    index: int | None = ignored("as streams number them")
+
+
+class SystemMessage(RequestPart):
+    role: Literal["system", "developer"]
+    content: Content
+    name: str | None = None
+
+
+class UserMessage(RequestPart):
+    role: Literal["user"]
+    content: Content
+    name: str | None = None
+
+
+class AssistantMessage(RequestPart):
+    """As a server answered it: the fields it left empty come back as null."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    name: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    annotations: Any = ignored("citations of an earlier answer")
+    audio: Any = refused("audio is not supported")
+    function_call: Any = refused("function_call is out of date; use tool_calls")
+
+
+class ToolMessage(RequestPart):
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str = Field(min_length=1)
+    name: str | None = None
+
+
+Message = Annotated[
+    Annotated[SystemMessage, Tag(TAG + "system")]
+    | Annotated[SystemMessage, Tag(TAG + "developer")]
+    | Annotated[UserMessage, Tag(TAG + "user")]
+    | Annotated[AssistantMessage, Tag(TAG + "assistant")]
+    | Annotated[ToolMessage, Tag(TAG + "tool")],
+    _tag_by_key("role", ("system", "developer", "user", "assistant", "tool")),
+]
+
+
+class Function(RequestPart):
+    name: str = Field(pattern=FUNCTION_NAME)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(RequestPart):
+    type: Literal["function"]
+    function: Function
+    cache_control: Any = ignored("prefixes are cached anyway")
+
+
+class FunctionName(RequestPart):
+    name: str = Field(pattern=FUNCTION_NAME)
+
+
+class NamedTool(RequestPart):
+    type: Literal["function"]
+    function: FunctionName
+
+
+class AllowedTools(RequestPart):
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool] = Field(min_length=1)
+
+
+class AllowedToolsChoice(RequestPart):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+def _kind_of_tool_choice(value: Any) -> str | None:
+    if isinstance(value, str):
+        return TAG + "mode"
+    kind = value.get("type") if isinstance(value, dict) else None
+    return TAG + str(kind) if kind in ("function", "allowed_tools") else None
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag(TAG + "mode")]
+    | Annotated[NamedTool, Tag(TAG + "function")]
+    | Annotated[AllowedToolsChoice, Tag(TAG + "allowed_tools")],
+    Discriminator(
+        _kind_of_tool_choice,
+        custom_error_type="tool_choice",
+        custom_error_message="must be none, auto, required, or an object of type function "
+        "or allowed_tools",
+    ),
+]
+
+
+class TextFormat(RequestPart):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(RequestPart):
+    type: Literal["json_object"]
+
+
+class JsonSchema(RequestPart):
+    model_config = ConfigDict(populate_by_name=True)
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(RequestPart):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[
+    Annotated[TextFormat, Tag(TAG + "text")]
+    | Annotated[JsonObjectFormat, Tag(TAG + "json_object")]
+    | Annotated[JsonSchemaFormat, Tag(TAG + "json_schema")],
+    _tag_by_key("type", ("text", "json_object", "json_schema")),
+]
+
+
+class StreamOptions(RequestPart):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = ignored("no padding is sent")
+
+
+class ChatCompletionRequest(SamplingParameters):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "demo",
+                    "messages": [
+                        {
+                            "role": "user",
+                            "content": [
+                                {"type": "text", "text": "What is in this image?"},
+                                {
+                                    "type": "image_url",
+                                    "image_url": {"url": "data:image/png;base64,iVBORw0..."},
+                                },
+                            ],
+                        }
+                    ],
+                    "max_tokens": 100,
+                }
+            ]
+        }
+    )
+
+    messages: list[Message] = honoured(
+        "the conversation; a last message of the assistant is continued",
+        default=...,
+        min_length=1,
+        max_length=MAX_MESSAGES,
+    )
+    model: str | None = honoured("an id of /v1/models; may be left out when one model is served")
+    stream: bool | None = honoured("send the answer as server-sent events")
+    stream_options: StreamOptions | None = honoured("include_usage adds a last chunk with usage")
+    max_completion_tokens: int | None = honoured("longest answer, in tokens", ge=1, le=MAX_INT32)
+    max_tokens: int | None = honoured("older name of max_completion_tokens", ge=1, le=MAX_INT32)
+    logprobs: bool | None = honoured("return the log probability of each token")
+    top_logprobs: int | None = honoured("and of this many likeliest ones", ge=0, le=20)
+    response_format: ResponseFormat | None = honoured("text, any JSON object, or a JSON schema")
+    tools: list[FunctionTool] | None = honoured(
+        "functions the model may call", max_length=MAX_TOOLS
+    )
+    tool_choice: ToolChoice | None = honoured("whether and which function must be called")
+    parallel_tool_calls: bool | None = honoured("whether several calls may come in one answer")
+    reasoning_effort: ReasoningEffort | None = honoured(
+        "given to the model's chat template; none switches thinking off"
+    )
+    enable_thinking: bool | None = honoured("given to the model's chat template")
+    chat_template_kwargs: dict[str, Any] | None = honoured(
+        "more variables for the model's chat template"
+    )
+
+    metadata: dict[str, str] | None = ignored("labels for stored answers; nothing is stored")
+    prediction: dict[str, Any] | None = ignored("could only make the same answer faster")
+    prompt_cache_key: str | None = ignored("prefixes are cached anyway")
+    prompt_cache_options: dict[str, Any] | None = ignored("prefixes are cached anyway")
+    prompt_cache_retention: str | None = ignored("prefixes are cached anyway")
+    safety_identifier: str | None = ignored("an end user's id; not used")
+    service_tier: str | None = ignored("there is one tier")
+
+    audio: Any = refused("audio output is not supported")
+    function_call: Any = refused("function_call is out of date; use tool_choice")
+    functions: Any = refused("functions is out of date; use tools")
+    modalities: Any = refused("only text can be produced", ["text"])
+    moderation: Any = refused("there is no moderation service")
+    store: Any = refused("answers are not stored; leave it out or set it to false", False)
+    verbosity: Any = refused("ask for short or long answers in the messages", "medium")
+    web_search_options: Any = refused("there is no web search")

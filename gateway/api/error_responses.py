@@ -1,0 +1,92 @@
+"""The one place where an error becomes something a client can read.
+
+`detail` is what the original server's users read, `error` is what OpenAI's SDKs read.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from gateway.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def error_content(error: ApiError) -> dict[str, Any]:
+    """Return the `error` object of a body or of a stream's error event."""
+    return {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
+
+
+def error_response(error: ApiError) -> Response:
+    body = {"detail": error.message, "error": error_content(error)}
+    return Response(
+        _encode(body),
+        status_code=error.status,
+        headers=error.headers,
+        media_type="application/json",
+    )
+
+
+def error_event(error: ApiError) -> bytes:
+    """Return the server-sent event that ends a broken stream."""
+    return b"data: " + _encode({"error": error_content(error)}) + b"\n\n"
+
+
+def internal_error(scope: Scope) -> ApiError:
+    """Return what a client is told about a fault of ours; the log has the rest."""
+    request_id = scope.get("state", {}).get("request_id", "unknown")
+    return ApiError(f"The server made a mistake. Request id: {request_id}.")
+
+
+def install(app: FastAPI) -> None:
+    """Give every error that routes and framework raise the one body."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error_response(error)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = error_response(_as_api_error(request, error))
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"][1:])
+    return error_response(InvalidRequest(f"{where}: {first['msg']}", param=where or None))
+
+
+def _as_api_error(request: Request, error: HTTPException) -> ApiError:
+    path = request.url.path
+    if error.status_code == 404:
+        return NotFound(f"There is no {request.method} {path} here; see /docs for what there is.")
+    if error.status_code == 405:
+        return MethodNotAllowed(f"{request.method} is not allowed for {path}.")
+    other = InvalidRequest(str(error.detail))
+    other.status = error.status_code
+    return other

@@ -1,0 +1,176 @@
+"""The one table of request parameters: what is declared here is enforced and documented.
+
+A request model declares each field with `honoured`, `ignored` or `refused`. `parse` enforces it:
+a wrong type or range, a refused field and an unknown one are a 400 that names the field.
+`parameter_table` shows the same declarations to people, at `/v1/capabilities`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from gateway.errors import InvalidRequest
+
+Support = Literal["honoured", "ignored", "refused"]
+
+TAG = "\0"
+"""Starts the tag of a union's member, which is not part of a path that a client knows."""
+
+UNKNOWN_TAG = "unknown_tag_"
+"""Starts the error type of a union whose member cannot be told; the deciding key follows."""
+
+UNSUPPORTED = "unsupported_parameter"
+
+
+def honoured(meaning: str, **constraints: Any) -> Any:
+    """A parameter that does what it says; null is the same as leaving it out."""
+    return _field("honoured", meaning, **constraints)
+
+
+def ignored(meaning: str, **constraints: Any) -> Any:
+    """A parameter that is accepted because its absence cannot change an answer."""
+    return _field("ignored", meaning, **constraints)
+
+
+def refused(meaning: str, *harmless: Any) -> Any:
+    """A parameter of the specification that cannot be done here.
+
+    Args:
+        harmless: the values, besides null, that ask for nothing and so are accepted.
+    """
+    return _field("refused", meaning, harmless=harmless)
+
+
+class RequestPart(BaseModel):
+    """Any object in a request: types are not converted, unknown fields are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    @model_validator(mode="after")
+    def _refuse(self) -> RequestPart:
+        for name in self.model_fields_set & _refused_fields(type(self)).keys():
+            meaning, harmless = _refused_fields(type(self))[name]
+            value = getattr(self, name)
+            if value is not None and value not in harmless:
+                raise PydanticCustomError(
+                    UNSUPPORTED, "{meaning}", {"field": name, "meaning": meaning}
+                )
+        return self
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse(model: type[M], body: bytes) -> M:
+    """Validate a JSON body.
+
+    Raises:
+        InvalidRequest: for the first error found; `param` is the path of the field.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _as_invalid_request(error.errors(include_url=False)[0]) from None
+
+
+def parameter_table(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """Return one row per field of a request: name, support, type and range, meaning."""
+    schema = model.model_json_schema()
+    return [
+        {
+            "name": name,
+            "support": field.json_schema_extra["x-support"],
+            "schema": _shown_schema(schema["properties"][name]),
+            "meaning": field.description,
+        }
+        for name, field in model.model_fields.items()
+        if isinstance(field.json_schema_extra, dict)
+    ]
+
+
+def path_of(steps: tuple[int | str, ...]) -> str:
+    """Return `messages[0].content[1].image_url.url` for its steps."""
+    path = ""
+    for step in steps:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif not step.startswith(TAG):
+            path += f".{step}" if path else step
+    return path
+
+
+def string_or_list(value: Any) -> str | None:
+    """Tell a union's members apart, for a Discriminator over the tags string and list."""
+    if isinstance(value, str):
+        return TAG + "string"
+    return TAG + "list" if isinstance(value, list) else None
+
+
+def _field(support: Support, meaning: str, *, harmless: Any = (), **constraints: Any) -> Any:
+    extra: dict[str, Any] = {"x-support": support, "x-harmless": list(harmless)}
+    constraints.setdefault("default", None)
+    return Field(description=meaning, json_schema_extra=extra, **constraints)
+
+
+@cache
+def _refused_fields(model: type[BaseModel]) -> dict[str, tuple[str, list[Any]]]:
+    found = {}
+    for name, field in model.model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra["x-support"] == "refused":
+            found[name] = (field.description or "", list(extra["x-harmless"]))  # type: ignore[arg-type]
+    return found
+
+
+def _shown_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    hidden = ("description", "title", "x-support", "x-harmless")
+    return {key: value for key, value in schema.items() if key not in hidden}
+
+
+def _as_invalid_request(error: ErrorDetails) -> InvalidRequest:
+    steps = error["loc"]
+    context = error.get("ctx", {})
+    if error["type"] == UNSUPPORTED:
+        steps = (*steps, context["field"])
+    elif error["type"].startswith(UNKNOWN_TAG) and isinstance(error["input"], dict):
+        steps = (*steps, error["type"].removeprefix(UNKNOWN_TAG))
+    param = path_of(steps)
+    if error["type"] == "json_invalid":
+        return InvalidRequest(f"The request body is not valid JSON: {context['error']}.")
+    if error["type"] == UNSUPPORTED:
+        return InvalidRequest(f"{param}: {error['msg']}.", param=param, code=UNSUPPORTED)
+    if error["type"] == "extra_forbidden":
+        return InvalidRequest(
+            f"Unknown parameter: {param}. See /v1/capabilities for what there is.",
+            param=param,
+            code=UNSUPPORTED,
+        )
+    if not param:
+        return InvalidRequest("The request body must be a JSON object.")
+    return InvalidRequest(f"{param}: {_words(error)}.", param=param)
+
+
+def _words(error: ErrorDetails) -> str:
+    """Return pydantic's message in lower case, without what only Python people know."""
+    context = error.get("ctx", {})
+    if error["type"] in ("too_short", "string_too_short"):
+        return "must not be empty"
+    if error["type"] == "too_long":
+        return f"must have at most {context['max_length']} items"
+    message = error["msg"].rstrip(".")
+    for python, json in (("valid dictionary", "object"), ("valid array", "list"), ("None", "null")):
+        message = message.replace(python, json)
+    if message == "Field required":
+        return "is required"
+    message = message.removeprefix("Input ").removeprefix("Value ").replace("should", "must", 1)
+    return message[:1].lower() + message[1:]
