@@ -1,0 +1,207 @@
+"""Fetching an image that a stranger named, without becoming the stranger's hand.
+
+Every hop is done by hand: the name is resolved once, every address it resolves to is checked,
+and the connection goes to a checked address, so that a second resolution cannot lead elsewhere.
+There are no cookies, no credentials, no proxies of the environment, no decompression. Size, time
+and the number of fetches are bounded, and a redirect is a new hop with all checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from gateway.generation import ImageSource
+from gateway.images.addresses import may_connect
+from gateway.images.sources import InvalidImage
+
+MAX_REDIRECTS = 3
+CONNECT_TIMEOUT_S = 5.0
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Return the numeric addresses of a name. Raises OSError when there are none."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+@dataclass(frozen=True)
+class FetchLimits:
+    """`hosts` are the only ones allowed (`*.example.com` for subdomains); empty: any."""
+
+    max_bytes: int
+    timeout_s: float
+    concurrency: int
+    allow_private: bool
+    hosts: Sequence[str] = ()
+
+
+class Refused(Exception):
+    """Why a URL is not fetched, in words for the client; has no subject: the field comes first."""
+
+
+class Fetcher:
+    """Fetches images; at most `concurrency` at once and a quarter of that from one host."""
+
+    def __init__(self, limits: FetchLimits, resolve: Resolve = resolve) -> None:
+        self._limits = limits
+        self._resolve = resolve
+        self._slots = asyncio.Semaphore(limits.concurrency)
+        self._per_host = max(1, limits.concurrency // 4)
+        self._hosts: dict[str, tuple[asyncio.Semaphore, int]] = {}
+        # No connection is kept: a kept one would be chosen by address and serve another name.
+        self._transport = httpx.AsyncHTTPTransport(
+            verify=ssl.create_default_context(),
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    async def close(self) -> None:
+        await self._transport.aclose()
+
+    async def fetch(self, source: ImageSource) -> bytes:
+        """Return the bytes behind the URL.
+
+        Raises:
+            InvalidImage: refused, not there, too large or too slow.
+        """
+        try:
+            async with asyncio.timeout(self._limits.timeout_s):
+                return await self._follow(source.url)
+        except Refused as refused:
+            reason = str(refused)
+        except TimeoutError:
+            reason = f"fetching it took longer than {self._limits.timeout_s:g} s"
+        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError):
+            reason = "the image could not be fetched: the connection failed"
+        raise InvalidImage(f"{source.param}: {reason}.", param=source.param)
+
+    async def _follow(self, address: str) -> bytes:
+        url = _parsed(address)
+        for _ in range(MAX_REDIRECTS + 1):
+            async with _HostSlot(self._hosts, url.host, self._per_host), self._slots:
+                answer = await self._hop(url)
+            if isinstance(answer, bytes):
+                return answer
+            url = _parsed(str(url.join(answer)))
+        raise Refused(f"it redirects more than {MAX_REDIRECTS} times")
+
+    async def _hop(self, url: httpx.URL) -> bytes | httpx.URL:
+        """Return the body, or where it redirects to."""
+        address = await self._checked_address(url)
+        request = httpx.Request(
+            "GET",
+            url.copy_with(host=address, fragment=None),
+            headers={
+                "Host": url.netloc.decode("ascii"),
+                "Accept": "image/png, image/jpeg, image/webp, image/gif",
+                "Accept-Encoding": "identity",
+                "User-Agent": "proxy-oai-compat",
+                "Connection": "close",
+            },
+            extensions={
+                "sni_hostname": url.raw_host.decode("ascii"),
+                "timeout": httpx.Timeout(
+                    self._limits.timeout_s, connect=CONNECT_TIMEOUT_S
+                ).as_dict(),
+            },
+        )
+        response = await self._transport.handle_async_request(request)
+        try:
+            if response.status_code in REDIRECTS and "location" in response.headers:
+                return httpx.URL(response.headers["location"])
+            return await self._read(response)
+        finally:
+            await response.aclose()
+
+    async def _checked_address(self, url: httpx.URL) -> str:
+        host = url.raw_host.decode("ascii").strip("[]")
+        if self._limits.hosts and not _allowed(host, self._limits.hosts):
+            raise Refused("this server fetches images from certain hosts only, not from this one")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            addresses = await self._resolve(host, port)
+        except (OSError, UnicodeError):
+            raise Refused("the host name could not be resolved") from None
+        private = self._limits.allow_private
+        if not addresses or not all(may_connect(a, allow_private=private) for a in addresses):
+            raise Refused("the URL leads to an address that this server does not fetch from")
+        return addresses[0]
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        if response.status_code != 200:
+            raise Refused(f"the image could not be fetched: HTTP status {response.status_code}")
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refused("the image came compressed, which was not asked for")
+        too_large = Refused(f"the image is larger than {self._limits.max_bytes} bytes")
+        declared = response.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self._limits.max_bytes:
+            raise too_large
+        chunks, size = [], 0
+        async for chunk in response.aiter_raw():
+            size += len(chunk)
+            if size > self._limits.max_bytes:
+                raise too_large
+            chunks.append(chunk)
+        if not size:
+            raise Refused("the answer was empty")
+        return b"".join(chunks)
+
+
+class _HostSlot:
+    """One of a host's fetch slots; hosts that nobody fetches from are forgotten."""
+
+    def __init__(
+        self, hosts: dict[str, tuple[asyncio.Semaphore, int]], host: str, slots: int
+    ) -> None:
+        self._hosts, self._host, self._slots = hosts, host, slots
+
+    async def __aenter__(self) -> None:
+        semaphore, users = self._hosts.get(self._host, (asyncio.Semaphore(self._slots), 0))
+        self._hosts[self._host] = (semaphore, users + 1)
+        try:
+            await semaphore.acquire()
+        except BaseException:
+            self._forget()
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        self._hosts[self._host][0].release()
+        self._forget()
+
+    def _forget(self) -> None:
+        semaphore, users = self._hosts.pop(self._host)
+        if users > 1:
+            self._hosts[self._host] = (semaphore, users - 1)
+
+
+def _parsed(address: str) -> httpx.URL:
+    try:
+        url = httpx.URL(address)
+        host = url.raw_host
+    except (httpx.InvalidURL, ValueError, TypeError):
+        raise Refused("the URL is malformed") from None
+    if url.scheme not in ("http", "https"):
+        raise Refused("only http and https URLs are fetched")
+    if not host:
+        raise Refused("the URL has no host")
+    if url.userinfo:
+        raise Refused("a URL with a user name or password is not fetched")
+    return url
+
+
+def _allowed(host: str, patterns: Sequence[str]) -> bool:
+    host = host.lower().rstrip(".")
+    for pattern in (pattern.lower() for pattern in patterns):
+        if host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:])):
+            return True
+    return False
