@@ -8,12 +8,12 @@ import sys
 
 from shared import logs
 from shared.settings import load
-from worker.settings import WorkerSettings
+from worker.settings import Settings
 from worker.supervisor import Supervisor
 
 
 def main() -> int:
-    settings = load(WorkerSettings, "WORKER")
+    settings = load(Settings, "WORKER")
     name = settings.name or _made_up_name()
     logs.configure(settings.log_level, settings.log_format, f"{name} supervisor")
     return Supervisor(settings, sys.argv[1:], name).run()

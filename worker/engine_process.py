@@ -18,7 +18,7 @@ from shared.settings import load
 from worker.engine.interface import Engine, EngineFactory, ModelError
 from worker.link import Ending, Link
 from worker.loop import EngineLoop
-from worker.settings import WorkerSettings
+from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class EngineThread(threading.Thread):
             log.exception("the engine has failed; its process ends and is started again")
 
 
-def engine_factory(settings: WorkerSettings) -> EngineFactory:
+def engine_factory(settings: Settings) -> EngineFactory:
     """Choose the engine; MLX is imported only on the engine thread, and only when wanted."""
 
     def make_scripted(wake: Callable[[], None]) -> Engine:
@@ -81,7 +81,7 @@ def engine_factory(settings: WorkerSettings) -> EngineFactory:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    settings = load(WorkerSettings, "WORKER", argv)
+    settings = load(Settings, "WORKER", argv)
     name = settings.name or f"worker-{os.getpid()}"
     logs.configure(settings.log_level, settings.log_format, name)
     descriptor = os.environ.get(PIPE_VARIABLE)

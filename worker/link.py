@@ -44,7 +44,7 @@ from shared.messages import (
 )
 from shared.sockets import make_dealer
 from worker.loop import Drop, EngineLoop, Output, Run
-from worker.settings import WorkerSettings
+from worker.settings import Settings
 from worker.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Link:
         report: called about five times a second; tells the supervisor that this thread lives.
     """
 
-    def __init__(self, settings: WorkerSettings, name: str, report: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, name: str, report: Callable[[], None]) -> None:
         self.settings = settings
         self.name = name
         self.slots = Slots(settings.max_concurrency, settings.max_streams)
@@ -179,7 +179,7 @@ class Link:
         dealer = make_dealer(
             self._context,
             secrets.token_bytes(16),
-            Path(settings.curve_key) if settings.curve_key else None,
+            Path(settings.worker_key) if settings.worker_key else None,
             Path(settings.gateway_key) if settings.gateway_key else None,
         )
         dealer.connect(endpoint)

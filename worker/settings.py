@@ -15,7 +15,7 @@ GIB = 1024**3
 
 
 @dataclass(frozen=True)
-class WorkerSettings:
+class Settings:
     gateway: tuple[str, ...] = option(
         ("tcp://127.0.0.1:5555",), help="where a gateway listens for workers", unit="endpoint"
     )
@@ -61,7 +61,7 @@ class WorkerSettings:
     engine: str = option(
         "mlx", help="what generates; scripted plays scripts for tests", choices=("mlx", "scripted")
     )
-    curve_key: str = option("", help="this worker's CURVE secret key file (scripts/keys)")
+    worker_key: str = option("", help="this worker's CURVE secret key file (scripts/keys)")
     gateway_key: str = option("", help="the gateway's CURVE public key file")
     log_level: str = option("info", help="how much is logged", choices=LEVELS)
     log_format: str = option("auto", help="auto: text on a terminal, else JSON", choices=FORMATS)
@@ -71,9 +71,9 @@ class WorkerSettings:
             raise SettingsError("--gateway: name at least one endpoint")
         if self.max_concurrency + self.max_streams == 0:
             raise SettingsError("--max-concurrency and --max-streams: at least one must be above 0")
-        if bool(self.curve_key) != bool(self.gateway_key):
-            raise SettingsError("--curve-key and --gateway-key go together")
-        for path in filter(None, (self.curve_key, self.gateway_key)):
+        if bool(self.worker_key) != bool(self.gateway_key):
+            raise SettingsError("--worker-key and --gateway-key go together")
+        for path in filter(None, (self.worker_key, self.gateway_key)):
             if not Path(path).is_file():
                 raise SettingsError(f"no such key file: {path} (scripts/keys makes keys)")
 

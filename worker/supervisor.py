@@ -26,7 +26,7 @@ from worker.engine_process import (
     EXIT_RECYCLE,
     PIPE_VARIABLE,
 )
-from worker.settings import WorkerSettings
+from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class EngineProcess:
 
 
 class Supervisor:
-    def __init__(self, settings: WorkerSettings, argv: Sequence[str], name: str) -> None:
+    def __init__(self, settings: Settings, argv: Sequence[str], name: str) -> None:
         self.settings = settings
         self.argv = argv
         self.name = name

@@ -17,10 +17,12 @@ import zmq
 from gateway.dispatch.dispatcher import Dispatcher, Ended, Send, Tell
 from gateway.dispatch.jobs import JobRecord
 from gateway.dispatch.membership import Membership
+from gateway.dispatch.report import Report
 from gateway.dispatch.statistics import Statistics
 from gateway.dispatch.workers import Registry
 from gateway.errors import ApiError
 from gateway.generation import Event, GenerationRequest
+from gateway.settings import Settings
 from shared import wire
 from shared.messages import Done, Job, Submit
 from shared.sockets import make_router
@@ -76,34 +78,25 @@ class JobTicket:
 
 
 class Link:
-    """The gateway's side of the wire.
+    """The gateway's side of the wire; implements `gateway.generation.Dispatch`."""
 
-    Args:
-        binds: ZeroMQ endpoints that workers connect to.
-        curve_key: the gateway's CURVE secret key file, or None.
-        authorized_workers: folder of the workers' public keys; only with `curve_key`.
-    """
-
-    def __init__(
-        self,
-        binds: Sequence[str],
-        queue_size: int,
-        queue_timeout_s: float,
-        curve_key: Path | None = None,
-        authorized_workers: Path | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.registry = Registry()
         self.statistics = Statistics()
         self.dispatcher = Dispatcher(
-            queue_size, queue_timeout_s, self.registry, self.statistics.retry_after_s
+            settings.queue_size,
+            settings.queue_timeout,
+            self.registry,
+            self.statistics.retry_after_s,
         )
         self.membership = Membership(secrets.token_hex(8), self.registry, self.dispatcher)
-        self.binds = binds
+        self.status = Report(self.registry, self.dispatcher, self.membership, self.statistics)
+        self._binds = settings.bind
         self.endpoints: list[str] = []
         """Where it really listens: a bind to port `*` gets a free one."""
         self._context = zmq.Context()
-        self._curve_key = curve_key
-        self._authorized_workers = authorized_workers
+        self._curve_key = Path(settings.curve_key) if settings.curve_key else None
+        self._authorized_workers = Path(settings.authorized_workers or "")
         self._router: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._authenticator: object | None = None
@@ -123,7 +116,7 @@ class Link:
         if self._curve_key is not None:
             self._start_authenticator()
         self._router = make_router(self._context, self._curve_key)
-        for endpoint in self.binds:
+        for endpoint in self._binds:
             self._router.bind(endpoint)
             self.endpoints.append(self._router.getsockopt_string(zmq.LAST_ENDPOINT))
         self._monitor = self._router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
@@ -146,7 +139,6 @@ class Link:
     def _start_authenticator(self) -> None:
         from gateway.dispatch.curve import start_authenticator
 
-        assert self._authorized_workers is not None
         self._authenticator = start_authenticator(self._context, self._authorized_workers)
 
     # --- requests --------------------------------------------------------------------------

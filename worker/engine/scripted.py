@@ -35,6 +35,7 @@ from shared.messages import (
     Done,
     Failed,
     FailureCode,
+    FinishReason,
     Job,
     TextPart,
     Timings,

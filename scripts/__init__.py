@@ -1,0 +1,1 @@
+"""Commands. Each executable file here is thin; what it does lives in a module beside it."""

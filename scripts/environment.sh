@@ -1,0 +1,45 @@
+# Sourced by the other scripts: prepare_environment FILE... makes .venv hold these requirements.
+# Plain sh, so that it runs with what a fresh Mac has.
+
+find_python() {
+    for candidate in python3.13 python3.12 python3.11 python3 python; do
+        command -v "$candidate" >/dev/null 2>&1 || continue
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "No Python 3.11 or newer was found. Install one, for instance: brew install python@3.12" >&2
+    exit 1
+}
+
+refuse_rosetta() {
+    processor=$("$1" -c 'import platform; print(platform.processor() if platform.system() == "Darwin" else "")')
+    if [ "$processor" = i386 ]; then
+        echo "This Python runs under Rosetta (platform.processor() says i386), and MLX needs a" >&2
+        echo "native one. Open a native terminal and install it: brew install python@3.12" >&2
+        exit 1
+    fi
+}
+
+prepare_environment() {
+    if [ ! -x .venv/bin/python ]; then
+        python=$(find_python) || exit 1
+        refuse_rosetta "$python"
+        echo "Making .venv with $("$python" --version) ..." >&2
+        "$python" -m venv .venv || exit 1
+    fi
+    stamp=$(cat "$@" | cksum)
+    stamp_file=.venv/installed-$(echo "$@" | cksum | cut -d ' ' -f 1)
+    if [ "$(cat "$stamp_file" 2>/dev/null)" != "$stamp" ]; then
+        echo "Installing packages (once; a few hundred MB) ..." >&2
+        for file in "$@"; do set -- "$@" -r "$file"; shift; done
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" || {
+            echo "The packages could not be installed; pip's message is above." >&2
+            exit 1
+        }
+        echo "$stamp" >"$stamp_file"
+    fi
+    PATH="$PWD/.venv/bin:$PATH"
+    export PATH
+}

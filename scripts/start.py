@@ -1,0 +1,180 @@
+"""Starts both tiers with honcho and says when they are ready (`scripts/serve` runs this).
+
+Every flag goes to the tier that knows it, as its environment variable; honcho's processes inherit
+them. A flag that both tiers know (`--log-level`) goes to both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.settings import Settings as GatewaySettings
+from shared.settings import environment_name, flag_name, load
+from worker.settings import Settings as WorkerSettings
+
+TIERS: dict[str, type[Any]] = {"GATEWAY": GatewaySettings, "WORKER": WorkerSettings}
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "docs" / "example_request.json"
+DEFAULT_CONCURRENCY = 8
+LOOK_EVERY_S = 0.1
+
+USAGE = """\
+usage: scripts/serve [--workers N] [flags of either tier]
+
+Starts the gateway and N workers (default 1). With no --model-path it serves the built-in demo
+model. The flags of the tiers:
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    if "-h" in argv or "--help" in argv:
+        print(USAGE + _flags_help())
+        return 0
+    try:
+        environment, workers = read_flags(argv)
+    except ValueError as error:
+        print(f"scripts/serve: {error}", file=sys.stderr)
+        return 2
+    environment = {**os.environ, **environment}
+    environment.setdefault("WORKER_MAX_CONCURRENCY", str(DEFAULT_CONCURRENCY))
+    gateway = load(GatewaySettings, "GATEWAY", [], environment)
+    worker = load(WorkerSettings, "WORKER", [], environment)
+    _announce(worker, workers)
+    return _run(environment, gateway, workers)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One environment variable a flag sets; `switch` is its value when the flag takes none."""
+
+    variable: str
+    repeatable: bool = False
+    switch: str | None = None
+
+
+def flag_targets() -> dict[str, list[Target]]:
+    """Every flag of either tier, and the variables it stands for."""
+    targets: dict[str, list[Target]] = defaultdict(list)
+    for prefix, settings_type in TIERS.items():
+        for field in dataclasses.fields(settings_type):
+            flag, variable = flag_name(field.name), environment_name(prefix, field.name)
+            if isinstance(field.default, bool):
+                targets[flag].append(Target(variable, switch="true"))
+                targets["--no-" + flag[2:]].append(Target(variable, switch="false"))
+            else:
+                targets[flag].append(Target(variable, isinstance(field.default, tuple)))
+    return targets
+
+
+def read_flags(argv: Sequence[str]) -> tuple[dict[str, str], int]:
+    """Return the environment that says the same as the flags, and the number of workers.
+
+    Raises:
+        ValueError: a flag nobody knows, or one without its value.
+    """
+    known = flag_targets() | {"--workers": [Target("WORKERS")]}
+    environment: dict[str, str] = {}
+    rest = [part for word in argv for part in _split(word)]
+    while rest:
+        flag = rest.pop(0)
+        if flag not in known:
+            raise ValueError(f"unknown flag {flag} (scripts/serve --help lists them)")
+        takes_value = known[flag][0].switch is None
+        if takes_value and not rest:
+            raise ValueError(f"{flag} needs a value")
+        value = rest.pop(0) if takes_value else ""
+        for target in known[flag]:
+            _set(environment, target, value)
+    workers = environment.pop("WORKERS", "1")
+    if not workers.isdecimal() or int(workers) < 1:
+        raise ValueError(f"--workers: expected a number of at least 1, got {workers!r}")
+    return environment, int(workers)
+
+
+def _split(word: str) -> list[str]:
+    flag, equals, value = word.partition("=")
+    return [flag, value] if word.startswith("--") and equals else [word]
+
+
+def _set(environment: dict[str, str], target: Target, value: str) -> None:
+    before = environment.get(target.variable, "") if target.repeatable else ""
+    environment[target.variable] = target.switch or f"{before} {value}".strip()
+
+
+def _flags_help() -> str:
+    lines = []
+    for settings_type in TIERS.values():
+        for field in dataclasses.fields(settings_type):
+            lines.append(f"  {flag_name(field.name):32}{field.metadata['help']}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _announce(worker: WorkerSettings, workers: int) -> None:
+    what = worker.model_path or "the built-in demo model"
+    many = "1 worker" if workers == 1 else f"{workers} workers"
+    print(f"Starting the gateway and {many} with {what}. Ctrl-C stops.", flush=True)
+
+
+def _run(environment: dict[str, str], gateway: GatewaySettings, workers: int) -> int:
+    if sys.stderr.isatty():
+        environment.setdefault("GATEWAY_LOG_FORMAT", "text")
+        environment.setdefault("WORKER_LOG_FORMAT", "text")
+    environment["PYTHONUNBUFFERED"] = "1"
+    started_at = time.monotonic()
+    honcho = subprocess.Popen(
+        [sys.executable, "-m", "honcho", "start", "-c", f"gateway=1,worker={workers}"],
+        cwd=ROOT,
+        env=environment,
+    )
+    # A Ctrl-C reaches honcho too, which stops both tiers in order; a SIGTERM comes here alone.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: honcho.terminate())
+    address = f"http://{_reachable(gateway.host)}:{gateway.port}"
+    while honcho.poll() is None:
+        if _ready(address):
+            _say_ready(address, gateway, time.monotonic() - started_at)
+            break
+        time.sleep(LOOK_EVERY_S)
+    return honcho.wait()
+
+
+def _reachable(host: str) -> str:
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+def _ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/ready", timeout=2) as answer:
+            return answer.status == 200 and "ready" in json.load(answer)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _say_ready(address: str, gateway: GatewaySettings, seconds: float) -> None:
+    key = " -H 'Authorization: Bearer '$KEY" if gateway.api_key else ""
+    print(
+        f"Ready after {seconds:.1f} s at {address} - try: curl -s {address}/v1/chat/completions"
+        f"{key} -H 'Content-Type: application/json' -d @{EXAMPLE}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

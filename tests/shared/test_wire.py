@@ -1,0 +1,133 @@
+"""Any message survives the wire; any bytes give a message or a ProtocolError, nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, get_type_hints
+
+import msgpack
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import messages as vocabulary
+from shared import wire
+from shared.messages import (
+    TYPE_CODES,
+    ChatMessage,
+    Deltas,
+    Hello,
+    ImageInfo,
+    ImagePart,
+    Job,
+    Message,
+    Sampling,
+    Submit,
+    TextPart,
+)
+
+
+def job(**fields: object) -> Job:
+    given_fields = {"id": "j.1", "answer_id": "j", "request_id": "r", "model": "m"}
+    return Job(**{**given_fields, "stream": True, "sampling": Sampling(seed=1), **fields})  # type: ignore[arg-type]
+
+
+# What MessagePack can carry, and what equals itself afterwards.
+st.register_type_strategy(int, st.integers(-(2**63), 2**64 - 1))
+st.register_type_strategy(float, st.floats(allow_nan=False))
+
+JSON_OBJECTS = st.dictionaries(
+    st.text(max_size=8),
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=5,
+    ),
+    max_size=3,
+)
+
+
+def strategy_of(kind: type[Any]) -> st.SearchStrategy[Any]:
+    """Build a message type field by field, its optional ones too."""
+    fields = {}
+    for name, hint in get_type_hints(kind).items():
+        if "Any" in str(hint):
+            fields[name] = JSON_OBJECTS if "None" not in str(hint) else st.none() | JSON_OBJECTS
+        else:
+            fields[name] = st.from_type(hint)
+    return st.builds(kind, **fields)
+
+
+for declared in list(vars(vocabulary).values()):
+    if isinstance(declared, type) and issubclass(declared, msgspec.Struct):
+        st.register_type_strategy(declared, strategy_of)
+
+
+def messages() -> st.SearchStrategy[Message]:
+    return st.one_of([st.from_type(kind) for kind in TYPE_CODES])
+
+
+@given(messages())
+def test_every_message_survives(message: Message) -> None:
+    frames = wire.encode(message)
+    images = [b"image"] * (len(message.job.images) if isinstance(message, Submit) else 0)
+    if len(images) <= wire.MAX_ATTACHMENTS:
+        decoded, attachments = wire.decode([*frames, *images])
+        assert decoded == message
+        assert attachments == images
+
+
+@given(st.lists(st.binary(max_size=64), max_size=5))
+def test_garbage_is_a_protocol_error(frames: list[bytes]) -> None:
+    with pytest.raises(wire.ProtocolError):
+        wire.decode(frames)
+
+
+@given(st.sampled_from(sorted(TYPE_CODES.values())), st.binary(max_size=200))
+def test_a_right_header_with_any_body_is_a_message_or_a_protocol_error(
+    code: int, body: bytes
+) -> None:
+    try:
+        wire.decode([bytes((wire.VERSION, code)), body])
+    except wire.ProtocolError:
+        pass
+
+
+def test_another_version_is_told_apart() -> None:
+    header, body = wire.encode(Deltas(items=[]))
+    with pytest.raises(wire.VersionMismatch):
+        wire.decode([bytes((99, header[1])), body])
+
+
+def test_fields_that_a_later_minor_version_adds_are_ignored() -> None:
+    hello = Hello(worker="w", models=["m"], slots=1, stream_slots=1, state="ready")
+    header, body = wire.encode(hello)
+    fields = msgpack.unpackb(body) | {"from_the_future": 1}
+    assert wire.decode([header, msgpack.packb(fields)])[0] == hello
+
+
+@pytest.mark.parametrize("attachments", [0, 2])
+def test_as_many_attachments_as_images(attachments: int) -> None:
+    image = ImageInfo(sha256="0", media_type="image/png", width_px=1, height_px=1)
+    frames = wire.encode(Submit(job=job(images=[image]), budget_s=1.0))
+    with pytest.raises(wire.ProtocolError, match="attachments"):
+        wire.decode([*frames, *[b"x"] * attachments])
+
+
+def test_images_travel_outside_messagepack() -> None:
+    content = [TextPart(text="what is this?"), ImagePart(index=0)]
+    image = ImageInfo(sha256="0", media_type="image/png", width_px=1, height_px=1)
+    turn = ChatMessage(role="user", content=content)
+    submit = Submit(job=job(images=[image], messages=[turn]), budget_s=1.0)
+    big = b"x" * 1_000_000
+    frames = [*wire.encode(submit), big]
+    assert len(frames[1]) < 1_000
+    decoded, attachments = wire.decode(frames)
+    assert decoded == submit
+    assert attachments[0] is big
+
+
+def test_deep_nesting_is_a_protocol_error() -> None:
+    deep = b"\x91" * 5_000 + b"\x00"
+    with pytest.raises(wire.ProtocolError):
+        wire.decode([bytes((wire.VERSION, TYPE_CODES[Deltas])), deep])
