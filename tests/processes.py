@@ -1,0 +1,163 @@
+"""Real gateways and workers for tests: started on free ports, awaited by condition, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def await_condition(holds: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """Return the first true value of `holds`, looked at every few milliseconds."""
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        value = holds()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"not within {patience_s:g} s: {what}")
+
+
+class Tier:
+    """One `python -m gateway` or `python -m worker`; its log is kept for failures."""
+
+    def __init__(self, module: str, *flags: str, environment: dict[str, str] | None = None) -> None:
+        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *flags],
+            cwd=ROOT,
+            stdout=self.log,
+            stderr=self.log,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+
+    def output(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def stop(self, patience_s: float = 15.0) -> int:
+        """SIGTERM, then SIGKILL to the whole group. Returns the exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(patience_s)
+            except subprocess.TimeoutExpired:
+                pass
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.wait()
+
+
+@dataclass
+class Service:
+    """A gateway with its workers, and clients for it."""
+
+    gateway: Tier
+    url: str
+    worker_endpoint: str
+    workers: list[Tier] = field(default_factory=list)
+    worker_flags: tuple[str, ...] = ()
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=PATIENCE_S))
+
+    def ask(self, body: dict[str, Any], path: str = "/v1/chat/completions") -> httpx.Response:
+        return self.client.post(self.url + path, json=body)
+
+    def script(self, stream: bool = False, **script: Any) -> httpx.Response:
+        """Ask the scripted engine."""
+        return self.ask(scripted(stream=stream, **script))
+
+    def get(self, path: str) -> Any:
+        return self.client.get(self.url + path).json()
+
+    def worker_states(self) -> list[dict[str, Any]]:
+        try:
+            workers: list[dict[str, Any]] = self.get("/v1/queue/stats")["workers"]
+        except httpx.TransportError:
+            return []
+        return workers
+
+    def await_ready(self, workers: int) -> None:
+        def enough() -> bool:
+            for tier in [self.gateway, *self.workers]:
+                if tier.process.poll() is not None:
+                    raise AssertionError(f"a tier has ended:\n{tier.output()}")
+            ready = [w for w in self.worker_states() if w["state"] == "ready"]
+            return len(ready) >= workers
+
+        await_condition(enough, f"{workers} workers ready")
+
+    def add_worker(self, *flags: str) -> Tier:
+        tier = Tier("worker", "--gateway", self.worker_endpoint, *self.worker_flags, *flags)
+        self.workers.append(tier)
+        return tier
+
+    def stop(self) -> None:
+        for tier in [*self.workers, self.gateway]:
+            tier.process.terminate() if tier.process.poll() is None else None
+        for tier in [*self.workers, self.gateway]:
+            tier.stop()
+        self.client.close()
+
+
+def scripted(stream: bool = False, **script: Any) -> dict[str, Any]:
+    """A request body that the scripted engine plays."""
+    content = f"script: {json.dumps(script)}"
+    return {"messages": [{"role": "user", "content": content}], "stream": stream}
+
+
+def answer_text(response: httpx.Response) -> str:
+    assert response.status_code == 200, response.text
+    text: str = response.json()["choices"][0]["message"]["content"]
+    return text
+
+
+def words(count: int) -> str:
+    """What the scripted engine answers with that many tokens."""
+    return "".join(f"w{i} " for i in range(count))
+
+
+@contextlib.contextmanager
+def serving(
+    workers: int = 1,
+    gateway_flags: tuple[str, ...] = (),
+    worker_flags: tuple[str, ...] = ("--engine", "scripted", "--max-concurrency", "8"),
+) -> Iterator[Service]:
+    """A gateway on free ports with so many workers, all ready."""
+    http, zmq = free_port(), free_port()
+    endpoint = f"tcp://127.0.0.1:{zmq}"
+    base = ("--host", "127.0.0.1", "--port", str(http), "--bind", endpoint)
+    gateway = Tier("gateway", *base, *gateway_flags)
+    service = Service(gateway, f"http://127.0.0.1:{http}", endpoint, worker_flags=worker_flags)
+    try:
+        for _ in range(workers):
+            service.add_worker()
+        service.await_ready(workers)
+        yield service
+    except BaseException:
+        for tier in [gateway, *service.workers]:
+            print(tier.output()[-4000:], file=sys.stderr)
+        raise
+    finally:
+        service.stop()
