@@ -95,6 +95,8 @@ class Ticket(Protocol):
     async def next_events(self) -> list[Event]:
         """Wait for news of the job: one or more events, in order, `Done` last of all.
 
+        Cancelling the wait loses nothing: the next call returns what has come meanwhile.
+
         Raises:
             ApiError: the job has failed, timed out or cannot be served; nothing comes after it.
         """

@@ -6,6 +6,7 @@ those who hold no key or come by a host name that is not ours.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import logging
@@ -18,13 +19,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.client import ClientGone
 from gateway.api.error_responses import error_response, internal_error
-from gateway.errors import ApiError, Forbidden, InvalidApiKey
+from gateway.errors import ApiError, Forbidden, InvalidApiKey, NoWorker
 
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = ("/", "/health")
 OPEN_PREFIX = "/page/"
 """The page's own files: it asks its user for the key and sends it with each call."""
+
+STOPPED_RETRY_S = 5.0
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -40,7 +43,7 @@ class RequestIds:
             await self.app(scope, receive, send)
             return
         request_id = _client_request_id(scope) or uuid.uuid4().hex
-        scope["state"]["request_id"] = request_id
+        scope.setdefault("state", {})["request_id"] = request_id
         header = (b"x-request-id", request_id.encode())
         started = False
 
@@ -53,6 +56,11 @@ class RequestIds:
 
         try:
             await self.app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # The server is being stopped and does not wait any longer.
+            if started:
+                raise
+            await error_response(_stopping())(scope, receive, send_with_id)
         except ClientGone:
             log.debug("client gone", extra={"fields": {"request_id": request_id}})
         except Exception:
@@ -121,6 +129,10 @@ class Doors:
         if not any(matches):
             raise InvalidApiKey("The API key is not valid.")
         return digest.hex()[:16]
+
+
+def _stopping() -> ApiError:
+    return NoWorker("The server is being stopped; try again.", retry_after_s=STOPPED_RETRY_S)
 
 
 def _client_request_id(scope: Scope) -> str | None:

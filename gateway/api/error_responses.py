@@ -33,10 +33,13 @@ def error_content(error: ApiError) -> dict[str, Any]:
     }
 
 
+def error_body(error: ApiError) -> bytes:
+    return _encode({"detail": error.message, "error": error_content(error)})
+
+
 def error_response(error: ApiError) -> Response:
-    body = {"detail": error.message, "error": error_content(error)}
     return Response(
-        _encode(body),
+        error_body(error),
         status_code=error.status,
         headers=error.headers,
         media_type="application/json",

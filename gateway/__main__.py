@@ -1,0 +1,111 @@
+"""`python -m gateway`: settings, logs, the worker port, the HTTP port; then serve until told to
+stop."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from typing import NoReturn
+
+import uvicorn
+import uvloop
+import zmq
+
+from gateway.app import create_app
+from gateway.dispatch.link import Link
+from gateway.http_protocol import bounded_protocol
+from gateway.settings import Settings, read_api_keys
+from shared import logs
+from shared.settings import SettingsError, load
+
+log = logging.getLogger("gateway")
+
+BACKLOG = 2048
+
+
+def main() -> None:
+    settings = load(Settings, "GATEWAY")
+    logs.configure(settings.log_level, settings.log_format, "gateway")
+    # Its info lines ("Started server process", "Waiting for ...") repeat ours.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        read_api_keys(settings)
+        listener = listen(settings.host, settings.port)
+    except SettingsError as error:
+        refuse(str(error))
+    try:
+        uvloop.run(serve(settings, listener))
+    except zmq.ZMQError as error:
+        refuse(f"--bind: cannot listen for workers on {', '.join(settings.bind)}: {error}")
+    except KeyboardInterrupt:
+        pass
+
+
+def refuse(reason: str) -> NoReturn:
+    print(f"python -m gateway: {reason}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return the listening HTTP socket.
+
+    Raises:
+        SettingsError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # At once, so that a second gateway on the same port fails here and not later.
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"--host, --port: cannot listen on {host}:{port}: {error.strerror}"
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(settings: Settings, listener: socket.socket) -> None:
+    """Run until SIGINT or SIGTERM. Raises zmq.ZMQError when the worker port is taken."""
+    link = Link(settings)
+    await link.start()
+    app = create_app(settings, link, link.status, on_stop=link.stop)
+    config = uvicorn.Config(
+        app,
+        http=bounded_protocol(settings.header_timeout, settings.body_timeout),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=settings.idle_timeout,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+    announce(settings, listener, link.endpoints)
+    await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def announce(settings: Settings, listener: socket.socket, endpoints: list[str]) -> None:
+    host, port = listener.getsockname()[:2]
+    log.info(
+        "gateway listening",
+        extra={"fields": {"http": f"http://{host}:{port}", "workers": ", ".join(endpoints)}},
+    )
+    if settings.beyond_loopback and not (settings.api_key or settings.api_key_file):
+        log.warning(
+            "everybody who can reach %s:%s may use this server: set --api-key, "
+            "or --host 127.0.0.1 to serve this machine only",
+            host,
+            port,
+        )
+
+
+if __name__ == "__main__":
+    main()

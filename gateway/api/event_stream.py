@@ -1,0 +1,77 @@
+"""Server-sent events to one client: written in time, kept alive in silence, never piled up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from starlette.types import Scope, Send
+
+from gateway.api.client import ClientGone
+
+KEEP_ALIVE = b": keep-alive\n\n"
+
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # nginx would otherwise hold events back until its buffer is full.
+    (b"x-accel-buffering", b"no"),
+]
+
+ABORT_S = 1.0
+"""How long an aborted connection may take to be noticed as such."""
+
+T = TypeVar("T")
+
+
+class EventWriter:
+    """Args:
+    send: the server's end. It waits while the connection's buffer is full.
+    write_timeout_s: how long a client may not read before its connection is cut; until then
+        no more than one batch of events waits beside the connection's own buffer.
+    """
+
+    def __init__(self, scope: Scope, send: Send, write_timeout_s: float) -> None:
+        self._scope = scope
+        self._send = send
+        self._write_timeout_s = write_timeout_s
+
+    async def start(self) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send events.
+
+        Raises:
+            ClientGone: the client has not read for too long.
+        """
+        if not data and not last:
+            return
+        try:
+            async with asyncio.timeout(self._write_timeout_s):
+                await self._send(
+                    {"type": "http.response.body", "body": data, "more_body": not last}
+                )
+        except TimeoutError:
+            await self._abort()
+            raise ClientGone from None
+
+    async def keep_alive_until(self, news: Callable[[], Awaitable[T]], interval_s: float) -> T:
+        """Wait for news, writing a comment after every `interval_s` of silence.
+
+        `news` is cancelled and called again, so it must lose nothing when it is.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(interval_s):
+                    return await news()
+            except TimeoutError:
+                await self.write(KEEP_ALIVE)
+
+    async def _abort(self) -> None:
+        """Cut the connection: closing it in order would wait for the client to read."""
+        abort = self._scope["state"].get("abort_connection")
+        if abort is not None:
+            abort()
+            await asyncio.sleep(ABORT_S)  # ended early by the watch for a client that leaves

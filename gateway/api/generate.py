@@ -1,0 +1,182 @@
+"""The one path of every generation, whatever dialect it came in and whether it streams.
+
+reserve (a slot, a place in the queue, or a refusal) → fetch and check images → submit → events.
+
+A refusal is always an HTTP status, never an error inside a 200: a stream's headers are sent only
+when its job goes well, which is at its first token, or one second after a worker has accepted it
+(long prefills must not look like a dead server). What fails later is an event that ends the
+stream, with no finish reason after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.api.answer import Answer
+from gateway.api.client import UntilGone
+from gateway.api.event_stream import EventWriter
+from gateway.api.render import Identity, Renderer
+from gateway.errors import ApiError
+from gateway.generation import Dispatch, Event, GenerationRequest, Ticket
+from gateway.images.loader import ImageLoader, LoadedImage
+from gateway.settings import Settings
+from shared.messages import Accepted, Done, ImageInfo, Job, Sampling
+
+HEADERS_AFTER_ACCEPTED_S = 1.0
+
+SEED_BITS = 53
+"""Every JSON reader can hold such a number."""
+
+_seeds = random.SystemRandom()
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Runs generations for all dialects."""
+
+    dispatch: Dispatch
+    images: ImageLoader
+    settings: Settings
+
+    def respond(
+        self, request: Request, generation: GenerationRequest, renderer: Renderer
+    ) -> Response:
+        """Return the response that will carry the generation from admission to its last byte."""
+        return GenerationResponse(self, generation, renderer, request.state.request_id)
+
+
+class GenerationResponse(Response):
+    """An ASGI response that does the work itself, so that one block holds the slot, the job and
+    the watch for a client that leaves."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        generation: GenerationRequest,
+        renderer: Renderer,
+        request_id: str,
+    ) -> None:
+        super().__init__()
+        self._generator = generator
+        self._generation = generation
+        self._renderer = renderer
+        self._request_id = request_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises ApiError as long as no header has been sent, ClientGone at any time."""
+        async with UntilGone(receive):
+            ticket = self._generator.dispatch.reserve(self._generation, self._request_id)
+            try:
+                await self._submit(ticket)
+                identity = Identity(ticket.job_id, ticket.model)
+                if self._generation.stream:
+                    await self._send_stream(ticket, identity, scope, send)
+                else:
+                    response = await self._whole(ticket, identity)
+                    await response(scope, receive, send)
+            finally:
+                ticket.cancel()
+
+    async def _submit(self, ticket: Ticket) -> None:
+        loaded: list[LoadedImage] = []
+        if self._generation.images:
+            loaded = await self._generator.images.load(self._generation.images)
+        infos = [info for info, _ in loaded]
+        job = to_job(self._generation, infos, ticket, self._request_id)
+        ticket.submit(job, [data for _, data in loaded])
+
+    async def _whole(self, ticket: Ticket, identity: Identity) -> Response:
+        answer = Answer(self._generation.choices)
+        while not answer.done:
+            answer.add(await ticket.next_events())
+        body = self._renderer.whole(identity, answer)
+        return Response(body, media_type="application/json")
+
+    async def _send_stream(
+        self, ticket: Ticket, identity: Identity, scope: Scope, send: Send
+    ) -> None:
+        settings = self._generator.settings
+        events = await first_events(ticket)
+        stream = self._renderer.stream(identity)
+        writer = EventWriter(scope, send, settings.write_timeout)
+        await writer.start()
+        opening = stream.begin()
+        try:
+            while not is_end(events):
+                await writer.write(opening + stream.events(events))
+                opening = b""
+                events = await writer.keep_alive_until(
+                    ticket.next_events, settings.keep_alive_interval
+                )
+        except ApiError as error:
+            await writer.write(stream.error(error), last=True)
+        else:
+            await writer.write(opening + stream.events(events), last=True)
+
+
+async def first_events(ticket: Ticket) -> list[Event]:
+    """Wait until the job goes well; return its events so far.
+
+    Raises:
+        ApiError: it does not go well; there is still time for an HTTP status.
+    """
+    events = await ticket.next_events()
+    headers_at = asyncio.get_running_loop().time() + HEADERS_AFTER_ACCEPTED_S
+    try:
+        async with asyncio.timeout_at(headers_at):
+            while all(isinstance(event, Accepted) for event in events):
+                events += await ticket.next_events()
+    except TimeoutError:
+        pass
+    return events
+
+
+def is_end(events: list[Event]) -> bool:
+    return bool(events) and isinstance(events[-1], Done)
+
+
+def to_job(
+    generation: GenerationRequest, images: list[ImageInfo], ticket: Ticket, request_id: str
+) -> Job:
+    """Return what goes over the wire. A seed that was left open is drawn here, once, so that
+    the job can be resumed elsewhere with the same one."""
+    sampling = generation.sampling
+    seed = sampling.seed if sampling.seed is not None else _seeds.getrandbits(SEED_BITS)
+    return Job(
+        id=ticket.job_id,
+        answer_id=ticket.job_id,
+        request_id=request_id,
+        model=ticket.model,
+        stream=generation.stream,
+        sampling=Sampling(
+            seed=seed,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            logit_bias=sampling.logit_bias,
+        ),
+        messages=generation.messages,
+        prompt=generation.prompt,
+        continue_final_message=generation.continue_final_message,
+        images=images,
+        max_tokens=generation.max_tokens,
+        stop=generation.stop,
+        choices=generation.choices,
+        logprobs=generation.logprobs,
+        response_format=generation.response_format,
+        tool_policy=generation.tool_policy,
+        template_options=generation.template_options,
+        cache_salt=generation.tenant,
+        ignore_eos=generation.ignore_eos,
+        echo=generation.echo,
+    )

@@ -1,0 +1,104 @@
+"""Puts the HTTP side together. Everything it needs comes in as an argument."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from gateway.api import error_responses
+from gateway.api.chat.routes import chat_routes
+from gateway.api.doors import Doors, RequestIds
+from gateway.api.generate import Generator
+from gateway.api.status_routes import status_routes
+from gateway.generation import Dispatch
+from gateway.images.fetch import Fetcher, FetchLimits
+from gateway.images.loader import ImageLoader
+from gateway.settings import Settings, read_api_keys
+from gateway.status import Status
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """An OpenAI-compatible server for vision-language models.
+
+Every parameter is honoured or refused by name; `/v1/capabilities` lists them."""
+
+
+async def _nothing() -> None:
+    pass
+
+
+def create_app(
+    settings: Settings,
+    dispatch: Dispatch,
+    status: Status,
+    on_stop: Callable[[], Awaitable[None]] = _nothing,
+) -> FastAPI:
+    """Return the ASGI application.
+
+    Args:
+        on_stop: called last when the application stops.
+
+    Raises:
+        SettingsError: the API key file cannot be used.
+    """
+    keys = read_api_keys(settings)
+    images = ImageLoader(
+        Fetcher(
+            FetchLimits(
+                max_bytes=settings.max_image_bytes,
+                timeout_s=settings.fetch_timeout,
+                concurrency=settings.fetch_concurrency,
+                allow_private=settings.allow_private_image_hosts,
+                hosts=settings.image_hosts,
+            )
+        ),
+        settings.max_image_bytes,
+        settings.max_image_pixels,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await images.close()
+        await on_stop()
+
+    app = FastAPI(
+        title="proxy-OAI-compat",
+        description=DESCRIPTION,
+        version="0.1.0",
+        lifespan=lifespan,
+        # The stock pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    error_responses.install(app)
+    generator = Generator(dispatch, images, settings)
+    app.include_router(chat_routes(generator))
+    app.include_router(status_routes(status))
+    _add_doors(app, settings, keys)
+    return app
+
+
+def _add_doors(app: FastAPI, settings: Settings, keys: tuple[str, ...]) -> None:
+    """The last one added is the outermost: even a refused key or origin gets a request id."""
+    app.add_middleware(Doors, keys=keys, hosts=_accepted_hosts(settings))
+    if settings.cors_origin:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origin,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    app.add_middleware(RequestIds)
+
+
+def _accepted_hosts(settings: Settings) -> tuple[str, ...] | None:
+    """Beyond loopback the server cannot know its names, so only the user's own list binds it."""
+    if settings.allowed_host:
+        return ("localhost", *settings.allowed_host)
+    return None if settings.beyond_loopback else ("localhost",)

@@ -1,0 +1,149 @@
+"""Uvicorn's HTTP/1.1 protocol with the limits it lacks: on time and size of what a client sends.
+
+A client that sends its headers or its body drop by drop holds a connection, never a slot, and
+only for a bounded time; headers are bounded in size; what is no HTTP gets the one error body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.api.error_responses import error_body
+from gateway.errors import ApiError, InvalidRequest
+
+MAX_HEADER_BYTES = 64 * 1024
+
+
+class HeadersTooLarge(InvalidRequest):
+    status = 431
+
+
+class TooSlow(InvalidRequest):
+    status = 408
+
+
+class Receiving(enum.Enum):
+    NOTHING = "between two requests"
+    HEADERS = "headers"
+    BODY = "body"
+
+
+def bounded_protocol(
+    header_timeout_s: float, body_timeout_s: float
+) -> Callable[..., HttpToolsProtocol]:
+    """Return what `uvicorn.Config(http=...)` makes a protocol with, one a connection.
+
+    Args:
+        header_timeout_s: from the connection's start or a request's first byte to its headers' end.
+        body_timeout_s: from the headers' end to the body's.
+    """
+    limits = {
+        Receiving.NOTHING: header_timeout_s,
+        Receiving.HEADERS: header_timeout_s,
+        Receiving.BODY: body_timeout_s,
+    }
+
+    class Bounded(BoundedProtocol):
+        limits_s = limits
+
+    return Bounded
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    limits_s: dict[Receiving, float]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._receiving = Receiving.NOTHING
+        self._header_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._receiving is Receiving.HEADERS:
+            # One endless header reaches no callback of the parser, so its bytes are counted here.
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self._refuse(HeadersTooLarge("The request headers are too large."))
+        waiting = self._receiving is not Receiving.NOTHING or self._answered()
+        if waiting and self._deadline is None and self.timeout_keep_alive_task is None:
+            self._arm()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._receiving is Receiving.HEADERS and self._header_bytes > MAX_HEADER_BYTES:
+            self._refuse(HeadersTooLarge("The request headers are too large."))
+        else:
+            self._refuse(InvalidRequest("This is not a valid HTTP request."))
+
+    # Parser callbacks
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._receiving = Receiving.HEADERS
+        self._header_bytes = 0
+        self.scope["state"]["abort_connection"] = self.transport.abort
+
+    def on_headers_complete(self) -> None:
+        self._header_bytes = sum(len(name) + len(value) for name, value in self.headers)
+        if self._header_bytes + len(self.url) > MAX_HEADER_BYTES:
+            raise ValueError("headers too large")  # becomes a call of send_400_response
+        self._receiving = Receiving.BODY
+        self._disarm()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._receiving = Receiving.NOTHING
+        self._disarm()
+        super().on_message_complete()
+
+    # The deadline
+
+    def _arm(self) -> None:
+        self._deadline = self.loop.call_later(self.limits_s[self._receiving], self._late)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _late(self) -> None:
+        self._deadline = None
+        if self._receiving is Receiving.NOTHING:
+            self.transport.close()
+        else:
+            self._refuse(TooSlow(f"The request's {self._receiving.value} took too long to arrive."))
+
+    def _answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer, unless the application has begun to, and cut. What the application does for
+        this request is undone by the disconnect that it sees."""
+        begun = self._receiving is Receiving.BODY and self.cycle.response_started
+        running = self._receiving is not Receiving.BODY and not self._answered()
+        if not begun and not running:
+            body = error_body(error)
+            lines = (
+                f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
+                "content-type: application/json",
+                f"content-length: {len(body)}",
+                "connection: close",
+            )
+            self.transport.write("\r\n".join((*lines, "\r\n")).encode("ascii") + body)
+        self.transport.close()
