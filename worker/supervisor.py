@@ -34,23 +34,29 @@ LOOK_EVERY_S = 0.2
 LOADING_SILENCE_S = 60.0
 """While it loads, importing a library may hold the interpreter for long."""
 STEADY_AFTER_S = 60.0
+FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 30.0
-FIRST_BACKOFF_S = 0.5
+MAX_READY_BACKOFF_S = 1.0
 
 
 @dataclass
 class Backoff:
-    """No wait before the first restart, then twice as long each time until it runs steadily."""
+    """No wait before the first restart, then twice as long each time until it runs steadily.
+
+    An engine that had become ready has shown that it can work, so its wait stays short: whoever
+    waits for it (gateways keep its slots on lease) waits in vain otherwise.
+    """
 
     failures: int = 0
 
-    def after_run(self, lasted_s: float) -> float:
-        """Return how long to wait before the next start."""
+    def after_run(self, lasted_s: float, *, was_ready: bool) -> float:
+        """Return how long to wait before the next start, in seconds."""
         self.failures = 0 if lasted_s > STEADY_AFTER_S else self.failures
         self.failures += 1
         if self.failures == 1:
             return 0.0
-        return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (self.failures - 2))
+        limit_s = MAX_READY_BACKOFF_S if was_ready else MAX_BACKOFF_S
+        return min(limit_s, FIRST_BACKOFF_S * 2.0 ** (self.failures - 2))
 
 
 class EngineProcess:
@@ -68,6 +74,7 @@ class EngineProcess:
         os.close(write_end)
         self.started_at = self.heard_at = time.monotonic()
         self.report: dict[str, Any] = {"state": "loading"}
+        self.was_ready = False
         self._pipe = read_end
         self._rest = b""
         self._selector = selectors.DefaultSelector()
@@ -84,6 +91,7 @@ class EngineProcess:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self.report = json.loads(line)
+            self.was_ready |= self.report.get("state") == "ready"
         return True
 
     def stuck(self, stall_timeout_s: float) -> str | None:
@@ -124,7 +132,8 @@ class Supervisor:
             if code == EXIT_HOPELESS:
                 log.error("%s", engine.report.get("hopeless", "the engine cannot start"))
                 return EXIT_HOPELESS
-            self._wait_before_restart(backoff, code, time.monotonic() - engine.started_at)
+            if code != EXIT_RECYCLE:
+                self._wait_before_restart(backoff, engine, code)
         return 0
 
     def _watch(self, engine: EngineProcess) -> int:
@@ -136,10 +145,9 @@ class Supervisor:
                 break
         return engine.close()
 
-    def _wait_before_restart(self, backoff: Backoff, code: int, lasted_s: float) -> None:
-        if code == EXIT_RECYCLE:
-            return
-        wait_s = backoff.after_run(lasted_s)
+    def _wait_before_restart(self, backoff: Backoff, engine: EngineProcess, code: int) -> None:
+        lasted_s = time.monotonic() - engine.started_at
+        wait_s = backoff.after_run(lasted_s, was_ready=engine.was_ready)
         how = f"signal {-code}" if code < 0 else f"code {code}"
         log.warning(
             "worker %s: the engine ended (%s); starting it again in %.1f s", self.name, how, wait_s

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from gateway.dispatch.dispatcher import Dispatcher, Ended, Send, Tell
 from gateway.dispatch.jobs import JobRecord
@@ -29,6 +30,12 @@ from shared.sockets import make_router
 
 log = logging.getLogger(__name__)
 
+WATCHED_EVENTS = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
 TICK_S = 0.05
 FIND_OUT_AFTER_S = (0.0, 0.01, 0.1)
 """When to ping after a broken connection: libzmq announces the break a little before it refuses
@@ -119,9 +126,10 @@ class Link:
         for endpoint in self._binds:
             self._router.bind(endpoint)
             self.endpoints.append(self._router.getsockopt_string(zmq.LAST_ENDPOINT))
-        self._monitor = self._router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._router.get_monitor_socket(WATCHED_EVENTS)
         self._loop.add_reader(self._router.FD, self._receive)
-        self._loop.add_reader(self._monitor.FD, self._connection_closed)
+        self._loop.add_reader(self._monitor.FD, self._connection_changed)
+        self._drain_monitor()
         self._tick()
 
     async def stop(self) -> None:
@@ -231,16 +239,23 @@ class Link:
                 self.dispatcher.undelivered(effect.message.job.id)
             self.membership.unreachable(effect.routing_id, time.monotonic())
 
-    def _connection_closed(self) -> None:
+    def _connection_changed(self) -> None:
         """Some worker's connection broke; a ping to each finds out whose."""
-        assert self._monitor is not None
-        try:
-            while True:
-                self._monitor.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            pass
+        self._drain_monitor()
         for delay_s in FIND_OUT_AFTER_S:
             self._loop.call_later(delay_s, self._find_out_who)
+
+    def _drain_monitor(self) -> None:
+        """Its descriptor, too, is edge-triggered and armed by reading until nothing is left."""
+        assert self._monitor is not None
+        while True:
+            try:
+                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+            if event["event"] != zmq.EVENT_DISCONNECTED:
+                self.membership.dropped["refused_key"] += 1
+                log.warning("refused a worker: its key is unknown, or it has none")
 
     def _find_out_who(self) -> None:
         """Read what a leaving worker has still said before its connection is judged."""

@@ -102,7 +102,7 @@ def test_draining_loses_nothing(service: Service) -> None:
     """SIGTERM to a worker with a running answer: it finishes there or goes on elsewhere."""
     results: list[str] = []
     client = threading.Thread(
-        target=lambda: results.append(stream_text(service, tokens=400, delay_s=0.02))
+        target=lambda: results.append(stream_text(service, tokens=250, delay_s=0.02))
     )
     client.start()
     holder = await_condition(
@@ -113,4 +113,4 @@ def test_draining_loses_nothing(service: Service) -> None:
     service.workers.remove(leaving)
     service.add_worker()
     client.join()
-    assert results == [words(400)]
+    assert results == [words(250)]
