@@ -11,6 +11,7 @@ from typing import NoReturn
 import uvicorn
 import uvloop
 import zmq
+from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.dispatch.link import Link
@@ -75,7 +76,12 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     link = Link(settings)
     await link.start()
     app = create_app(settings, link, link.status, on_stop=link.stop)
-    config = uvicorn.Config(
+    announce(settings, listener, link.endpoints)
+    await uvicorn.Server(http_config(app, settings)).serve(sockets=[listener])
+
+
+def http_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         http=bounded_protocol(settings.header_timeout, settings.body_timeout),  # type: ignore[arg-type]
         ws="none",
@@ -88,8 +94,6 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         timeout_keep_alive=settings.idle_timeout,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
-    announce(settings, listener, link.endpoints)
-    await uvicorn.Server(config).serve(sockets=[listener])
 
 
 def announce(settings: Settings, listener: socket.socket, endpoints: list[str]) -> None:
