@@ -32,9 +32,9 @@ prepare_environment() {
     stamp=$(cat "$@" | cksum)
     stamp_file=.venv/installed-$(echo "$@" | cksum | cut -d ' ' -f 1)
     if [ "$(cat "$stamp_file" 2>/dev/null)" != "$stamp" ]; then
-        echo "Installing packages (once; a few hundred MB) ..." >&2
+        echo "Installing packages (once; a few hundred MB, about a minute) ..." >&2
         for file in "$@"; do set -- "$@" -r "$file"; shift; done
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" || {
+        .venv/bin/python -m pip install -qq --disable-pip-version-check "$@" || {
             echo "The packages could not be installed; pip's message is above." >&2
             exit 1
         }
