@@ -18,6 +18,7 @@ from gateway.api.error_responses import error_body
 from gateway.errors import ApiError, InvalidRequest
 
 MAX_HEADER_BYTES = 64 * 1024
+LINGER_S = 1.0
 
 
 class HeadersTooLarge(InvalidRequest):
@@ -62,6 +63,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._receiving = Receiving.NOTHING
         self._header_bytes = 0
+        self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,14 +75,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         if self._receiving is Receiving.HEADERS:
             # One endless header reaches no callback of the parser, so its bytes are counted here.
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._refuse(HeadersTooLarge("The request headers are too large."))
+                return
         waiting = self._receiving is not Receiving.NOTHING or self._answered()
         if waiting and self._deadline is None and self.timeout_keep_alive_task is None:
             self._arm()
@@ -146,4 +151,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 "connection: close",
             )
             self.transport.write("\r\n".join((*lines, "\r\n")).encode("ascii") + body)
-        self.transport.close()
+        # Closing at once, with input unread, would reset the connection and take the answer with
+        # it. So the rest is read and dropped for a moment, or until the client closes.
+        self._refused = True
+        self._disarm()
+        self._deadline = self.loop.call_later(LINGER_S, self.transport.abort)
+        self.transport.write_eof()

@@ -1,0 +1,51 @@
+"""Models, health, readiness, statistics, metrics."""
+
+from __future__ import annotations
+
+from gateway.status import Readiness
+from tests.gateway.serving import gateway
+
+
+async def test_models_are_listed_in_openais_shape() -> None:
+    async with gateway() as running:
+        listed = (await running.client.get("/v1/models")).json()
+        shown = await running.client.get("/v1/models/org/fake")
+        missing = await running.client.get("/v1/models/none")
+    assert listed["object"] == "list"
+    assert [model["id"] for model in listed["data"]] == ["org/fake", "alias"]
+    assert shown.json() == listed["data"][0]
+    assert shown.json() == {
+        "id": "org/fake",
+        "object": "model",
+        "created": 1_700_000_000,
+        "owned_by": "local",
+        "context_length": 4096,
+        "capabilities": {"vision": True},
+    }
+    assert missing.status_code == 404
+    assert missing.json()["error"]["code"] == "model_not_found"
+    assert "org/fake, alias" in missing.json()["detail"]
+
+
+async def test_ready_says_what_is_missing() -> None:
+    async with gateway() as running:
+        ready = await running.client.get("/ready")
+        running.status.state = Readiness(False, "loading", "The model is loading (40% done).")
+        loading = await running.client.get("/ready")
+        alive = await running.client.get("/health")
+    assert ready.status_code == 200
+    assert ready.json()["workers"] == [{"id": "w1", "state": "ready"}]
+    assert loading.status_code == 503
+    assert loading.json()["error"]["code"] == "loading"
+    assert "40%" in loading.json()["detail"]
+    assert int(loading.headers["retry-after"]) >= 1
+    assert alive.status_code == 200
+
+
+async def test_statistics_and_metrics_come_from_dispatch() -> None:
+    async with gateway() as running:
+        stats = await running.client.get("/v1/queue/stats")
+        metrics = await running.client.get("/metrics")
+    assert stats.json()["status"] == "ok"
+    assert metrics.text == "gateway_requests_total 0\n"
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
