@@ -194,6 +194,8 @@ def _parsed(address: str) -> httpx.URL:
         raise Refused("only http and https URLs are fetched")
     if not host:
         raise Refused("the URL has no host")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise Refused("the URL's port is not one")
     if url.userinfo:
         raise Refused("a URL with a user name or password is not fetched")
     return url

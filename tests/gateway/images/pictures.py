@@ -1,0 +1,60 @@
+"""Small images, good and hostile, drawn or written byte by byte."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+import struct
+import zlib
+from typing import Any
+
+from PIL import Image
+
+
+def drawn(image_format: str, size: tuple[int, int] = (8, 6), mode: str = "RGB", **kw: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size, 1).save(buffer, image_format, **kw)
+    return buffer.getvalue()
+
+
+def noise(image_format: str, size: tuple[int, int] = (60, 50)) -> bytes:
+    buffer = io.BytesIO()
+    pixels = random.Random(7).randbytes(size[0] * size[1] * 3)
+    Image.frombytes("RGB", size, pixels).save(buffer, image_format)
+    return buffer.getvalue()
+
+
+def data_url(data: bytes, media_type: str = "image/png") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size that its one row of data does not have."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", header)
+        + _chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + _chunk(b"IEND", b"")
+    )
+
+
+def png_with_bomb(kind: bytes) -> bytes:
+    """A PNG with a compressed text or profile chunk that unpacks to 100 MB."""
+    packed = zlib.compress(b"\0" * 100_000_000, 9)
+    small = drawn("PNG")
+    after_header = 8 + 25
+    return small[:after_header] + _chunk(kind, b"name\0\0" + packed) + small[after_header:]
+
+
+def gif_of(frames: int) -> bytes:
+    images = [Image.new("P", (8, 6), number % 250) for number in range(frames)]
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:])
+    return buffer.getvalue()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    checksum = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)

@@ -1,0 +1,102 @@
+"""Which files pass for images, and that hostile ones cost little."""
+
+from __future__ import annotations
+
+import time
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.images.inspect import inspect, set_pillow_limits
+from gateway.images.sources import InvalidImage
+from tests.gateway.images.pictures import drawn, gif_of, noise, png_claiming, png_with_bomb
+
+MAX_PIXELS = 10_000
+
+set_pillow_limits(MAX_PIXELS)
+
+# What that sets for the process, the test runner takes back for each test.
+pytestmark = pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+
+GOOD = {
+    "png": (drawn("PNG"), "image/png"),
+    "png alpha": (drawn("PNG", mode="RGBA"), "image/png"),
+    "png gray": (drawn("PNG", mode="L"), "image/png"),
+    "png 16 bit": (drawn("PNG", mode="I;16"), "image/png"),
+    "png palette": (drawn("PNG", mode="P"), "image/png"),
+    "jpeg": (drawn("JPEG"), "image/jpeg"),
+    "jpeg cmyk": (drawn("JPEG", mode="CMYK"), "image/jpeg"),
+    "jpeg progressive": (drawn("JPEG", progressive=True), "image/jpeg"),
+    "webp": (drawn("WEBP"), "image/webp"),
+    "webp lossless alpha": (drawn("WEBP", mode="RGBA", lossless=True), "image/webp"),
+    "gif": (drawn("GIF", mode="P"), "image/gif"),
+    "gif frames": (gif_of(30), "image/gif"),
+}
+
+BAD = {
+    "empty": b"",
+    "text": b"hello world, I am no image",
+    "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "html": b"<!doctype html><p>404",
+    "bmp": drawn("BMP"),
+    "tiff": drawn("TIFF"),
+    "ico": drawn("ICO", size=(16, 16)),
+    "pdf": drawn("PDF"),
+    "ppm": drawn("PPM"),
+    "eps": drawn("EPS"),
+    "too many pixels": drawn("PNG", size=(101, 100)),
+    "bomb header": png_claiming(50_000, 50_000),
+    "bomb beyond integers": png_claiming(2**31 - 1, 2**31 - 1),
+    "no width": png_claiming(0, 10),
+    "short data": png_claiming(90, 90),
+    "text bomb": png_with_bomb(b"zTXt"),
+    "png signature only": b"\x89PNG\r\n\x1a\n",
+    "jpeg signature only": b"\xff\xd8\xff\xe0",
+    "webp signature only": b"RIFF\x00\x00\x00\x00WEBPVP8 ",
+    "gif signature only": b"GIF89a",
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_images_are_described(name: str) -> None:
+    data, media_type = GOOD[name]
+    info = inspect(data, "p", MAX_PIXELS)
+    assert (info.width_px, info.height_px) == (8, 6)
+    assert info.media_type == media_type
+    assert info.sha256 == sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_images_are_refused_quickly(name: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(InvalidImage) as caught:
+        inspect(BAD[name], "messages[0].content[1]", MAX_PIXELS)
+    assert time.monotonic() - began < 1
+    assert caught.value.param == "messages[0].content[1]"
+    assert caught.value.message.startswith("messages[0].content[1]: ")
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_cut_off_images_are_refused(image_format: str) -> None:
+    data = noise(image_format)
+    for length in range(0, len(data) * 3 // 4, len(data) // 40):
+        with pytest.raises(InvalidImage):
+            inspect(data[:length], "p", MAX_PIXELS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    data=st.sampled_from([data for data, _ in GOOD.values()]),
+    place=st.integers(0, 10_000),
+    junk=st.binary(min_size=1, max_size=8),
+)
+def test_damage_is_accepted_or_refused_never_worse(data: bytes, place: int, junk: bytes) -> None:
+    at = place % len(data)
+    damaged = data[:at] + junk + data[at + len(junk) :]
+    try:
+        info = inspect(damaged, "p", MAX_PIXELS)
+    except InvalidImage:
+        return
+    assert info.width_px * info.height_px <= MAX_PIXELS
