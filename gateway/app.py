@@ -14,6 +14,7 @@ from gateway.api.chat.routes import chat_routes
 from gateway.api.doors import Doors, RequestIds
 from gateway.api.generate import Generator
 from gateway.api.status_routes import status_routes
+from gateway.api.worker_routes import worker_routes
 from gateway.generation import Dispatch
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.loader import ImageLoader
@@ -79,6 +80,7 @@ def create_app(
     generator = Generator(dispatch, images, settings)
     app.include_router(chat_routes(generator))
     app.include_router(status_routes(status))
+    app.include_router(worker_routes(status, keys_are_set=bool(keys)))
     _add_doors(app, settings, keys)
     return app
 

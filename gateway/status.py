@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from shared.messages import WorkerAction
+
 
 @dataclass(frozen=True)
 class ServedModel:
@@ -38,6 +40,9 @@ class Status(Protocol):
 
     def queue_stats(self) -> dict[str, Any]:
         """Return the body of `GET /v1/queue/stats`."""
+
+    def order(self, worker: str, action: WorkerAction) -> bool:
+        """Pass an operator's order on; False when no such worker is connected."""
 
     def metrics_text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.settings import Settings as GatewaySettings
+from gateway.settings import read_api_keys
 from shared.settings import environment_name, flag_name, load
 from worker.settings import Settings as WorkerSettings
 
@@ -140,10 +141,11 @@ def _run(environment: dict[str, str], gateway: GatewaySettings, workers: int) ->
     # A Ctrl-C reaches honcho too, which stops both tiers in order; a SIGTERM comes here alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: honcho.terminate())
+    key = next(iter(read_api_keys(gateway)), None)
     address = f"http://{_reachable(gateway.host)}:{gateway.port}"
     while honcho.poll() is None:
-        if _ready(address):
-            _say_ready(address, gateway, time.monotonic() - started_at)
+        if _ready(address, key):
+            _say_ready(address, key is not None, time.monotonic() - started_at)
             break
         time.sleep(LOOK_EVERY_S)
     return honcho.wait()
@@ -157,16 +159,18 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _ready(address: str) -> bool:
+def _ready(address: str, key: str | None) -> bool:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(f"{address}/ready", headers=headers)
     try:
-        with urllib.request.urlopen(f"{address}/ready", timeout=2) as answer:
+        with urllib.request.urlopen(request, timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
 
 
-def _say_ready(address: str, gateway: GatewaySettings, seconds: float) -> None:
-    key = " -H 'Authorization: Bearer '$KEY" if gateway.api_key else ""
+def _say_ready(address: str, wants_key: bool, seconds: float) -> None:
+    key = ' -H "Authorization: Bearer $KEY"' if wants_key else ""
     print(
         f"Ready after {seconds:.1f} s at {address} - try: curl -s {address}/v1/chat/completions"
         f"{key} -H 'Content-Type: application/json' -d @{EXAMPLE}",

@@ -11,6 +11,7 @@ from gateway.dispatch.refusals import not_served
 from gateway.dispatch.statistics import Statistics
 from gateway.dispatch.workers import Registry, Session
 from gateway.status import Readiness, ServedModel
+from shared.messages import WorkerAction
 
 
 class Report:
@@ -68,6 +69,9 @@ class Report:
             "metrics": self._statistics.report(),
             "workers": self.workers(),
         }
+
+    def order(self, worker: str, action: WorkerAction) -> bool:
+        return self._membership.control(worker, action)
 
     def metrics_text(self) -> bytes:
         return self._statistics.metrics.render(

@@ -1,0 +1,98 @@
+"""Lists, drains and restarts workers through the gateway (`scripts/workers` runs this)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from typing import Any
+
+import httpx
+
+RESTART_PATIENCE_S = 600.0
+LOOK_EVERY_S = 0.2
+
+
+class Fleet:
+    """The workers of one gateway. Raises httpx.HTTPError when the gateway does not answer."""
+
+    def __init__(self, url: str, key: str) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(base_url=url, headers=headers, timeout=10)
+
+    def workers(self) -> list[dict[str, Any]]:
+        answer = self._client.get("/v1/workers")
+        answer.raise_for_status()
+        data: list[dict[str, Any]] = answer.json()["data"]
+        return data
+
+    def order(self, worker: str, action: str) -> str | None:
+        """Return what went wrong, or None."""
+        answer = self._client.post(f"/v1/workers/{worker}", json={"action": action})
+        return None if answer.is_success else str(answer.json()["detail"])
+
+    def await_restart(self, worker: str, old_pid: int) -> bool:
+        """Wait until the worker is ready with a new engine process."""
+        until = time.monotonic() + RESTART_PATIENCE_S
+        while time.monotonic() < until:
+            for found in self.workers():
+                ready = found["id"] == worker and found["state"] == "ready"
+                if ready and found.get("pid") != old_pid:
+                    return True
+            time.sleep(LOOK_EVERY_S)
+        return False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/workers", description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway")
+    parser.add_argument("--key", default=os.environ.get("OPENAI_API_KEY", ""), help="an API key")
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("list", help="show the workers")
+    for action in ("drain", "resume", "restart"):
+        actions.add_parser(action, help=f"tell one worker to {action}").add_argument("worker")
+    actions.add_parser("rolling-restart", help="restart all, one after another; nothing is lost")
+    options = parser.parse_args()
+    fleet = Fleet(options.url, options.key)
+    try:
+        if options.action == "list":
+            return show(fleet)
+        if options.action == "rolling-restart":
+            return rolling_restart(fleet)
+        problem = fleet.order(options.worker, options.action)
+    except httpx.HTTPError as error:
+        problem = f"the gateway at {options.url} does not answer as it should: {error}"
+    if problem:
+        print(problem, file=sys.stderr)
+    return 1 if problem else 0
+
+
+def show(fleet: Fleet) -> int:
+    rows = [("WORKER", "STATE", "MODEL", "ACTIVE", "SLOTS", "MEMORY")]
+    for worker in fleet.workers():
+        slots = f"{worker.get('slots', '-')}+{worker.get('stream_slots', '-')}"
+        memory = f"{worker.get('memory_bytes', 0) / 2**30:.2f} GiB"
+        active = str(worker.get("active", "-"))
+        rows.append((worker["id"], worker["state"], worker["model"], active, slots, memory))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    return 0
+
+
+def rolling_restart(fleet: Fleet) -> int:
+    for worker in fleet.workers():
+        if worker["state"] != "ready":
+            continue
+        print(f"restarting {worker['id']} ...", flush=True)
+        problem = fleet.order(worker["id"], "restart")
+        if problem or not fleet.await_restart(worker["id"], worker["pid"]):
+            print(problem or "it did not come back in time; stopped here", file=sys.stderr)
+            return 1
+    print("all workers run fresh engines")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
