@@ -1,0 +1,39 @@
+"""Writes the flag tables of the README from the settings that enforce them.
+
+python -m scripts.flag_tables
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from gateway.settings import Settings as GatewaySettings
+from shared.settings import markdown_table
+from worker.settings import Settings as WorkerSettings
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+TABLES = {
+    "gateway": markdown_table(GatewaySettings, "GATEWAY"),
+    "worker": markdown_table(WorkerSettings, "WORKER"),
+}
+
+
+def with_tables(text: str) -> str:
+    """Return `text` with everything between each pair of markers replaced by its table."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name} flags -->", f"<!-- end of {name} flags -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        text, found = pattern.subn(lambda _, t=f"{begin}\n{table}\n{end}": t, text)
+        assert found == 1, f"the markers of the {name} table are missing"
+    return text
+
+
+def main() -> int:
+    README.write_text(with_tables(README.read_text()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
