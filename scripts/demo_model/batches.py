@@ -1,0 +1,187 @@
+"""Batches of conversations, made on the fly by worker processes."""
+
+import io
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from transformers import PreTrainedTokenizerFast
+
+from .images import MERGE, PATCH, Patches, to_patches
+from .network import Batch
+from .questions import Conversation, random_question
+from .scenes import Scene, random_file, random_scene
+
+IMAGE_PAD = "<|image_pad|>"
+ANSWER_START, ANSWER_END = "<|im_start|>assistant\n", "<|im_end|>"
+NOT_LEARNT = -100
+
+KIND_SHARES: dict[str, int] = {
+    "captions": 8,
+    "counts": 3,
+    "colors": 3,
+    "shapes": 3,
+    "places": 3,
+    "yes/no": 3,
+    "two images": 14,
+    "several turns": 50,
+    "text only": 10,
+    "no image": 3,
+}
+POOL_SIZE = 1500  # scenes kept for more conversations, per worker
+SORTED_BATCHES = 8  # batches made at once, of conversations of like length
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A rendered conversation: tokens, which of them are answers (L,), and its images."""
+
+    tokens: list[int]
+    learnt: list[bool]
+    images: list[Patches]
+
+
+class ScenePool:
+    """Drawn scenes, each used for a few conversations before another takes its place."""
+
+    def __init__(self, uses: float) -> None:
+        self.uses = uses
+        self.scenes: list[Scene] = []
+        # Patches go when the last conversation that shows the scene is gone.
+        self.patches: WeakKeyDictionary[Scene, Patches] = WeakKeyDictionary()
+
+    def draw(self, rng: random.Random) -> Scene:
+        """A scene whose patches are ready."""
+        full = len(self.scenes) == POOL_SIZE
+        index = rng.randrange(POOL_SIZE)
+        if full and rng.random() > 1 / self.uses:
+            return self.scenes[index]
+        scene = random_scene(rng)
+        self.patches[scene] = file_patches(scene, rng)
+        if full:
+            self.scenes[index] = scene
+        else:
+            self.scenes.append(scene)
+        return scene
+
+
+def file_patches(scene: Scene, rng: random.Random) -> Patches:
+    """The scene's patches after a trip through a file of any format."""
+    data, _ = random_file(scene, rng)
+    return to_patches(Image.open(io.BytesIO(data)))
+
+
+def render(
+    conversation: Conversation, images: list[Patches], tokenizer: PreTrainedTokenizerFast
+) -> Sample:
+    """The conversation as the server's prompt, followed by its answer."""
+    answer = {"role": "assistant", "content": conversation.answer}
+    text = tokenizer.apply_chat_template([*conversation.messages, answer], tokenize=False)
+    for image in images:
+        text = text.replace(IMAGE_PAD, "\0" * image.tokens, 1)
+    text = text.replace("\0", IMAGE_PAD)
+    learnt = np.zeros(len(text) + 1, dtype=bool)
+    start = text.find(ANSWER_START)
+    while start >= 0:
+        end = text.index(ANSWER_END, start)
+        learnt[start + len(ANSWER_START) : end + len(ANSWER_END)] = True
+        start = text.find(ANSWER_START, end)
+    encoding = tokenizer._tokenizer.encode(text, add_special_tokens=False)
+    return Sample(encoding.ids, [bool(learnt[begin]) for begin, _ in encoding.offsets], images)
+
+
+def positions(tokens: list[int], images: list[Patches], image_token: int) -> NDArray[np.int64]:
+    """(3, L): an image's tokens share one time and have rows and columns, text moves all three."""
+    result = np.zeros((3, len(tokens)), dtype=np.int64)
+    waiting = iter(images)
+    index, position = 0, 0
+    while index < len(tokens):
+        if tokens[index] != image_token:
+            result[:, index] = position
+            index, position = index + 1, position + 1
+            continue
+        image = next(waiting)
+        rows, columns = image.rows // MERGE, image.columns // MERGE
+        block = result[:, index : index + image.tokens]
+        block[:] = position
+        block[1] += np.repeat(np.arange(rows), columns)
+        block[2] += np.tile(np.arange(columns), rows)
+        index, position = index + image.tokens, position + max(rows, columns)
+    return result
+
+
+def patch_places(image: Patches) -> NDArray[np.int64]:
+    """(patches, 2): row and column of each patch, in the processor's order."""
+    grid = np.stack(np.mgrid[: image.rows, : image.columns], axis=-1)
+    blocks = grid.reshape(image.rows // MERGE, MERGE, image.columns // MERGE, MERGE, 2)
+    return blocks.transpose(0, 2, 1, 3, 4).reshape(-1, 2)
+
+
+def collate(samples: list[Sample], image_token: int) -> Batch:
+    """Pad the samples, and their images, to one length each."""
+    length = max(len(sample.tokens) for sample in samples) - 1
+    images = [image for sample in samples for image in sample.images]
+    most = max((len(image.pixels) for image in images), default=1)
+    tokens = np.zeros((len(samples), length), dtype=np.int64)
+    targets = np.full((len(samples), length), NOT_LEARNT, dtype=np.int64)
+    places3 = np.zeros((3, len(samples), length), dtype=np.int64)
+    for row, sample in enumerate(samples):
+        ids, end = np.array(sample.tokens), len(sample.tokens) - 1
+        tokens[row, :end] = ids[:-1]
+        targets[row, :end] = np.where(sample.learnt[1:], ids[1:], NOT_LEARNT)
+        places3[:, row, :end] = positions(sample.tokens[:-1], sample.images, image_token)
+    pixels = np.zeros((len(images), most, 3 * PATCH**2), dtype=np.uint8)
+    places = np.zeros((len(images), most, 2), dtype=np.int64)
+    present = np.zeros((len(images), most), dtype=bool)
+    for index, image in enumerate(images):
+        count = len(image.pixels)
+        pixels[index, :count] = image.pixels
+        places[index, :count] = patch_places(image)
+        present[index, :count] = True
+    arrays = (tokens, places3, targets, pixels, places, present)
+    return Batch(*(torch.from_numpy(array) for array in arrays))
+
+
+class Batches(IterableDataset[Batch]):
+    """An endless stream of batches; worker n of a run with seed s starts from (s, n)."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, batch_size: int, seed: int, uses: float
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.seed = seed
+        self.uses = uses
+
+    def __iter__(self) -> Iterator[Batch]:
+        torch.set_num_threads(1)
+        worker = get_worker_info()
+        rng = random.Random(f"{self.seed} {worker.id if worker else 0}")
+        pool = ScenePool(self.uses)
+        image_token = self.tokenizer.convert_tokens_to_ids(IMAGE_PAD)
+        while True:
+            samples = [self.sample(pool, rng) for _ in range(self.batch_size * SORTED_BATCHES)]
+            samples.sort(key=lambda sample: len(sample.tokens))
+            starts = list(range(0, len(samples), self.batch_size))
+            rng.shuffle(starts)
+            for start in starts:
+                yield collate(samples[start : start + self.batch_size], image_token)
+
+    def sample(self, pool: ScenePool, rng: random.Random) -> Sample:
+        """A conversation of a random kind."""
+        kind = rng.choices(tuple(KIND_SHARES), weights=tuple(KIND_SHARES.values()))[0]
+        conversation = random_question(kind, rng, pool.draw)
+        images = [pool.patches[scene] for scene in conversation.scenes]
+        return render(conversation, images, self.tokenizer)
+
+
+def batch_loader(dataset: Batches, workers: int) -> DataLoader[Batch]:
+    """Batches made by `workers` processes beside the training."""
+    prefetch = 2 * SORTED_BATCHES if workers else None
+    return DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=prefetch)

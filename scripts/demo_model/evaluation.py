@@ -1,0 +1,176 @@
+"""Ask a served model fresh questions and count the answers that are exactly right."""
+
+import base64
+import json
+import random
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .questions import QUESTION_KINDS, Conversation, Message, random_question
+from .scenes import random_file
+
+Ask = Callable[[list[Message]], str]
+MOST_TOKENS = 300
+EXAMPLES = 5
+
+
+@dataclass
+class Tally:
+    """The results of one kind of question."""
+
+    kind: str
+    asked: int = 0
+    right: int = 0
+    failed: int = 0
+    wrong_examples: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """The share of right answers among all questions, failed requests included."""
+        return self.right / self.asked if self.asked else 0.0
+
+
+def served(url: str, model: str | None, api_key: str | None, timeout: float) -> Ask:
+    """A function that asks the OpenAI-compatible server at `url`."""
+    headers = {"Content-Type": "application/json"}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+
+    def ask(messages: list[Message]) -> str:
+        body: dict[str, Any] = {
+            "messages": messages,
+            "max_tokens": MOST_TOKENS,
+            "temperature": 0,
+        }
+        if model:
+            body["model"] = model
+        request = urllib.request.Request(
+            f"{url.rstrip('/')}/v1/chat/completions", json.dumps(body).encode(), headers
+        )
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return json.load(response)["choices"][0]["message"]["content"]
+
+    return ask
+
+
+def first_model(url: str, api_key: str | None, timeout: float) -> str:
+    """The id of the first model that the server lists."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    request = urllib.request.Request(f"{url.rstrip('/')}/v1/models", headers=headers)
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        return json.load(response)["data"][0]["id"]
+
+
+def with_images(conversation: Conversation, rng: random.Random) -> list[Message]:
+    """The conversation's messages with its scenes as data URLs of any format."""
+    scenes = iter(conversation.scenes)
+
+    def filled(part: Message) -> Message:
+        if part["type"] != "image":
+            return part
+        data, image_format = random_file(next(scenes), rng)
+        encoded = base64.b64encode(data).decode()
+        url = f"data:image/{image_format.lower()};base64,{encoded}"
+        return {"type": "image_url", "image_url": {"url": url}}
+
+    messages = []
+    for message in conversation.messages:
+        content = message["content"]
+        if not isinstance(content, str):
+            content = [filled(part) for part in content]
+        messages.append({**message, "content": content})
+    return messages
+
+
+def tasks(kinds: Iterable[str], count: int, seed: int) -> Iterator[tuple[str, int, int]]:
+    """(kind, number, seed) of every question, the kinds taking turns."""
+    names = list(kinds)
+    for number in range(count):
+        for kind in names:
+            yield kind, number, seed
+
+
+def last_question(conversation: Conversation) -> str:
+    """The last message, images as `[image]`."""
+    content = conversation.messages[-1]["content"]
+    if isinstance(content, str):
+        return content
+    return " ".join(part.get("text", "[image]") for part in content)
+
+
+def evaluate(
+    ask: Ask,
+    count: int,
+    seed: int,
+    concurrency: int,
+    kinds: Iterable[str] = QUESTION_KINDS,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+) -> list[Tally]:
+    """Ask `count` questions of every kind, up to `concurrency` at once."""
+    kinds = tuple(kinds)
+
+    def run(task: tuple[str, int, int]) -> tuple[Conversation, str | None, str]:
+        kind, number, run_seed = task
+        rng = random.Random(f"evaluation {run_seed} {kind} {number}")
+        conversation = random_question(kind, rng)
+        try:
+            return conversation, ask(with_images(conversation, rng)), ""
+        except urllib.error.HTTPError as error:
+            return conversation, None, f"{error}: {error.read(500).decode(errors='replace')}"
+        except (OSError, KeyError, ValueError) as error:
+            return conversation, None, str(error)
+
+    tallies = {kind: Tally(kind) for kind in kinds}
+    with ThreadPoolExecutor(concurrency) as pool:
+        results = pool.map(run, tasks(kinds, count, seed))
+        for conversation, answer, error in progress(results, count * len(kinds)):
+            note(tallies[conversation.kind], conversation, answer, error)
+    return list(tallies.values())
+
+
+def note(tally: Tally, conversation: Conversation, answer: str | None, error: str) -> None:
+    """Count one result; the first wrong ones are kept as examples."""
+    tally.asked += 1
+    tally.failed += answer is None
+    if answer == conversation.answer:
+        tally.right += 1
+    elif len(tally.wrong_examples) < EXAMPLES:
+        tally.wrong_examples.append(
+            {
+                "question": last_question(conversation),
+                "expected": conversation.answer,
+                "answer": error if answer is None else answer,
+                "sizes": " ".join(f"{s.width}x{s.height}" for s in conversation.scenes),
+            }
+        )
+
+
+def table(tallies: list[Tally]) -> str:
+    """The results as lines of text."""
+    lines = [f"{'kind':<15}{'asked':>7}{'right':>7}{'failed':>8}{'share':>9}"]
+    lines += [f"{t.kind:<15}{t.asked:>7}{t.right:>7}{t.failed:>8}{t.share:>9.1%}" for t in tallies]
+    return "\n".join(lines)
+
+
+def as_json(tallies: list[Tally]) -> str:
+    """The results with examples of wrong answers."""
+    results = [{**asdict(tally), "share": round(tally.share, 4)} for tally in tallies]
+    return json.dumps(results, indent=2, ensure_ascii=False)
+
+
+def show_progress(items: Iterable[Any], total: int) -> Iterator[Any]:
+    """Pass items on and show on a terminal how far it has come."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        for done, item in enumerate(items, 1):
+            print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
+            yield item
+        print(file=sys.stderr)
+        return
+    yield from tqdm(items, total=total, unit="question")

@@ -1,0 +1,111 @@
+"""The training loop: AdamW, a warm-up, a long plateau and a linear descent to nothing."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from .batches import Batches, batch_loader
+from .export import export
+from .network import DemoModel, Sizes
+from .tokenizer import train_tokenizer
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_STEPS = 300
+DESCENT = 0.4  # of all steps
+STATE_NAME = "state.pt"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, and where to keep it."""
+
+    work_dir: Path
+    output: Path
+    steps: int
+    batch_size: int = 32
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    seed: int = 1
+    workers: int = 1
+    uses: float = 2.0
+    save_every: int = 500
+    bfloat16: bool = True
+
+
+def rate_at(step: int, plan: Plan) -> float:
+    """The learning rate at a step."""
+    descent = (plan.steps - step) / (DESCENT * plan.steps)
+    return plan.learning_rate * max(0.0, min(1.0, (step + 1) / WARM_UP_STEPS, descent))
+
+
+def make_optimizer(model: DemoModel, plan: Plan) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices only."""
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": plan.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def load_tokenizer(plan: Plan) -> PreTrainedTokenizerFast:
+    """The run's tokenizer, trained when the run is new."""
+    folder = plan.work_dir / "tokenizer"
+    if folder.exists():
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer = train_tokenizer(plan.seed)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def train(plan: Plan) -> None:
+    """Train up to `plan.steps` steps, going on from the state in `plan.work_dir` if there is one,
+    and write the checkpoint to `plan.output` at every save."""
+    torch.manual_seed(plan.seed)
+    tokenizer = load_tokenizer(plan)
+    model = DemoModel(Sizes())
+    optimizer = make_optimizer(model, plan)
+    state_path = plan.work_dir / STATE_NAME
+    step = 0
+    if state_path.exists():
+        state = torch.load(state_path)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step = state["step"]
+    count = sum(weight.numel() for weight in model.parameters())
+    logger.info("%.2f M parameters, starting at step %d of %d", count / 1e6, step, plan.steps)
+    # A resumed run sees new data: its stream starts from the seed and the step.
+    dataset = Batches(tokenizer, plan.batch_size, plan.seed * 1_000_003 + step, plan.uses)
+    batches = iter(batch_loader(dataset, plan.workers))
+    total, since, begun = 0.0, 0, time.monotonic()
+    while step < plan.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, plan)
+        with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
+            loss = model.loss(next(batches))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step, since, total = step + 1, since + 1, total + loss.item()
+        if step % 50 == 0:
+            pace = (time.monotonic() - begun) / since
+            logger.info("step %d: loss %.4f, %.3f s a step", step, total / since, pace)
+            total, since, begun = 0.0, 0, time.monotonic()
+        if step % plan.save_every == 0 or step == plan.steps:
+            save(model, optimizer, step, state_path)
+            export(model, tokenizer, plan.output)
+
+
+def save(model: DemoModel, optimizer: torch.optim.AdamW, step: int, path: Path) -> None:
+    """Write the run's state; a state half written never replaces a whole one."""
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
