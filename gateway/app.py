@@ -11,6 +11,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from gateway.api import error_responses
 from gateway.api.chat.routes import chat_routes
+from gateway.api.completions.routes import completion_routes
+from gateway.api.docs_page import docs_routes
 from gateway.api.doors import Doors, RequestIds
 from gateway.api.generate import Generator
 from gateway.api.status_routes import status_routes
@@ -72,15 +74,17 @@ def create_app(
         description=DESCRIPTION,
         version="0.1.0",
         lifespan=lifespan,
-        # The stock pages load scripts from elsewhere.
+        # The stock pages load scripts from elsewhere; docs_page.py has ours.
         docs_url=None,
         redoc_url=None,
     )
     error_responses.install(app)
     generator = Generator(dispatch, images, settings)
     app.include_router(chat_routes(generator))
+    app.include_router(completion_routes(generator))
     app.include_router(status_routes(status))
     app.include_router(worker_routes(status, keys_are_set=bool(keys)))
+    app.include_router(docs_routes(app))
     _add_doors(app, settings, keys)
     return app
 

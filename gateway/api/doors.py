@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Sequence
 from hashlib import sha256
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.client import ClientGone
@@ -30,6 +31,12 @@ OPEN_PREFIX = "/page/"
 STOPPED_RETRY_S = 5.0
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+def tenant_of(request: Request) -> str:
+    """Return a name for the holder of the request's API key; empty when none is asked for."""
+    tenant: str = request.scope["state"].get("tenant", "")
+    return tenant
 
 
 class RequestIds:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.chat.models import ChatCompletionRequest
+from gateway.api.completions.models import CompletionRequest
 from gateway.api.openapi import LOOKUP_ERRORS, errors
 from gateway.api.parameters import parameter_table
 from gateway.api.render import encode
@@ -71,7 +72,11 @@ def status_routes(status: Status) -> APIRouter:
     async def show_capabilities() -> Response:
         """Show every request parameter: honoured, ignored without harm, or refused."""
         return json_response(
-            {"object": "capabilities", "chat.completions": parameter_table(ChatCompletionRequest)}
+            {
+                "object": "capabilities",
+                "chat.completions": parameter_table(ChatCompletionRequest),
+                "completions": parameter_table(CompletionRequest),
+            }
         )
 
     return router

@@ -10,6 +10,7 @@ from gateway.api.body import read_json_body
 from gateway.api.chat.models import ChatCompletionRequest
 from gateway.api.chat.render import ChatRenderer
 from gateway.api.chat.translate import to_generation
+from gateway.api.doors import tenant_of
 from gateway.api.generate import Generator
 from gateway.api.openapi import describes_body
 from gateway.api.parameters import parse
@@ -25,7 +26,7 @@ def chat_routes(generator: Generator) -> APIRouter:
         body = parse(ChatCompletionRequest, await read_json_body(request, settings.max_body_bytes))
         generation = to_generation(
             body,
-            tenant=request.scope["state"].get("tenant", ""),
+            tenant=tenant_of(request),
             max_images=settings.max_images,
             vision_only=settings.vision_only,
         )

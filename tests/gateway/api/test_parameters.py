@@ -41,3 +41,4 @@ async def test_capabilities_serve_the_table() -> None:
     async with gateway() as running:
         body = (await running.client.get("/v1/capabilities")).json()
     assert body["chat.completions"] == parameter_table(ChatCompletionRequest)
+    assert body["completions"]

@@ -1,0 +1,1 @@
+"""OpenAI's older completions: a text goes in, its continuation comes out."""

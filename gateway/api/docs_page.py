@@ -1,0 +1,106 @@
+"""`GET /docs`: the API for people, as one page without any script.
+
+The stock pages load scripts from elsewhere, which a server that is meant to work alone, and to
+be trusted, does not ask of its users. Everything here is drawn from `/openapi.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.responses import HTMLResponse
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+code, pre { font: 14px/1.4 ui-monospace, monospace; }
+pre { background: #8881; padding: 1rem; overflow-x: auto; border-radius: 6px; }
+table { border-collapse: collapse; width: 100%; }
+td, th { border-bottom: 1px solid #8884; padding: .3rem .6rem; text-align: left; vertical-align: top; }
+.refused td { opacity: .6; }
+:root { color-scheme: light dark; }
+"""  # noqa: E501
+
+HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+
+
+def docs_routes(app: FastAPI) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/docs", response_model=None)
+    async def show_docs() -> HTMLResponse:
+        return HTMLResponse(page(app.openapi()), headers=HEADERS)
+
+    return router
+
+
+def page(document: dict[str, Any]) -> str:
+    """Return the HTML page of an OpenAPI document."""
+    info = document["info"]
+    operations = [
+        _operation(method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(info['title'])}</title>"
+        f"<style>{STYLE}</style><h1>{escape(info['title'])}</h1>"
+        f"<p>{escape(info['description'])}</p>"
+        "<p>Machine-readable: <a href=/openapi.json>/openapi.json</a></p>" + "".join(operations)
+    )
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    parts = [
+        f"<h2><code>{method.upper()} {escape(path)}</code></h2>",
+        f"<p>{escape(operation.get('description', ''))}</p>",
+    ]
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if body:
+        parts.append(_parameters(body["schema"]))
+    if body and "example" in body:
+        example = json.dumps(body["example"], indent=2)
+        parts.append(
+            f"<pre>curl http://localhost:8000{escape(path)} \\\n"
+            "  -H 'Content-Type: application/json' \\\n"
+            f"  -d '{escape(example)}'</pre>"
+        )
+    answers = ", ".join(
+        f"{status} ({escape(answer['description'].rstrip('.'))})"
+        for status, answer in operation["responses"].items()
+    )
+    parts.append(f"<p>Answers: {answers}</p>")
+    return "".join(parts)
+
+
+def _parameters(schema: dict[str, Any]) -> str:
+    required = schema.get("required", [])
+    rows = []
+    for name, field in schema["properties"].items():
+        support = field.get("x-support", "")
+        rows.append(
+            f"<tr class={escape(support) or 'plain'}><td><code>{escape(name)}</code>"
+            f"<td>{'required' if name in required else escape(support)}"
+            f"<td><code>{escape(_type(field))}</code><td>{escape(field.get('description', ''))}"
+        )
+    head = "<tr><th>parameter<th>support<th>type<th>meaning"
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _type(field: dict[str, Any]) -> str:
+    """Return a field's type and range in a few words."""
+    options = field.get("anyOf") or field.get("oneOf") or [field]
+    words = [_one_type(option) for option in options if option.get("type") != "null"]
+    return " or ".join(dict.fromkeys(word for word in words if word))
+
+
+def _one_type(option: dict[str, Any]) -> str:
+    if "anyOf" in option or "oneOf" in option:
+        return _type(option)
+    if "enum" in option:
+        return ", ".join(map(str, option["enum"]))
+    low, high = option.get("minimum"), option.get("maximum")
+    limits = f" {low:g} to {high:g}" if low is not None and high is not None else ""
+    return str(option.get("type", "")) + limits

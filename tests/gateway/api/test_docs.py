@@ -1,0 +1,28 @@
+"""The API's description: complete, and shown without anybody else's scripts."""
+
+from __future__ import annotations
+
+from tests.gateway.serving import gateway
+
+
+async def test_docs_load_nothing_from_elsewhere() -> None:
+    async with gateway() as running:
+        page = await running.client.get("/docs")
+    assert page.status_code == 200
+    assert "<script" not in page.text
+    assert "src=" not in page.text
+    assert "http://localhost:8000/v1/chat/completions" in page.text
+    assert "max_completion_tokens" in page.text
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_the_schema_describes_bodies_examples_and_errors() -> None:
+    async with gateway() as running:
+        document = (await running.client.get("/openapi.json")).json()
+    chat = document["paths"]["/v1/chat/completions"]["post"]
+    body = chat["requestBody"]["content"]["application/json"]
+    assert "messages" in body["schema"]["properties"]
+    assert body["example"]["messages"]
+    assert {"200", "400", "401", "404", "413", "415", "429", "500", "503", "504"} <= set(
+        chat["responses"]
+    )
