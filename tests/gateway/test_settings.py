@@ -1,0 +1,99 @@
+"""The gateway's flags, and a start that is refused with one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.__main__ import listen
+from gateway.settings import Settings, read_api_keys
+from shared.settings import SettingsError, load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def loaded(*flags: str, **environment: str) -> Settings:
+    return load(Settings, "GATEWAY", flags, environment)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--port", "65536"],
+        ["--port", "http"],
+        ["--queue-size", "-1"],
+        ["--queue-timeout", "0"],
+        ["--bind", "localhost:5555"],
+        ["--bind", "udp://127.0.0.1:5555"],
+        ["--bind", "tcp://0.0.0.0:5555"],
+        ["--bind", "tcp://*:5555"],
+        ["--bind", "tcp://192.168.0.1:5555"],
+        ["--curve-key", "key"],
+        ["--authorized-workers", "keys"],
+        ["--cors-origin", "example.com"],
+        ["--log-level", "loud"],
+        ["--nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_bad_settings_stop_the_start_with_one_line(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        loaded(*flags)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--bind", "ipc:///tmp/workers"],
+        ["--bind", "tcp://localhost:5555", "--bind", "tcp://[::1]:5555"],
+        ["--bind", "tcp://0.0.0.0:5555", "--insecure-bind"],
+        ["--bind", "tcp://*:5555", "--curve-key", "k", "--authorized-workers", "w"],
+    ],
+    ids=" ".join,
+)
+def test_safe_worker_ports_pass(flags: list[str]) -> None:
+    loaded(*flags)
+
+
+def test_a_flag_wins_over_the_environment() -> None:
+    assert loaded(GATEWAY_QUEUE_SIZE="7").queue_size == 7
+    assert loaded("--queue-size", "8", GATEWAY_QUEUE_SIZE="7").queue_size == 8
+    assert loaded(GATEWAY_API_KEY="a,b").api_key == ("a", "b")
+
+
+def test_an_empty_key_file_does_not_open_the_door(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("# none yet\n")
+    with pytest.raises(SettingsError, match="holds no key"):
+        read_api_keys(Settings(api_key_file=str(keys)))
+    with pytest.raises(SettingsError, match="cannot read"):
+        read_api_keys(Settings(api_key_file=str(tmp_path / "missing")))
+    with pytest.raises(SettingsError):
+        read_api_keys(Settings(api_key=("",)))
+
+
+@pytest.mark.parametrize("taken", ["http", "workers"])
+def test_a_taken_port_is_one_line_and_exit_code_2(taken: str) -> None:
+    with listen("127.0.0.1", 0) as listener:
+        port = str(listener.getsockname()[1])
+        flags = ["--host", "127.0.0.1", "--port", "0", "--bind", "tcp://127.0.0.1:*"]
+        flags += ["--port", port] if taken == "http" else ["--bind", f"tcp://127.0.0.1:{port}"]
+        ended = subprocess.run(
+            [sys.executable, "-m", "gateway", "--log-level", "error", *flags],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env={k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")},
+        )
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert "Address already in use" in ended.stderr

@@ -1,0 +1,164 @@
+"""Answers that must have a form: JSON, a JSON schema, a call of a tool.
+
+llguidance says which tokens may come next. Its bit masks are made on the host and applied to the
+logits with plain MLX, which works on any device.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import llguidance.hf
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher
+from llguidance.numpy import fill_next_token_bitmask
+
+from shared.messages import Job, ToolPolicy
+from worker.engine.faults import JobFault
+
+MOST_CALLS = 16
+"""A model that is forced to call tools may not go on for ever."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+class GrammarState:
+    """Where one row stands in its grammar. While inactive (the model thinks) anything goes."""
+
+    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+        self._bits = np.empty((1, (vocabulary + 31) // 32), np.int32)
+        self.active = True
+
+    def fork(self) -> GrammarState:
+        """A state of its own at the same place, for another row."""
+        twin = GrammarState(self._matcher.deep_copy(), self._vocabulary)
+        twin.active = self.active
+        return twin
+
+    def accept(self, token: int) -> None:
+        """Go on by one token of the answer.
+
+        Raises:
+            JobFault: it does not fit, which no token chosen under a mask should.
+        """
+        if (
+            self.active
+            and not self._matcher.is_stopped()
+            and not self._matcher.consume_token(token)
+        ):
+            words = self._matcher.get_error() or "a token does not fit"
+            raise JobFault("internal_error", f"The grammar cannot go on: {words}")
+
+    def mask(self) -> Mask | None:
+        """Which tokens may come next, [vocabulary]; None if any may."""
+        if not self.active or self._matcher.is_stopped():
+            return None
+        fill_next_token_bitmask(self._matcher, self._bits)
+        bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little")
+        return bits[: self._vocabulary].astype(np.bool_)
+
+
+def apply_masks(logits: mx.array, masks: Sequence[tuple[int, Mask]]) -> mx.array:
+    """Rule tokens out in some rows of [rows, vocabulary]."""
+    if masks:
+        rows = mx.array([row for row, _ in masks])
+        allowed = mx.array(np.stack([mask for _, mask in masks]))
+        logits[rows] = mx.where(allowed, logits[rows], mx.array(-mx.inf, logits.dtype))
+    return logits
+
+
+class GrammarMaker:
+    """Compiles the grammar that a job demands. Thread-safe.
+
+    Args:
+        vocabulary: how many logits the model has; may be more than the tokenizer's tokens.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: int, eos_ids: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
+        self._eos_ids = eos_ids
+        self._lock = threading.Lock()
+        self._translated: Any = None
+
+    def make(self, job: Job) -> GrammarState | None:
+        """
+        Returns:
+            None if the job's answer is free.
+
+        Raises:
+            JobFault: the schema cannot be compiled.
+        """
+        found = _demanded_schema(job)
+        if found is None:
+            return None
+        schema, param = found
+        try:
+            tokens = self._tokens()
+            grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=_JSON_LAYOUT)
+            matcher = LLMatcher(tokens, grammar)
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise JobFault(
+                "invalid_request", f"The schema cannot be used: {error}", param
+            ) from error
+        if matcher.is_error():
+            words = f"The schema cannot be used: {matcher.get_error()}"
+            raise JobFault("invalid_request", words, param)
+        return GrammarState(matcher, self._vocabulary)
+
+    def _tokens(self) -> Any:
+        """The tokenizer in llguidance's form: walks the whole vocabulary, so made only once."""
+        with self._lock:
+            if self._translated is None:
+                self._translated = llguidance.hf.from_tokenizer(
+                    self._tokenizer, n_vocab=self._vocabulary, eos_token=sorted(self._eos_ids)
+                )
+            return self._translated
+
+
+# Free white space would let a weak model write blanks for ever.
+_JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+def _demanded_schema(job: Job) -> tuple[dict[str, Any], str] | None:
+    if job.tool_policy is not None and job.tool_policy.mode == "required":
+        return calls_schema(job.tool_policy), "tools"
+    if job.response_format is None:
+        return None
+    return job.response_format.schema or {"type": "object"}, "response_format"
+
+
+def calls_schema(policy: ToolPolicy) -> dict[str, Any]:
+    """The schema of a list of calls: `[{"name": ..., "arguments": {...}}, ...]`."""
+    tools = [tool for tool in policy.tools if policy.name in (None, tool.name)]
+    definitions: dict[str, Any] = {}
+    calls = []
+    for tool in tools:
+        parameters = dict(tool.parameters or {"type": "object"})
+        # References within a tool's schema start at the root of the whole.
+        for keyword in ("$defs", "definitions"):
+            definitions.setdefault(keyword, {}).update(parameters.pop(keyword, {}))
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": tool.name}, "arguments": parameters},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    many = policy.parallel and policy.name is None
+    schema: dict[str, Any] = {
+        "type": "array",
+        "items": {"anyOf": calls} if len(calls) > 1 else calls[0],
+        "minItems": 1,
+        "maxItems": MOST_CALLS if many else 1,
+    }
+    schema.update({keyword: found for keyword, found in definitions.items() if found})
+    return schema

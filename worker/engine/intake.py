@@ -1,0 +1,95 @@
+"""Where jobs come in: they are prepared on a pool of threads and come out in the order they came.
+
+Everything slow that needs no MLX happens here: templates, tokenizing, decoding and resizing
+pictures, compiling grammars.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from shared.messages import Job
+from worker.engine.faults import JobFault
+from worker.engine.grammar import GrammarMaker, GrammarState
+from worker.engine.preprocess import Preprocessor, Prompt
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A prepared job."""
+
+    job: Job
+    prompt: Prompt
+    grammar: GrammarState | None
+    submitted_at: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A job that cannot be prepared."""
+
+    job: Job
+    fault: JobFault
+
+
+class Intake:
+    """
+    Args:
+        wake: called from a pool thread when a job is prepared.
+    """
+
+    def __init__(
+        self,
+        preprocessor: Preprocessor,
+        grammars: GrammarMaker,
+        threads: int,
+        wake: Callable[[], None],
+    ) -> None:
+        self._preprocessor = preprocessor
+        self._grammars = grammars
+        self._wake = wake
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
+        self._coming: dict[str, Future[Ready | Refused]] = {}
+
+    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+        future = self._pool.submit(self._prepare, job, images, time.perf_counter())
+        self._coming[job.id] = future
+        future.add_done_callback(lambda _: self._wake())
+
+    def cancel(self, job_id: str) -> bool:
+        future = self._coming.pop(job_id, None)
+        if future is None:
+            return False
+        future.cancel()  # if it has begun already, its result is dropped
+        return True
+
+    def has_prepared(self) -> bool:
+        return any(future.done() for future in self._coming.values())
+
+    def __len__(self) -> int:
+        return len(self._coming)
+
+    def collect(self) -> Iterator[Ready | Refused]:
+        """Take out what is prepared."""
+        for job_id in [job_id for job_id, future in self._coming.items() if future.done()]:
+            yield self._coming.pop(job_id).result()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _prepare(self, job: Job, images: Sequence[bytes], submitted_at: float) -> Ready | Refused:
+        try:
+            grammar = self._grammars.make(job)
+            return Ready(job, self._preprocessor.prepare(job, images), grammar, submitted_at)
+        except JobFault as fault:
+            return Refused(job, fault)
+        except Exception as error:
+            # The boundary of a job: processors and templates raise what they like.
+            log.exception("preparing a job has failed", extra={"fields": {"job": job.id}})
+            return Refused(job, JobFault("internal_error", f"Preparing the request: {error}"))

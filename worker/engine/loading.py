@@ -1,0 +1,175 @@
+"""From a folder or a hub id to a model in memory.
+
+Whatever is wrong with the model itself becomes a `ModelError`: restarting the worker would not
+heal it. A network that is down is not the model's fault and is raised as it is.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from mlx.utils import tree_flatten
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from worker.engine.interface import ModelError
+
+log = logging.getLogger(__name__)
+
+WEIGHTS_AND_WORDS = ("*.json", "*.jsonl", "*.safetensors", "*.model", "*.tiktoken", "*.txt")
+DOWNLOADED = [*WEIGHTS_AND_WORDS, "*.jinja", "*.py"]
+CACHE_SHARE = 0.25
+"""Most of the working set that freed Metal buffers may keep, so that they do not crowd it."""
+
+Report = Callable[[float], None]
+
+
+def resolve_folder(model_path: str, report: Report) -> Path:
+    """Return the model's folder, downloading it if `model_path` is a hub id.
+
+    Raises:
+        ModelError: there is no such folder, or no such model on the hub.
+    """
+    folder = Path(model_path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or model_path.startswith((".", "~")) or model_path.count("/") != 1:
+        raise ModelError(f"No model at {model_path}: it is neither a folder nor a hub id.")
+    try:
+        return Path(
+            snapshot_download(
+                model_path, allow_patterns=DOWNLOADED, tqdm_class=_reporting_bar(report)
+            )
+        )
+    except GatedRepoError as error:
+        raise ModelError(
+            f"The model {model_path} wants its terms accepted on the hub, and a token (HF_TOKEN)."
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise ModelError(f"The hub has no model {model_path}, or it is private.") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in the file; empty when there is no such file.
+
+    Raises:
+        ModelError: it is not a JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path.name} of the model is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path.name} of the model is not a JSON object.")
+    return content
+
+
+def load_weights(folder: Path) -> tuple[nn.Module, Any]:
+    """Return mlx-vlm's model and processor.
+
+    Raises:
+        ModelError: mlx-vlm cannot load it (unknown architecture, missing or odd files).
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} holds no config.json: it is not a model's folder.")
+    from mlx_vlm.utils import load
+
+    try:
+        model, processor = load(str(folder))
+    except MemoryError:
+        raise
+    except Exception as error:
+        # mlx-vlm raises whatever its models and processors trip over; none of it heals.
+        log.debug("loading failed", exc_info=True)
+        raise ModelError(f"mlx-vlm cannot load {folder.name}: {_one_line(error)}") from error
+    if not on_metal():
+        _to_float32(model)
+    mx.eval(model.parameters())
+    return model, processor
+
+
+def on_metal() -> bool:
+    return bool(mx.default_device() == mx.gpu)
+
+
+def set_memory_limits() -> int | None:
+    """Wire what Metal recommends, as mlx-lm and mlx-vlm do; None off Metal.
+
+    Returns:
+        The bytes that models and caches may take before the system pages.
+    """
+    if not on_metal():
+        return None
+    recommended = int(mx.device_info()["max_recommended_working_set_size"])
+    mx.set_wired_limit(recommended)
+    mx.set_cache_limit(int(recommended * CACHE_SHARE))
+    return recommended
+
+
+def device_name() -> str:
+    if on_metal():
+        return str(mx.device_info().get("device_name", "Apple GPU"))
+    return f"CPU ({platform.machine()})"
+
+
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("mlx", "mlx-vlm", "transformers")}
+
+
+def _to_float32(model: nn.Module) -> None:
+    """MLX's CPU kernels for half precision are slow: use float32 there."""
+    half = (mx.float16, mx.bfloat16)
+    weights = [
+        (name, value.astype(mx.float32))
+        for name, value in tree_flatten(model.parameters())
+        if isinstance(value, mx.array) and value.dtype in half
+    ]
+    model.load_weights(weights, strict=False)
+
+
+def _reporting_bar(report: Report) -> type[Any]:
+    class ReportingBar(tqdm):  # type: ignore[misc]
+        """Draws nothing; passes on how much of the bytes is here."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            kwargs["disable"] = False
+            kwargs["file"] = _Nowhere()
+            super().__init__(*args, **kwargs)
+
+        def update(self, n: float | None = 1) -> Any:
+            result = super().update(n)
+            if self.unit == "B" and self.total:
+                report(min(1.0, self.n / self.total))
+            return result
+
+    return ReportingBar
+
+
+class _Nowhere:
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+def _one_line(error: BaseException) -> str:
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 300 else words[:297] + "..."

@@ -1,0 +1,44 @@
+"""Gives MLX a fast BLAS on Linux. Must run before the first import of `mlx.core`.
+
+MLX's Linux wheel brings the reference BLAS. Symbols of a library that was loaded globally before
+win over it, so loading OpenBLAS first makes matrix products 10 to 30 times faster (512x1024 by
+1024x1024: 277 ms against 10 ms on two cores). On macOS, MLX uses Metal and Accelerate.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import logging
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def load_openblas() -> bool:
+    """Load the first OpenBLAS that can be loaded; False where none is needed or found."""
+    if sys.platform != "linux":
+        return False
+    for library in _candidates():
+        try:
+            ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            continue  # e.g. its libgfortran is missing
+        return True
+    log.warning("no OpenBLAS found: MLX will be slow on this CPU (pip install cmeel-openblas)")
+    return False
+
+
+def _candidates() -> Iterator[str]:
+    """The package made for it, the system's, and the one that OpenCV's wheel carries."""
+    for package, pattern in (("cmeel", "../cmeel.prefix/lib"), ("cv2", "../opencv_python.libs")):
+        spec = find_spec(package)
+        if spec is not None and spec.origin is not None:
+            folder = Path(spec.origin).parent / pattern
+            yield from (str(path) for path in sorted(folder.glob("libopenblas*.so")))
+    system = ctypes.util.find_library("openblas")
+    if system is not None:
+        yield system

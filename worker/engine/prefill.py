@@ -1,0 +1,266 @@
+"""Brings prompts into key-value caches, in pieces small enough that running streams flow on.
+
+A prefill leaves out the last token: the decode batch feeds it, so that the first token of an
+answer is chosen like every other. A job that goes on with an answer (moved from another worker,
+or recovered after a failed step) prefills the answer's tokens like the prompt's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+
+from worker.engine import caches
+from worker.engine.caches import Cache
+from worker.engine.model import Embedded, LoadedModel
+from worker.engine.prefix_cache import Key, PrefixCache
+from worker.engine.preprocess import Prompt
+from worker.engine.vision import MoreToEncode
+
+MOST_TOGETHER = 32
+"""How many prompts are prefilled in one batch at most."""
+
+
+@dataclass(eq=False)
+class Prefill:
+    """One sequence on its way into a cache.
+
+    Attributes:
+        said: answer tokens that follow the prompt; the last one is left to be fed.
+        done: how many tokens the cache holds.
+        cached: how many of them were found in the prefix cache.
+        seconds: time spent on it.
+    """
+
+    prompt: Prompt
+    salt: str = ""
+    said: Sequence[int] = ()
+    cache: Cache | None = None
+    embedded: Embedded | None = None
+    done: int = 0
+    cached: int = 0
+    seconds: float = 0.0
+    vision_seconds: float = 0.0
+    tokens: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = [*self.prompt.ids, *self.said]
+
+    @property
+    def target(self) -> int:
+        """How many tokens the cache must hold in the end."""
+        return len(self.tokens) - 1
+
+    @property
+    def left(self) -> int:
+        return self.target - self.done
+
+    @property
+    def finished(self) -> bool:
+        return self.embedded is not None and self.left == 0
+
+    @property
+    def key(self) -> Key:
+        """The prefix cache's key for what the cache holds in the end."""
+        said = np.array(self.said, np.int64)
+        return np.concatenate([self.prompt.key, said])[: self.target]
+
+    @property
+    def full_key(self) -> Key:
+        return np.concatenate([self.prompt.key, np.array(self.said, np.int64)])
+
+
+class Prefiller:
+    def __init__(self, model: LoadedModel, prefixes: PrefixCache) -> None:
+        self._model = model
+        self._prefixes = prefixes
+
+    def start(self, prefill: Prefill) -> None:
+        """Look for a cache to start from."""
+        hit = None
+        if not self._model.whole_prompt and self._prefixes.limit_bytes:
+            hit = self._prefixes.find(prefill.full_key, prefill.salt)
+        if hit is None:
+            prefill.cache = self._model.new_cache()
+        else:
+            prefill.cache, prefill.done, prefill.cached = hit.cache, hit.length, hit.length
+
+    def embed(self, prefill: Prefill, images: int) -> bool:
+        """Make the prompt's embeddings, encoding at most `images` new images.
+
+        Returns:
+            False if there are more images to encode.
+        """
+        prompt = prefill.prompt
+        started = time.perf_counter()
+        try:
+            prefill.embedded = self._model.embed(
+                prompt.ids, prompt.inputs, prompt.image_keys, images
+            )
+        except MoreToEncode:
+            return False
+        finally:
+            spent = time.perf_counter() - started
+            prefill.seconds += spent
+            prefill.vision_seconds += spent if prompt.inputs else 0.0
+        return True
+
+    def advance(self, prefill: Prefill, tokens: int) -> int:
+        """Prefill up to so many tokens, computed when this returns. Returns how many."""
+        if self._model.whole_prompt and not prefill.done:
+            return self._whole(prefill)
+        started = time.perf_counter()
+        stop = min(prefill.target, prefill.done + tokens)
+        count = stop - prefill.done
+        assert prefill.cache is not None
+        while prefill.done < stop:
+            self._piece(prefill, stop)
+        caches.materialize(prefill.cache)
+        prefill.seconds += time.perf_counter() - started
+        return count
+
+    def keep(self, prefill: Prefill, cache: Cache) -> None:
+        """Remember a finished prefill's cache (which may be changed afterwards)."""
+        wanted = not self._model.whole_prompt and self._prefixes.limit_bytes
+        if wanted and prefill.cached < prefill.target:
+            self._prefixes.put(prefill.key, prefill.salt, caches.snapshot(cache))
+
+    def _piece(self, prefill: Prefill, stop: int) -> None:
+        """Prefill up to the end of the prompt, or of the answer's tokens, lazily."""
+        assert prefill.cache is not None and prefill.embedded is not None
+        start, length = prefill.done, len(prefill.prompt.ids)
+        if start < length:
+            stop = min(stop, length)
+            embeds, inputs = prefill.embedded.part(start, stop)
+        else:
+            embeds, inputs = None, {}
+        self._model.forward(
+            mx.array([prefill.tokens[start:stop]]),
+            prefill.cache,
+            embeds,
+            inputs,
+            prefill.embedded.rope_delta,
+        )
+        prefill.done = stop
+
+    def _whole(self, prefill: Prefill) -> int:
+        """Prefill in one piece, last token included, and take that back.
+
+        For attention that looks ahead within the prompt: fed once more, the last token sees
+        exactly what it saw here.
+        """
+        assert prefill.cache is not None
+        started = time.perf_counter()
+        length = len(prefill.prompt.ids)
+        self._piece(prefill, length)
+        while prefill.done < prefill.target:
+            self._piece(prefill, prefill.target)
+        if prefill.done > prefill.target:
+            caches.trim(prefill.cache, 1)
+            prefill.done -= 1
+        caches.materialize(prefill.cache)
+        prefill.seconds += time.perf_counter() - started
+        return length
+
+    # --- several at once -------------------------------------------------------------------------
+
+    def can_share(self, prefill: Prefill) -> bool:
+        """Whether it may be prefilled in one batch with others like it."""
+        embedded = prefill.embedded
+        return (
+            not self._model.whole_prompt
+            and embedded is not None
+            and embedded.is_plain()
+            and not prefill.done
+            and not prefill.said
+            and prefill.target > 0
+            and self._model.batchable
+        )
+
+    def together(self, prefills: Sequence[Prefill]) -> Cache | None:
+        """Prefill short prompts as one left-padded batch.
+
+        Returns:
+            A batch cache with their rows in order, or None if this model's caches cannot start
+            out padded.
+        """
+        started = time.perf_counter()
+        longest = max(prefill.target for prefill in prefills)
+        padding = [longest - prefill.target for prefill in prefills]
+        cache = caches.left_padded(self._model.new_cache(), padding)
+        if cache is None:
+            return None
+        parts = [p.embedded.part(0, p.target) for p in prefills if p.embedded is not None]
+        embeds = [_padded(embeds, pad, 1) for (embeds, _), pad in zip(parts, padding, strict=True)]
+        positions = [inputs["position_ids"] for _, inputs in parts if "position_ids" in inputs]
+        inputs = {}
+        if len(positions) == len(parts):
+            inputs["position_ids"] = _padded_positions(positions, padding)
+        tokens = [
+            [0] * pad + prefill.tokens[: prefill.target]
+            for prefill, pad in zip(prefills, padding, strict=True)
+        ]
+        self._model.forward(mx.array(tokens), cache, mx.concatenate(embeds), inputs)
+        caches.materialize(cache)
+        share = (time.perf_counter() - started) / len(prefills)
+        for prefill in prefills:
+            prefill.done = prefill.target
+            prefill.seconds += share
+        return cache
+
+
+class Pacer:
+    """Chooses how many tokens to prefill between two decode steps.
+
+    Streams should feel a newcomer as little as possible: a chunk may take about as long as a
+    decode step, so that the time between tokens doubles at most, and never longer than a limit.
+    """
+
+    SMALLEST, LARGEST = 16, 2048
+    STEPS_PER_CHUNK = 1.5
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._tokens_per_s = 0.0
+        self._step_s = 0.0
+
+    def note_step(self, seconds: float) -> None:
+        self._step_s = seconds if not self._step_s else 0.8 * self._step_s + 0.2 * seconds
+
+    def note_chunk(self, tokens: int, seconds: float) -> None:
+        """Take a measured chunk into account."""
+        if tokens >= self.SMALLEST and seconds > 0:
+            rate = tokens / seconds
+            known = self._tokens_per_s
+            self._tokens_per_s = rate if not known else 0.5 * known + 0.5 * rate
+
+    def chunk(self, *, decoding: bool) -> int:
+        """How many tokens to prefill now."""
+        if not decoding:
+            return self.LARGEST
+        allowed_s = min(self._limit_s, self.STEPS_PER_CHUNK * self._step_s or self._limit_s)
+        tokens = int(self._tokens_per_s * allowed_s)
+        return max(self.SMALLEST, min(self.LARGEST, tokens))
+
+
+def _padded(value: mx.array, pad: int, axis: int) -> mx.array:
+    if not pad:
+        return value
+    widths = [(0, 0)] * value.ndim
+    widths[axis] = (pad, 0)
+    return mx.pad(value, widths)
+
+
+def _padded_positions(positions: Sequence[mx.array], padding: Sequence[int]) -> mx.array:
+    """Join [1, length] or [3, 1, length] positions into [rows, longest] or [3, rows, longest]."""
+    multimodal = any(value.ndim == 3 for value in positions)
+    rows = []
+    for value, pad in zip(positions, padding, strict=True):
+        if multimodal and value.ndim == 2:
+            value = mx.broadcast_to(value[None], (3, *value.shape))
+        rows.append(_padded(value.astype(mx.int32), pad, value.ndim - 1))
+    return mx.concatenate(rows, axis=1 if multimodal else 0)

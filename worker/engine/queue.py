@@ -1,0 +1,184 @@
+"""Who is prefilled next, and how much of it between two decode steps."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from worker.engine.caches import Cache
+from worker.engine.model import LoadedModel
+from worker.engine.prefill import MOST_TOGETHER, Pacer, Prefill, Prefiller
+from worker.engine.prefix_cache import PrefixCache
+from worker.engine.tasks import Choice, Task
+
+ALL_IMAGES = 1 << 30
+
+
+@dataclass(eq=False)
+class Entry:
+    """One sequence to prefill, for one or more choices that go on from it.
+
+    Attributes:
+        suspect: it was in the batch when a step failed, and is to be tried alone.
+    """
+
+    task: Task
+    choices: list[Choice]
+    prefill: Prefill
+    suspect: bool = False
+    started: bool = False
+
+
+@dataclass(frozen=True)
+class Joining:
+    """Entries whose prompts are in `cache`, in its rows' order if it is a batch cache."""
+
+    entries: list[Entry]
+    cache: Cache
+    is_batch: bool
+
+
+@dataclass
+class Progress:
+    joining: list[Joining] = field(default_factory=list)
+    failed: list[tuple[Task, Exception]] = field(default_factory=list)
+
+
+class PrefillQueue:
+    """First come, first served; short prompts that stand next to each other go together."""
+
+    def __init__(self, model: LoadedModel, prefixes: PrefixCache, stall_s: float) -> None:
+        self._model = model
+        self._prefiller = Prefiller(model, prefixes)
+        self.pacer = Pacer(stall_s)
+        self._entries: deque[Entry] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def rows(self) -> int:
+        return sum(len(entry.choices) for entry in self._entries)
+
+    def add(self, task: Task, *, suspect: bool = False) -> None:
+        """Line up a task's unfinished choices; those without tokens share one prefill."""
+        new = [choice for choice in task.unfinished if not choice.answer.tokens]
+        groups = [new] if self._model.batchable and new else [[choice] for choice in new]
+        groups += [[choice] for choice in task.unfinished if choice.answer.tokens]
+        for choices in groups:
+            said = list(choices[0].answer.tokens)
+            prefill = Prefill(task.prompt, task.job.cache_salt, said)
+            self._entries.append(Entry(task, choices, prefill, suspect))
+
+    def remove(self, task: Task) -> None:
+        self._entries = deque(entry for entry in self._entries if entry.task is not task)
+
+    def work(self, *, decoding: bool) -> Progress:
+        """Do one piece of prefill: a chunk, an image, or several short prompts at once.
+
+        What fails, fails alone: the entries of its task leave the queue.
+        """
+        progress = Progress()
+        tokens = self.pacer.chunk(decoding=decoding)
+        ready = self._embed(tokens, 1 if decoding else ALL_IMAGES, progress)
+        together = self._shareable(ready, tokens)
+        if len(together) > 1 and self._run_together(together, progress):
+            return progress
+        if ready:
+            self._advance(ready[0], tokens, progress)
+        return progress
+
+    # --- pieces ----------------------------------------------------------------------------------
+
+    def _embed(self, tokens: int, images: int, progress: Progress) -> list[Entry]:
+        """Embed the entries at the head that fit into this piece of work; return those ready."""
+        ready: list[Entry] = []
+        for entry in list(self._entries)[:MOST_TOGETHER]:
+            if ready and tokens < entry.prefill.target:
+                break
+            if entry.prefill.prompt.inputs and ready and images < ALL_IMAGES:
+                break  # pictures of those behind wait for their own turn
+            try:
+                if not self._is_embedded(entry, images):
+                    break
+            except Exception as error:
+                # The boundary of a job: image towers fail in their own ways.
+                self._fail(entry, error, progress)
+                continue
+            tokens -= entry.prefill.left
+            ready.append(entry)
+        return ready
+
+    def _is_embedded(self, entry: Entry, images: int) -> bool:
+        if not entry.started:
+            self._prefiller.start(entry.prefill)
+            entry.started = True
+        if entry.prefill.embedded is not None:
+            return True
+        return self._prefiller.embed(entry.prefill, images)
+
+    def _shareable(self, ready: list[Entry], tokens: int) -> list[Entry]:
+        """The entries at the head that make a padded batch within the budget."""
+        together: list[Entry] = []
+        longest = 0
+        for entry in ready:
+            longest = max(longest, entry.prefill.target)
+            fits = longest * (len(together) + 1) <= tokens
+            if not fits or not self._prefiller.can_share(entry.prefill) or entry.suspect:
+                break
+            if len(entry.choices) > 1:
+                break
+            together.append(entry)
+        return together
+
+    def _run_together(self, entries: list[Entry], progress: Progress) -> bool:
+        """Prefill a batch; False if it has to be done one by one."""
+        started = time.perf_counter()
+        try:
+            cache = self._prefiller.together([entry.prefill for entry in entries])
+        except Exception:
+            # Nobody's fault yet: alone, each will show whether it is its own.
+            for entry in entries:
+                entry.prefill.cache = self._model.new_cache()
+                entry.prefill.done = 0
+            return False
+        if cache is None:
+            return False
+        padded = max(entry.prefill.target for entry in entries) * len(entries)
+        self.pacer.note_chunk(padded, time.perf_counter() - started)
+        for entry in entries:
+            self._entries.remove(entry)
+            self._account(entry)
+        progress.joining.append(Joining(entries, cache, is_batch=True))
+        return True
+
+    def _advance(self, entry: Entry, tokens: int, progress: Progress) -> None:
+        started = time.perf_counter()
+        prefill = entry.prefill
+        try:
+            count = self._prefiller.advance(prefill, tokens)
+            self.pacer.note_chunk(count, time.perf_counter() - started)
+            if not prefill.finished:
+                return
+            assert prefill.cache is not None
+            self._prefiller.keep(prefill, prefill.cache)
+        except Exception as error:
+            # The boundary of a job: whatever its prefill raises is its own failure.
+            self._fail(entry, error, progress)
+            return
+        self._entries.remove(entry)
+        self._account(entry)
+        cache = prefill.cache
+        progress.joining.append(Joining([entry], cache, is_batch=False))
+
+    def _fail(self, entry: Entry, error: Exception, progress: Progress) -> None:
+        self.remove(entry.task)
+        progress.failed.append((entry.task, error))
+
+    def _account(self, entry: Entry) -> None:
+        task, prefill = entry.task, entry.prefill
+        if not task.failures:
+            task.cached_tokens = max(task.cached_tokens, prefill.cached)
+        task.prefill_s += prefill.seconds - prefill.vision_seconds
+        task.vision_s += prefill.vision_seconds
