@@ -71,8 +71,9 @@ class Embedded:
     def part(self, start: int, stop: int) -> tuple[mx.array, dict[str, Any]]:
         """Embeddings and keyword inputs of the tokens `start` to `stop`."""
         length = self.embeds.shape[1]
-        inputs = {name: _sliced(value, start, stop, length) for name, value in self.aligned.items()}
-        inputs.update(self.fixed)
+        inputs: dict[str, Any] = dict(self.fixed)
+        for name, value in self.aligned.items():
+            inputs[name] = _sliced(value, start, stop, length)
         mask = self.aligned.get("visual_pos_masks")
         if mask is not None and "deepstack_visual_embeds" in inputs:
             # These have one row per image token, not per token.
