@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,6 +34,8 @@ HEADERS_AFTER_ACCEPTED_S = 1.0
 
 SEED_BITS = 53
 """Every JSON reader can hold such a number."""
+
+T = TypeVar("T")
 
 _seeds = random.SystemRandom()
 
@@ -86,7 +90,8 @@ class GenerationResponse(Response):
     async def _submit(self, ticket: Ticket) -> None:
         loaded: list[LoadedImage] = []
         if self._generation.images:
-            loaded = await self._generator.images.load(self._generation.images)
+            load = self._generator.images.load(self._generation.images)
+            loaded = await unless_over(ticket, load)
         infos = [info for info, _ in loaded]
         job = to_job(self._generation, infos, ticket, self._request_id)
         ticket.submit(job, [data for _, data in loaded])
@@ -118,6 +123,20 @@ class GenerationResponse(Response):
             await writer.write(stream.error(error), last=True)
         else:
             await writer.write(opening + stream.events(events), last=True)
+
+
+async def unless_over(ticket: Ticket, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work, unless the job ends meanwhile. Raises what ended it: its deadline."""
+    working = asyncio.create_task(work)
+    ending = asyncio.create_task(ticket.next_events())
+    try:
+        await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            ending.result()
+        return await working
+    finally:
+        working.cancel()
+        ending.cancel()
 
 
 async def first_events(ticket: Ticket) -> list[Event]:
