@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Discriminator, Tag
 
@@ -27,8 +27,8 @@ Stop = Annotated[
 ]
 
 
-class SamplingParameters(RequestPart):
-    """OpenAI's sampling fields and the common extras of local servers."""
+class TokenSampling(RequestPart):
+    """How the next token is chosen: the common fields of all dialects and local servers."""
 
     temperature: float | None = honoured("randomness of the choice; 0 is greedy", ge=0, le=2)
     top_p: float | None = honoured("choose among the likeliest with this mass", ge=0, le=1)
@@ -43,10 +43,7 @@ class SamplingParameters(RequestPart):
     seed: int | None = honoured(
         "same seed and request, same answer; random when left out", ge=-SEED_LIMIT, lt=SEED_LIMIT
     )
-    stop: Stop | None = honoured("up to 4 texts that end the answer")
-    n: int | None = honoured("how many answers", ge=1, le=MAX_CHOICES)
     ignore_eos: bool | None = honoured("go on after the end token, up to the token limit")
-    user: str | None = ignored("an end user's id; not used")
 
     def sampling(self) -> SamplingRequest:
         """Raises InvalidRequest for a bias that is not one."""
@@ -61,6 +58,14 @@ class SamplingParameters(RequestPart):
             frequency_penalty=self.frequency_penalty or 0.0,
             logit_bias=_biases(self.logit_bias) if self.logit_bias else {},
         )
+
+
+class SamplingParameters(TokenSampling):
+    """What OpenAI's chat and text completions have besides."""
+
+    stop: Stop | None = honoured("up to 4 texts that end the answer")
+    n: int | None = honoured("how many answers", ge=1, le=MAX_CHOICES)
+    user: str | None = ignored("an end user's id; not used")
 
     def stops(self) -> list[str]:
         """Raises InvalidRequest for too many, empty or very long ones."""
@@ -92,18 +97,3 @@ def _biases(raw: dict[str, float]) -> dict[int, float]:
             raise InvalidRequest(f"{param}: a bias is from -100 to 100.", param=param)
         biases[int(key)] = bias
     return biases
-
-
-def merged_template_options(
-    options: dict[str, Any] | None, reserved: frozenset[str], param: str
-) -> dict[str, Any]:
-    """Return a copy of the client's own template variables.
-
-    Raises:
-        InvalidRequest: one of them would replace what the server itself passes.
-    """
-    for name in options or {}:
-        if name in reserved or name.startswith("_"):
-            where = f"{param}.{name}"
-            raise InvalidRequest(f"{where}: the server sets this one itself.", param=where)
-    return dict(options or {})

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gateway.api.chat import models
-from gateway.api.chat.conversation import Conversation
-from gateway.api.sampling import merged_template_options
+from gateway.api.chat.messages import add_message
+from gateway.api.conversation import Conversation
+from gateway.api.template_options import template_options
+from gateway.api.tools import Choice, tool_policy
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
-from shared.messages import ResponseFormat, Tool, ToolPolicy
-
-RESERVED_TEMPLATE_OPTIONS = frozenset(
-    {
-        "messages",
-        "tools",
-        "documents",
-        "conversation",
-        "chat_template",
-        "tokenize",
-        "add_generation_prompt",
-        "continue_final_message",
-        "num_images",
-        "num_audios",
-        "processor",
-        "config",
-        "prompt",
-        "role",
-    }
-)
+from shared.messages import ResponseFormat, Tool
 
 
 def to_generation(
@@ -38,15 +19,10 @@ def to_generation(
     _check_combinations(body)
     conversation = Conversation(max_images)
     for index, message in enumerate(body.messages):
-        conversation.add(message, f"messages[{index}]")
-    continues = conversation.finish()
-    if vision_only and not conversation.images:
-        raise InvalidRequest(
-            "This server answers only requests with an image (--vision-only); "
-            "add an image_url part to a user message.",
-            param="messages",
-            code="text_only_not_supported",
-        )
+        add_message(conversation, message, f"messages[{index}]")
+    continues = conversation.finish("messages")
+    if vision_only:
+        conversation.require_image("messages")
     return GenerationRequest(
         model=body.model or None,
         stream=bool(body.stream),
@@ -58,9 +34,15 @@ def to_generation(
         stop=body.stops(),
         choices=body.n or 1,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        response_format=response_format(body.response_format),
-        tool_policy=tool_policy(body.tools, body.tool_choice, body.parallel_tool_calls),
-        template_options=_template_options(body),
+        response_format=_response_format(body.response_format),
+        tool_policy=tool_policy(
+            [_tool(tool.function) for tool in body.tools or []],
+            _choice(body.tool_choice),
+            body.parallel_tool_calls,
+        ),
+        template_options=template_options(
+            body.chat_template_kwargs, body.reasoning_effort, body.enable_thinking
+        ),
         ignore_eos=bool(body.ignore_eos),
         tenant=tenant,
     )
@@ -83,7 +65,7 @@ def _check_combinations(body: models.ChatCompletionRequest) -> None:
         )
 
 
-def response_format(wanted: models.ResponseFormat | None) -> ResponseFormat | None:
+def _response_format(wanted: models.ResponseFormat | None) -> ResponseFormat | None:
     if isinstance(wanted, models.JsonObjectFormat):
         return ResponseFormat()
     if isinstance(wanted, models.JsonSchemaFormat):
@@ -91,42 +73,17 @@ def response_format(wanted: models.ResponseFormat | None) -> ResponseFormat | No
     return None
 
 
-def tool_policy(
-    tools: list[models.FunctionTool] | None,
-    choice: models.ToolChoice | None,
-    parallel: bool | None,
-) -> ToolPolicy | None:
-    """Raises InvalidRequest when the choice names or needs a tool that is not there."""
-    available = {tool.function.name: _tool(tool.function) for tool in tools or []}
-    if len(available) < len(tools or []):
-        raise InvalidRequest("tools: two functions have the same name.", param="tools")
-    if choice is None or choice in ("none", "auto"):
-        if not available or choice == "none":
-            return None
-        return ToolPolicy(tools=list(available.values()), parallel=parallel is not False)
-    if not available:
-        raise InvalidRequest("tool_choice: there are no tools to choose from.", param="tool_choice")
-    mode, name, allowed = "required", None, list(available)
+def _choice(choice: models.ToolChoice | None) -> Choice:
     if isinstance(choice, models.NamedTool):
         name = choice.function.name
-        _check_known(name, available, "tool_choice.function.name")
-    elif isinstance(choice, models.AllowedToolsChoice):
-        mode = choice.allowed_tools.mode
-        allowed = [tool.function.name for tool in choice.allowed_tools.tools]
-        for index, wanted in enumerate(allowed):
-            path = f"tool_choice.allowed_tools.tools[{index}].function.name"
-            _check_known(wanted, available, path)
-    return ToolPolicy(
-        tools=[tool for tool_name, tool in available.items() if tool_name in allowed],
-        mode="required" if mode == "required" else "auto",
-        name=name,
-        parallel=parallel is not False,
-    )
-
-
-def _check_known(name: str, available: dict[str, Tool], param: str) -> None:
-    if name not in available:
-        raise InvalidRequest(f"{param}: tools has no function {name!r}.", param=param)
+        return Choice("required", name, [(name, "tool_choice.function.name")])
+    if isinstance(choice, models.AllowedToolsChoice):
+        names = [
+            (tool.function.name, f"tool_choice.allowed_tools.tools[{index}].function.name")
+            for index, tool in enumerate(choice.allowed_tools.tools)
+        ]
+        return Choice(choice.allowed_tools.mode, names=names)
+    return Choice(choice or "auto")
 
 
 def _tool(function: models.Function) -> Tool:
@@ -136,16 +93,3 @@ def _tool(function: models.Function) -> Tool:
         parameters=function.parameters or {},
         strict=bool(function.strict),
     )
-
-
-def _template_options(body: models.ChatCompletionRequest) -> dict[str, Any]:
-    options = merged_template_options(
-        body.chat_template_kwargs, RESERVED_TEMPLATE_OPTIONS, "chat_template_kwargs"
-    )
-    if body.reasoning_effort is not None:
-        options["reasoning_effort"] = body.reasoning_effort
-        if body.reasoning_effort == "none":
-            options.setdefault("enable_thinking", False)
-    if body.enable_thinking is not None:
-        options["enable_thinking"] = body.enable_thinking
-    return options

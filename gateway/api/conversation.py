@@ -1,0 +1,151 @@
+"""The turns of a conversation, checked as they are added, whatever dialect they came in.
+
+Dialects hand in parts and the paths of their fields; order, emptiness and the places of images
+are judged here, once. Every refusal names the field, before any slot is taken or image fetched.
+"""
+
+from __future__ import annotations
+
+from gateway.errors import InvalidRequest
+from gateway.generation import ImageSource
+from gateway.images.sources import check_source
+from shared.messages import ChatMessage, ImagePart, TextPart, ToolCall
+
+Parts = list[TextPart | ImagePart]
+
+
+class Conversation:
+    """The turns as they will be sent, and the images in the order they appear."""
+
+    def __init__(self, max_images: int) -> None:
+        self.turns: list[ChatMessage] = []
+        self.images: list[ImageSource] = []
+        self._max_images = max_images
+        self._unanswered: set[str] = set()
+        self._calls_param = ""
+        self._answer_param = ""
+
+    def image(self, url: str, param: str) -> ImagePart:
+        """Register an image and return what stands for it in a user's parts."""
+        source = ImageSource(url=url, param=param)
+        check_source(source)
+        if len(self.images) >= self._max_images:
+            raise InvalidRequest(
+                f"{param}: at most {self._max_images} images are allowed in one request.",
+                param=param,
+            )
+        self.images.append(source)
+        return ImagePart(index=len(self.images) - 1)
+
+    def add_system(self, parts: Parts, param: str, name: str | None = None) -> None:
+        self._close_calls()
+        self.turns.append(
+            ChatMessage(role="system", content=without_images(parts, param), name=name)
+        )
+
+    def add_user(self, parts: Parts, param: str, name: str | None = None) -> None:
+        self._close_calls()
+        if not any(isinstance(part, ImagePart) or part.text.strip() for part in parts):
+            raise InvalidRequest(f"{param}: a user's message cannot be empty.", param=param)
+        self.turns.append(ChatMessage(role="user", content=parts, name=name))
+
+    def add_assistant(
+        self,
+        parts: Parts | None,
+        param: str,
+        *,
+        calls: list[ToolCall],
+        calls_param: str,
+        reasoning: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Args:
+        parts: None when the turn has no content, which needs calls instead.
+        """
+        self._close_calls()
+        if parts is None and not calls:
+            raise InvalidRequest(
+                f"{param}: is required in a message without tool calls.", param=param
+            )
+        self._unanswered = {call.id for call in calls}
+        self._calls_param = calls_param
+        self._answer_param = param
+        if len(self._unanswered) < len(calls):
+            raise InvalidRequest(f"{calls_param}: two calls have the same id.", param=calls_param)
+        self.turns.append(
+            ChatMessage(
+                role="assistant",
+                content=without_images(parts or [], param),
+                name=name,
+                reasoning=reasoning,
+                tool_calls=calls,
+            )
+        )
+
+    def add_tool_result(
+        self, call_id: str, parts: Parts, param: str, *, id_param: str, name: str | None = None
+    ) -> None:
+        if call_id not in self._unanswered:
+            raise InvalidRequest(
+                f"{id_param}: no call of the assistant's message before it has this id.",
+                param=id_param,
+            )
+        self._unanswered.discard(call_id)
+        self.turns.append(
+            ChatMessage(
+                role="tool",
+                content=without_images(parts, param),
+                name=name,
+                tool_call_id=call_id,
+            )
+        )
+
+    def finish(self, param: str) -> bool:
+        """Check the end; return whether the last turn is the assistant's, to be continued.
+
+        Args:
+            param: the field of all messages.
+        """
+        self._close_calls()
+        if not self.turns:
+            raise InvalidRequest(f"{param}: must not be empty.", param=param)
+        last = self.turns[-1]
+        if last.role != "assistant":
+            return False
+        if not any(isinstance(part, TextPart) and part.text for part in last.content):
+            raise InvalidRequest(
+                f"{self._answer_param}: a last message of the assistant is continued, "
+                "so it cannot be empty.",
+                param=self._answer_param,
+            )
+        return True
+
+    def require_image(self, param: str) -> None:
+        """Refuse text alone, for servers that are to look at pictures only."""
+        if not self.images:
+            raise InvalidRequest(
+                "This server answers only requests with an image (--vision-only); "
+                "add one to a user's message.",
+                param=param,
+                code="text_only_not_supported",
+            )
+
+    def _close_calls(self) -> None:
+        if not self._unanswered:
+            return
+        missing = ", ".join(sorted(self._unanswered))
+        raise InvalidRequest(
+            f"{self._calls_param}: each call must be answered by its result right after it; "
+            f"missing: {missing}.",
+            param=self._calls_param,
+        )
+
+
+def without_images(parts: Parts, param: str) -> Parts:
+    for index, part in enumerate(parts):
+        if isinstance(part, ImagePart):
+            where = f"{param}[{index}]"
+            raise InvalidRequest(
+                f"{where}: images can stand in a user's messages only.", param=where
+            )
+    return parts
