@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 WEIGHTS_AND_WORDS = ("*.json", "*.jsonl", "*.safetensors", "*.model", "*.tiktoken", "*.txt")
 DOWNLOADED = [*WEIGHTS_AND_WORDS, "*.jinja", "*.py"]
+TEXT_OPTIONS = frozenset({"padding", "padding_side", "add_special_tokens", "truncation"})
 CACHE_SHARE = 0.25
 """Most of the working set that freed Metal buffers may keep, so that they do not crowd it."""
 
@@ -101,6 +102,7 @@ def load_weights(folder: Path) -> tuple[nn.Module, Any]:
     if not on_metal():
         _to_float32(model)
     mx.eval(model.parameters())
+    _keep_text_options_from_images(processor)
     return model, processor
 
 
@@ -141,6 +143,22 @@ def _to_float32(model: nn.Module) -> None:
         if isinstance(value, mx.array) and value.dtype in half
     ]
     model.load_weights(weights, strict=False)
+
+
+def _keep_text_options_from_images(processor: Any) -> None:
+    """Some of mlx-vlm's processors (Llava) hand the tokenizer's options to the image processor
+    too, which transformers 5 refuses. Drop those that it does not know."""
+    image_processor = getattr(processor, "image_processor", None)
+    accepted = getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", None)
+    if image_processor is None or accepted is None:
+        return
+    strict = image_processor.preprocess
+
+    def preprocess(images: Any, *args: Any, **options: Any) -> Any:
+        known = {n: v for n, v in options.items() if n in accepted or n not in TEXT_OPTIONS}
+        return strict(images, *args, **known)
+
+    image_processor.preprocess = preprocess
 
 
 def _reporting_bar(report: Report) -> type[Any]:

@@ -100,7 +100,6 @@ class LoadedModel:
         image_token_ids: placeholders that stand where image features go.
         context_tokens: most tokens of prompt plus answer; None: unknown.
         batchable: whether rows can be decoded together.
-        whole_prompt: whether prompts must be prefilled in one piece.
     """
 
     def __init__(
@@ -125,7 +124,6 @@ class LoadedModel:
         self._tower = self._install_tower()
         self.vision = self._tower is not None
         self.uses_rope_deltas = hasattr(self._language, "_rope_deltas")
-        self.whole_prompt = _refuses_chunks(network) or _refuses_chunks(self._language)
         cache = self.new_cache()
         self.batchable = can_merge(cache)
         self.trimmable = can_trim(cache)
@@ -230,6 +228,19 @@ class LoadedModel:
         logits: mx.array = getattr(output, "logits", output)
         return logits
 
+    def takes_chunks(self, embedded: Embedded, cache: Cache) -> bool:
+        """Whether this prompt may be prefilled in pieces: not where attention looks ahead."""
+        keywords = {**embedded.aligned, **embedded.fixed}
+        for module in (self._network, self._language):
+            policy = getattr(module, "chunked_prefill_policy", None)
+            if callable(policy):
+                verdict = policy(
+                    inputs_embeds=embedded.embeds, prompt_cache=cache, prefill_kwargs=keywords
+                )
+                return bool(getattr(verdict, "enabled", verdict))
+        modules = (self._network, self._language)
+        return not any(getattr(module, "no_chunked_prefill", False) for module in modules)
+
     def measure(self) -> None:
         """Find the vocabulary's size and what a token costs in key-value memory."""
         cache = self.new_cache()
@@ -328,12 +339,6 @@ def _context_tokens(config: Mapping[str, Any], wanted: int | None) -> int | None
             if isinstance(limit, int) and limit > 0:
                 return min(limit, wanted) if wanted else limit
     return wanted
-
-
-def _refuses_chunks(module: Any) -> bool:
-    """Whether attention looks ahead within the prompt, or the model says so for other reasons."""
-    policy = getattr(module, "chunked_prefill_policy", None)
-    return bool(getattr(module, "no_chunked_prefill", False)) or callable(policy)
 
 
 def load_model(options: EngineOptions, report: loading.Report) -> LoadedModel:

@@ -33,6 +33,7 @@ class Prefill:
         said: answer tokens that follow the prompt; the last one is left to be fed.
         done: how many tokens the cache holds.
         cached: how many of them were found in the prefix cache.
+        whole: the prompt must be prefilled in one piece.
         seconds: time spent on it.
     """
 
@@ -43,6 +44,7 @@ class Prefill:
     embedded: Embedded | None = None
     done: int = 0
     cached: int = 0
+    whole: bool = False
     seconds: float = 0.0
     vision_seconds: float = 0.0
     tokens: list[int] = field(init=False)
@@ -79,16 +81,6 @@ class Prefiller:
         self._model = model
         self._prefixes = prefixes
 
-    def start(self, prefill: Prefill) -> None:
-        """Look for a cache to start from."""
-        hit = None
-        if not self._model.whole_prompt and self._prefixes.limit_bytes:
-            hit = self._prefixes.find(prefill.full_key, prefill.salt)
-        if hit is None:
-            prefill.cache = self._model.new_cache()
-        else:
-            prefill.cache, prefill.done, prefill.cached = hit.cache, hit.length, hit.length
-
     def embed(self, prefill: Prefill, images: int) -> bool:
         """Make the prompt's embeddings, encoding at most `images` new images.
 
@@ -107,11 +99,12 @@ class Prefiller:
             spent = time.perf_counter() - started
             prefill.seconds += spent
             prefill.vision_seconds += spent if prompt.inputs else 0.0
+        self._start(prefill, prefill.embedded)
         return True
 
     def advance(self, prefill: Prefill, tokens: int) -> int:
         """Prefill up to so many tokens, computed when this returns. Returns how many."""
-        if self._model.whole_prompt and not prefill.done:
+        if prefill.whole and not prefill.done:
             return self._whole(prefill)
         started = time.perf_counter()
         stop = min(prefill.target, prefill.done + tokens)
@@ -125,9 +118,19 @@ class Prefiller:
 
     def keep(self, prefill: Prefill, cache: Cache) -> None:
         """Remember a finished prefill's cache (which may be changed afterwards)."""
-        wanted = not self._model.whole_prompt and self._prefixes.limit_bytes
+        wanted = not prefill.whole and self._prefixes.limit_bytes
         if wanted and prefill.cached < prefill.target:
             self._prefixes.put(prefill.key, prefill.salt, caches.snapshot(cache))
+
+    def _start(self, prefill: Prefill, embedded: Embedded) -> None:
+        """Start from the longest cache that is known, or from an empty one."""
+        prefill.cache = self._model.new_cache()
+        prefill.whole = not self._model.takes_chunks(embedded, prefill.cache)
+        if prefill.whole or not self._prefixes.limit_bytes:
+            return
+        hit = self._prefixes.find(prefill.full_key, prefill.salt)
+        if hit is not None:
+            prefill.cache, prefill.done, prefill.cached = hit.cache, hit.length, hit.length
 
     def _piece(self, prefill: Prefill, stop: int) -> None:
         """Prefill up to the end of the prompt, or of the answer's tokens, lazily."""
@@ -172,7 +175,7 @@ class Prefiller:
         """Whether it may be prefilled in one batch with others like it."""
         embedded = prefill.embedded
         return (
-            not self._model.whole_prompt
+            not prefill.whole
             and embedded is not None
             and embedded.is_plain()
             and not prefill.done

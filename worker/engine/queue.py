@@ -27,7 +27,6 @@ class Entry:
     choices: list[Choice]
     prefill: Prefill
     suspect: bool = False
-    started: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,9 +110,6 @@ class PrefillQueue:
         return ready
 
     def _is_embedded(self, entry: Entry, images: int) -> bool:
-        if not entry.started:
-            self._prefiller.start(entry.prefill)
-            entry.started = True
         if entry.prefill.embedded is not None:
             return True
         return self._prefiller.embed(entry.prefill, images)
@@ -180,5 +176,6 @@ class PrefillQueue:
         task, prefill = entry.task, entry.prefill
         if not task.failures:
             task.cached_tokens = max(task.cached_tokens, prefill.cached)
+        task.whole = prefill.whole
         task.prefill_s += prefill.seconds - prefill.vision_seconds
         task.vision_s += prefill.vision_seconds

@@ -258,7 +258,8 @@ def _gemma3(text: dict[str, Any], token_to_id: Any) -> dict[str, Any]:
 
 def _idefics(model_type: str) -> Any:
     def config(text: dict[str, Any], token_to_id: Any) -> dict[str, Any]:
-        vision = {"model_type": model_type, "hidden_size": 32, "num_hidden_layers": 2}
+        kind = "smolvlm_vision" if model_type == "smolvlm" else model_type
+        vision = {"model_type": kind, "hidden_size": 32, "num_hidden_layers": 2}
         vision |= {"intermediate_size": 64, "num_attention_heads": 2, "patch_size": 14}
         vision |= {"image_size": 56}
         return {
