@@ -37,6 +37,7 @@ from worker.engine.reasoning import find_markers
 from worker.engine.recovery import try_alone
 from worker.engine.tasks import Choice, Task, failed
 from worker.engine.tools import find_parser
+from worker.engine.warmup import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,11 @@ class MlxEngine:
         limit_bytes = loading.set_memory_limits()
         model = load_model(self._options, report)
         self._set_up(model, limit_bytes)
+        facts = model.facts()
+        warm_up(self, facts)
+        self._forget_warm_up()
         report(1.0)
-        return model.facts()
+        return facts
 
     def submit(self, job: Job, images: Sequence[bytes]) -> None:
         self._intake.submit(job, images)
@@ -142,6 +146,12 @@ class MlxEngine:
         self._memory = MemoryBudget(limit_bytes, model.bytes_per_token)
         self._memory.describe()
         self._most_rows = self._options.max_rows if model.batchable else 1
+
+    def _forget_warm_up(self) -> None:
+        self._prefixes.clear()
+        self._model.features.clear()
+        self.gauges()
+        mx.clear_cache()
 
     # --- from submitted to prefilling ------------------------------------------------------------
 

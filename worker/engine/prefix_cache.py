@@ -96,7 +96,9 @@ class PrefixCache:
         self._shrink(self.limit_bytes)
 
     def clear(self) -> None:
+        """Forget everything, what was counted too."""
         self._shrink(0)
+        self.hits = self.misses = 0
 
     def _shrink(self, limit_bytes: int) -> None:
         while self.bytes > limit_bytes:

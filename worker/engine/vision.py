@@ -59,8 +59,9 @@ class FeatureMemory:
             self.bytes -= size_bytes(oldest)
 
     def clear(self) -> None:
+        """Forget everything, what was counted too."""
         self._kept.clear()
-        self.bytes = 0
+        self.bytes = self.hits = self.misses = 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,47 @@
+"""Loads OpenBLAS before anything imports MLX, and builds each checkpoint once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from worker.engine.openblas import load_openblas
+
+load_openblas()
+
+from tests.worker.engine import checkpoints  # noqa: E402
+from tests.worker.engine.driving import Driver  # noqa: E402
+from worker.engine.options import EngineOptions  # noqa: E402
+
+MakeDriver = Callable[..., Driver]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns a family's checkpoint, built when first asked for."""
+    built: dict[str, Path] = {}
+
+    def of(family: str) -> Path:
+        if family not in built:
+            built[family] = checkpoints.build(family, tmp_path_factory.mktemp(family))
+        return built[family]
+
+    return of
+
+
+@pytest.fixture
+def drive(checkpoint: Callable[[str], Path]) -> Iterator[MakeDriver]:
+    """Makes engines that are closed after the test."""
+    drivers: list[Driver] = []
+
+    def make(family: str = "qwen2_vl", **options: object) -> Driver:
+        path = options.pop("model_path", None) or checkpoint(family)
+        driver = Driver(EngineOptions(model_path=str(path), **options))  # type: ignore[arg-type]
+        drivers.append(driver)
+        return driver
+
+    yield make
+    for driver in drivers:
+        driver.close()

@@ -1,0 +1,133 @@
+"""Every family of models: the engine says what mlx-vlm itself says, alone and in any company."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlx_vlm.generate import generate_step
+from mlx_vlm.utils import prepare_inputs
+
+from shared.messages import ChatMessage, ImagePart, TextPart
+from tests.worker.engine.checkpoints import FAMILIES
+from tests.worker.engine.conftest import MakeDriver
+from tests.worker.engine.driving import Driver, assistant, job, picture, user
+from worker.engine.loading import load_weights
+from worker.engine.preprocess import decode_image
+
+RED, BLUE = picture("red"), picture("blue", (70, 120))
+SEEING = [family for family in FAMILIES if family != "llama"]
+
+
+def reference(path: Path, text: str, images: list[bytes], count: int) -> list[int]:
+    """What mlx-vlm's own generator says, greedily, to a rendered prompt."""
+    network, processor = load_weights(path)
+    inputs = prepare_inputs(
+        processor,
+        images=[decode_image(data) for data in images],
+        prompts=text,
+        image_token_index=getattr(network.config, "image_token_index", None),
+    )
+    ids, pixels = inputs.pop("input_ids"), inputs.pop("pixel_values", None)
+    bos = getattr(processor, "tokenizer", processor).bos_token_id
+    doubled = ids.shape[1] > 1 and ids[0, 0].item() == ids[0, 1].item() == bos
+    mask = inputs.pop("attention_mask")
+    if doubled:
+        ids, mask = ids[:, 1:], mask[:, 1:]
+    steps = generate_step(ids, network, pixels, mask, max_tokens=count, temperature=0.0, **inputs)
+    return [int(token) for token, _ in steps]
+
+
+def rendered(driver: Driver, made: tuple[Any, list[bytes]]) -> str:
+    return driver.engine._intake._preprocessor._writer.write(made[0])
+
+
+def same_start(said: list[int], expected: list[int]) -> None:
+    """An answer that ended early said the same up to its end."""
+    assert said and said == expected[: len(said)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_text_is_answered_as_mlx_vlm_does(
+    family: str, drive: MakeDriver, checkpoint: Callable[[str], Path]
+) -> None:
+    driver = drive(family)
+    asked = job("1", "What is in this image?")
+    result = driver.solo(asked)
+    expected = reference(checkpoint(family), rendered(driver, asked), [], 10)
+    same_start(result.tokens, expected)
+    assert result.finish_reason in ("stop", "length")
+    assert result.done.usage.completion_tokens == len(result.tokens)
+
+
+@pytest.mark.parametrize("images", [[RED], [RED, BLUE]], ids=["one image", "two images"])
+@pytest.mark.parametrize("family", SEEING)
+def test_images_are_seen_as_mlx_vlm_sees_them(
+    family: str, images: list[bytes], drive: MakeDriver, checkpoint: Callable[[str], Path]
+) -> None:
+    driver = drive(family)
+    asked = job("1", "What is in this image?", images)
+    result = driver.solo(asked)
+    expected = reference(checkpoint(family), rendered(driver, asked), images, 10)
+    same_start(result.tokens, expected)
+    assert result.done.usage.image_tokens > 0
+
+
+@pytest.mark.parametrize("family", SEEING)
+def test_another_picture_is_another_answer_in_spite_of_the_caches(
+    family: str, drive: MakeDriver
+) -> None:
+    driver = drive(family)
+    first = driver.solo(job("1", "What is it?", [RED]))
+    other = driver.solo(job("2", "What is it?", [picture("blue")]))
+    again = driver.solo(job("3", "What is it?", [RED]))
+    assert first.tokens != other.tokens
+    assert first.tokens == again.tokens
+    assert again.done.usage.cached_tokens > other.done.usage.cached_tokens
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_second_turn_goes_on_from_the_first(family: str, drive: MakeDriver) -> None:
+    """With the caches of turn 1 it says exactly what it says without any cache."""
+    images = [RED] if family in SEEING else []
+    first = [user("What is in this image?", *range(len(images)))]
+    second = [*first, assistant("Two shapes."), user("How many shapes are there?")]
+    driver, fresh = drive(family), drive(family, prefix_cache_bytes=0, vision_cache_bytes=0)
+    driver.solo(job("1", first, images))
+    cached = driver.solo(job("2", second, images))
+    uncached = fresh.solo(job("2", second, images))
+    assert cached.tokens == uncached.tokens
+    assert cached.done.usage.cached_tokens > 0
+    assert uncached.done.usage.cached_tokens == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mixed_batch_says_what_each_says_alone(family: str, drive: MakeDriver) -> None:
+    jobs = [
+        job("short", "Hello"),
+        job("long", "How many shapes are there? " * 6),
+        job("other", "Hello, how are you?", max_tokens=4),
+    ]
+    if family in SEEING:
+        jobs += [job("one", "What is it?", [RED]), job("two", "And these?", [BLUE, RED])]
+    alone = [drive(family, prefix_cache_bytes=0).solo(made) for made in jobs]
+    together = drive(family, prefix_cache_bytes=0).run(*jobs)
+    for solo, batched in zip(alone, together, strict=True):
+        assert batched.tokens == solo.tokens
+        assert batched.text == solo.text
+        assert batched.finish_reason == solo.finish_reason
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "gemma3", "smolvlm"])
+@pytest.mark.parametrize("position", ["before", "after", "as-sent"])
+def test_images_stand_where_they_are_wanted(family: str, position: str, drive: MakeDriver) -> None:
+    driver = drive(family, image_position=position)
+    parts = [TextPart(text="first"), ImagePart(index=0), TextPart(text="last")]
+    message = ChatMessage(role="user", content=parts)
+    text = rendered(driver, job("1", [message], [RED]))
+    marker = driver.engine._model.image_marker if family != "gemma3" else "<start_of_image>"
+    places = {"before": 0, "as-sent": 1, "after": 2}
+    order = sorted(["first", marker, "last"], key=text.index)
+    assert order.index(marker) == places[position]
