@@ -45,13 +45,16 @@ class Tier:
     def __init__(self, module: str, *flags: str, environment: dict[str, str] | None = None) -> None:
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *flags],
+            self.command(module, flags),
             cwd=ROOT,
             stdout=self.log,
             stderr=self.log,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
+
+    def command(self, module: str, flags: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-m", module, *flags]
 
     def output(self) -> str:
         self.log.seek(0)

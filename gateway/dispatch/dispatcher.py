@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.dispatch.admission import Admission, Verdict
-from gateway.dispatch.jobs import ChoiceProgress, JobRecord, Milestones, Outcome, Phase
+from gateway.dispatch.jobs import MAX_DEATHS, ChoiceProgress, JobRecord, Milestones, Outcome, Phase
 from gateway.dispatch.refusals import deadline_passed, not_served, worker_error, workers_lost
 from gateway.dispatch.routing import affinity_key, choose
 from gateway.dispatch.workers import Registry, Session
@@ -33,8 +33,6 @@ from shared.messages import (
     Rejected,
     Submit,
 )
-
-MAX_WORKERS_LOST = 2
 
 
 @dataclass(frozen=True)
@@ -172,19 +170,34 @@ class Dispatcher:
             handler(session, message, now)
 
     def lose(self, session: Session, now: float) -> None:
-        """The session is gone, with all it held: every job goes elsewhere or, if it has now
-        seen two workers die, fails."""
+        """The session is gone, with all it held: every job goes elsewhere."""
         for run_id in reversed(list(session.outstanding)):
             record = self._on(session, run_id)
-            if record is None:
-                continue
-            record.workers_lost += 1
-            if record.workers_lost >= MAX_WORKERS_LOST:
-                self._fail(record, workers_lost(record), now)
-            else:
+            if record is not None:
+                record.lost[session.routing_id] = session.name
                 self._requeue(record)
         session.outstanding.clear()
         self.refit(session.pool, now)
+
+    def absolve(self, routing_id: bytes, now: float) -> None:
+        """A lost session is heard of again: it was only cut off, and no job is to blame."""
+        self._resolve(now, lambda lost, _: lost == routing_id, died=False)
+
+    def confirm_death(self, worker: str, now: float) -> None:
+        """The worker has started anew, or has been gone for too long: its lost sessions died."""
+        self._resolve(now, lambda _, name: name == worker, died=True)
+
+    def _resolve(self, now: float, meant: Callable[[bytes, str], bool], *, died: bool) -> None:
+        for record in list(self.jobs.values()):
+            fates = [lost for lost, name in record.lost.items() if meant(lost, name)]
+            for lost in fates:
+                del record.lost[lost]
+                record.deaths += died
+            if record.deaths >= MAX_DEATHS:
+                self._stop_on_worker(record)
+                self._fail(record, workers_lost(record), now)
+            elif fates:
+                self.pump(record.pool, now)
 
     def undelivered(self, run_id: str) -> None:
         """A `Submit` could not be sent: the job goes elsewhere and the worker is not to blame."""
@@ -226,9 +239,12 @@ class Dispatcher:
             record = line.popleft()
             if record.phase is not Phase.READY:
                 continue
+            if record.on_hold:
+                kept.append(record)
+                continue
             session = None
             if record.stream not in full:
-                candidates = self.registry.ready(pool)
+                candidates = self.registry.dispatchable(pool)
                 session = choose(record.affinity, candidates, stream=record.stream)
             if session is None:
                 full.add(record.stream)

@@ -18,6 +18,9 @@ from typing import Literal
 
 from shared.messages import Delta, FinishReason, Job, Resume, Timings, Usage
 
+MAX_DEATHS = 2
+"""A job that two workers have died of is not given to a third."""
+
 Outcome = Literal["finished", "failed", "cancelled", "timed_out"]
 
 
@@ -83,7 +86,11 @@ class JobRecord:
     runs: int = 0
     next_sequence: int = 0
     choices: list[ChoiceProgress] = field(default_factory=list)
-    workers_lost: int = 0
+    deaths: int = 0
+    """Workers that have died while they held it."""
+    lost: dict[bytes, str] = field(default_factory=dict)
+    """Sessions (and their workers) lost while they held it, whose fate is not known yet: dead, or
+    only cut off."""
     migrations: int = 0
     prompt_tokens: int = 0
     words: int = 0
@@ -102,6 +109,12 @@ class JobRecord:
     @property
     def completion_tokens(self) -> int:
         return sum(len(choice.tokens) for choice in self.choices)
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether it may have brought down as many workers as it is allowed to; it waits until
+        their fate is known."""
+        return bool(self.lost) and self.deaths + len(self.lost) >= MAX_DEATHS
 
     def absorb(self, delta: Delta) -> None:
         """Remember what the client is about to see, so that another worker can go on from it."""

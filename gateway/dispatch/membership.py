@@ -38,6 +38,7 @@ class Membership:
         self.dispatcher = dispatcher
         self.dropped: Counter[str] = Counter()
         self._next_ping_at = 0.0
+        self._challenged: dict[bytes, float] = {}
 
     def message(self, routing_id: bytes, message: Message, now: float) -> None:
         """Take any well-formed message from any peer."""
@@ -46,9 +47,9 @@ class Membership:
             self._hello(routing_id, message, now)
         elif session is None:
             self.dropped["unknown_peer"] += 1
-            self._send(routing_id, Identify())
+            self._challenge(routing_id, now)
         else:
-            session.seen_at = now
+            self._heard(session, now)
             if isinstance(message, Heartbeat):
                 self._heartbeat(session, message, now)
             elif isinstance(message, Goodbye):
@@ -63,13 +64,16 @@ class Membership:
             self._close(session, now, "has lost its connection", returning=True)
 
     def tick(self, now: float) -> None:
+        for session in self.registry.sessions.values():
+            session.suspect = session.overdue(now)
         for session in list(self.registry.sessions.values()):
             if session.silent(now):
                 self._close(session, now, "has fallen silent", returning=True)
             elif session.stalled():
                 self._close(session, now, "makes no progress", returning=True)
         leased = {lease.hello.models[0] for lease in self.registry.leases.values()}
-        self.registry.renew_leases(now)
+        for worker in self.registry.renew_leases(now):
+            self.dispatcher.confirm_death(worker, now)
         for pool in leased:
             self.dispatcher.refit(pool, now)
         if now >= self._next_ping_at:
@@ -89,6 +93,20 @@ class Membership:
                 return True
         return False
 
+    def _heard(self, session: Session, now: float) -> None:
+        session.seen_at = now
+        if session.suspect:
+            session.suspect = False
+            self.dispatcher.pump(session.pool, now)
+
+    def _challenge(self, routing_id: bytes, now: float) -> None:
+        """Ask a stranger who it is: once, however much it has to say before it answers."""
+        if now >= self._challenged.get(routing_id, now):
+            if len(self._challenged) >= MAX_SESSIONS:
+                self._challenged.clear()
+            self._challenged[routing_id] = now + HEARTBEAT_S
+            self._send(routing_id, Identify())
+
     def _hello(self, routing_id: bytes, hello: Hello, now: float) -> None:
         if not hello.models or not hello.worker or hello.slots < 0 or hello.stream_slots < 0:
             self.dropped["bad_hello"] += 1
@@ -100,6 +118,9 @@ class Membership:
         older = known or self.registry.predecessor(hello, routing_id)
         if older is not None:
             self._close(older, now, "has started anew", returning=True)
+        self._challenged.pop(routing_id, None)
+        self.dispatcher.absolve(routing_id, now)
+        self.dispatcher.confirm_death(hello.worker, now)
         session = self.registry.open(routing_id, hello, now)
         log.info("worker %s connected (%s): %s", hello.worker, hello.state, hello.models[0])
         self._send(routing_id, Welcome(gateway=self.gateway_id, heartbeat_s=HEARTBEAT_S))
@@ -120,6 +141,8 @@ class Membership:
         log.warning("worker %s %s", session.name, why)
         self.registry.close(session, now, returning=returning)
         self.dispatcher.lose(session, now)
+        if session.name not in self.registry.leases:
+            self.dispatcher.confirm_death(session.name, now)
 
     def _send(self, routing_id: bytes, message: Message) -> None:
         self.dispatcher.effects.append(Send(routing_id, message))

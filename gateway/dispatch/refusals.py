@@ -53,7 +53,7 @@ def deadline_passed(record: JobRecord, limit_s: float) -> ApiError:
 
 def workers_lost(record: JobRecord) -> ApiError:
     return WorkerFailed(
-        f"{record.workers_lost} workers failed while they ran this request; "
+        f"{record.deaths} workers failed while they ran this request; "
         f"it is not tried again. Request id: {record.request_id}."
     )
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from shared.messages import Heartbeat, Hello, WorkerState
 
 HEARTBEAT_S = 1.0
+SUSPECT_HEARTBEATS = 1.7
 MISSED_HEARTBEATS = 3
-LEASE_S = 10.0
+LEASE_S = 20.0
 
 
 @dataclass
@@ -33,6 +34,9 @@ class Session:
     others: int = 0
     other_streams: int = 0
     """Slots that other gateways hold, as of the last heartbeat."""
+    suspect: bool = False
+    """A heartbeat is overdue: it gets nothing new until it is heard of again. When a cable is
+    pulled, the jobs of the first worker to be given up must not be sent down the same cable."""
     tokens: int = 0
     finished: int = 0
 
@@ -62,6 +66,9 @@ class Session:
         """Share of all its slots in use, by anyone."""
         total = self.hello.slots + self.hello.stream_slots
         return (len(self.outstanding) + self.others + self.other_streams) / max(1, total)
+
+    def overdue(self, now: float) -> bool:
+        return now - self.seen_at > SUSPECT_HEARTBEATS * HEARTBEAT_S
 
     def silent(self, now: float) -> bool:
         return now - self.seen_at > MISSED_HEARTBEATS * HEARTBEAT_S
@@ -126,19 +133,26 @@ class Registry:
                 return session
         return None
 
-    def renew_leases(self, now: float) -> None:
-        """Drop leases that have run out; a worker seen loading keeps its own."""
+    def renew_leases(self, now: float) -> list[str]:
+        """Drop leases that have run out, and return whose; a worker seen loading keeps its own."""
         loading = {s.name for s in self.sessions.values() if s.state == "loading"}
+        expired = []
         for name, lease in list(self.leases.items()):
             if name in loading:
                 lease.expires_at = now + LEASE_S
             elif now >= lease.expires_at:
                 del self.leases[name]
+                expired.append(name)
+        return expired
 
     def ready(self, pool: str) -> Iterator[Session]:
         for session in self.sessions.values():
             if session.state == "ready" and session.pool == pool:
                 yield session
+
+    def dispatchable(self, pool: str) -> list[Session]:
+        """Those that can be given a job now."""
+        return [session for session in self.ready(pool) if not session.suspect]
 
     def capacity(self, pool: str) -> tuple[int, int]:
         """Slots and stream slots of one pool: live workers and those on lease."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.dispatch.dispatcher import Send
 from gateway.dispatch.jobs import Phase
 from gateway.dispatch.workers import HEARTBEAT_S, LEASE_S, MISSED_HEARTBEATS
 from gateway.errors import (
@@ -14,7 +15,7 @@ from gateway.errors import (
     QueueFull,
     WorkerFailed,
 )
-from shared.messages import Delta, Deltas, Goodbye, Heartbeat, Hello, Rejected
+from shared.messages import Delta, Deltas, Goodbye, Heartbeat, Hello, Identify, Rejected
 from tests.gateway.dispatch.simulation import Client, SimulatedWorker, Simulation
 
 WHOLE = list(range(8))
@@ -145,16 +146,30 @@ def test_a_dead_workers_job_goes_on_elsewhere_without_gap_or_repeat(steps: int) 
     assert client.record.migrations == (1 if steps else 0)
 
 
+def lose_two_workers(simulation: Simulation, first: SimulatedWorker) -> Client:
+    client = simulation.request()
+    others = [simulation.connect(SimulatedWorker(name)) for name in "bc"]
+    simulation.kill(first)
+    simulation.kill(next(w for w in others if w.holds(client.record)))
+    assert client.record.phase is Phase.READY
+    return client
+
+
 def test_a_job_that_outlives_two_workers_is_not_tried_again() -> None:
     simulation, first = one_worker()
-    client = simulation.request()
-    second = simulation.connect(SimulatedWorker("b"))
-    third = simulation.connect(SimulatedWorker("c"))
-    simulation.kill(first)
-    holder = second if second.holds(client.record) else third
-    simulation.kill(holder)
+    client = lose_two_workers(simulation, first)
+    for name in "abc":
+        if all(worker.name != name for worker in simulation.workers.values()):
+            simulation.connect(SimulatedWorker(name))
     assert isinstance(client.ends[0], WorkerFailed)
     assert simulation.dispatcher.admission.active == 0
+
+
+def test_workers_that_stay_away_have_died() -> None:
+    simulation, first = one_worker()
+    client = lose_two_workers(simulation, first)
+    simulation.pass_time(LEASE_S + 1)
+    assert isinstance(client.ends[0], WorkerFailed)
 
 
 def test_a_lost_workers_slots_stay_on_lease_until_it_is_back() -> None:
@@ -235,6 +250,46 @@ def test_a_woken_zombie_is_told_to_drop_what_it_holds() -> None:
     assert not zombie.jobs
     run(simulation)
     assert finished(client)
+
+
+def test_workers_that_were_only_cut_off_are_nobodys_fault() -> None:
+    simulation, worker = one_worker()
+    client = simulation.request(stream=True)
+    for _ in range(3):
+        simulation.step(worker)
+        worker.deaf = True
+        simulation.pass_time(4)
+        worker.deaf = False
+        simulation.beat(worker)
+        assert worker.holds(client.record)
+    run(simulation)
+    assert finished(client)
+
+
+def test_jobs_of_a_silent_worker_are_not_sent_to_one_whose_heartbeat_is_overdue() -> None:
+    simulation, first = one_worker()
+    client = simulation.request(stream=True)
+    second = simulation.connect(SimulatedWorker("b"))
+    first.deaf = True
+    simulation.pass_time(0.5)
+    second.deaf = True
+    simulation.pass_time(2.6)
+    assert client.record.phase is Phase.READY
+    second.deaf = False
+    simulation.beat(second)
+    assert second.holds(client.record)
+
+
+def test_a_stranger_is_challenged_once_however_much_it_says() -> None:
+    simulation, worker = one_worker()
+    client = simulation.request(stream=True)
+    simulation.registry.sessions.clear()
+    messages = [*worker.step(), worker.heartbeat(), *worker.step()]
+    for message in messages:
+        simulation.membership.message(worker.routing_id, message, simulation.now)
+    challenges = [e for e in simulation.dispatcher.effects if isinstance(e, Send)]
+    assert [type(challenge.message) for challenge in challenges] == [Identify]
+    assert client.record.outcome is None
 
 
 def test_a_gap_in_the_deltas_is_healed_by_running_it_again() -> None:
