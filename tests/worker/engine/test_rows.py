@@ -1,0 +1,178 @@
+"""Each row of a batch belongs to its own request: rules, randomness, limits, ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.messages import Sampling
+from tests.worker.engine.conftest import MakeDriver
+from tests.worker.engine.driving import GREEDY, Result, assistant, job, picture, sampled, user
+
+RULES: dict[str, dict[str, Any]] = {
+    "greedy": {"sampling": GREEDY},
+    "hot": {"sampling": sampled(11, temperature=1.5)},
+    "top_p": {"sampling": sampled(12, top_p=0.5)},
+    "top_k": {"sampling": sampled(13, top_k=5)},
+    "min_p": {"sampling": sampled(14, min_p=0.2)},
+    "repetition": {"sampling": sampled(15, repetition_penalty=1.5)},
+    "presence": {"sampling": Sampling(seed=16, temperature=0.0, presence_penalty=2.0)},
+    "frequency": {"sampling": sampled(17, frequency_penalty=1.5)},
+    "bias": {"sampling": sampled(18, logit_bias={40: 30.0, 41: -100.0})},
+    "logprobs": {"sampling": sampled(19), "logprobs": 3},
+    "short": {"sampling": sampled(20), "max_tokens": 3},
+}
+
+
+def ask(name: str, **fields: Any) -> Any:
+    return job(name, f"Hello, this is {name}.", **{"max_tokens": 16, **fields})
+
+
+def test_every_row_follows_its_own_rules_in_any_company(drive: MakeDriver) -> None:
+    solos = {name: drive().solo(ask(name, **fields)) for name, fields in RULES.items()}
+    together = drive().run(*(ask(name, **fields) for name, fields in RULES.items()))
+    for (name, solo), batched in zip(solos.items(), together, strict=True):
+        assert batched.tokens == solo.tokens, name
+        assert batched.finish_reason == solo.finish_reason, name
+    assert together[-1].finish_reason == "length"
+    assert len(together[-1].tokens) == 3
+
+
+def test_a_row_that_joins_later_changes_nothing_for_those_before(drive: MakeDriver) -> None:
+    first, late = ask("first", sampling=sampled(3), max_tokens=30), ask("late")
+    alone = [drive().solo(first), drive().solo(late)]
+    driver = drive()
+    driver.submit(first)
+    driver.until(lambda: len(driver.results["first"].tokens) >= 7)
+    driver.submit(late)
+    driver.until(lambda: all(result.over for result in driver.results.values()))
+    assert [driver.results[name].tokens for name in ("first", "late")] == [
+        result.tokens for result in alone
+    ]
+
+
+def test_seeds_repeat_and_differ(drive: MakeDriver) -> None:
+    driver = drive()
+    same = [driver.solo(ask("x", sampling=sampled(5))).tokens for _ in range(2)]
+    other = driver.solo(ask("x", sampling=sampled(6))).tokens
+    assert same[0] == same[1]
+    assert other != same[0]
+
+
+def test_choices_share_the_prompt_and_are_seeded_one_by_one(drive: MakeDriver) -> None:
+    driver = drive()
+    images = [picture("red")]
+    shared = driver.solo(job("n", "What?", images, sampling=sampled(30), choices=3))
+    singles = [
+        drive().solo(job(str(i), "What?", images, sampling=sampled(30 + i))) for i in range(3)
+    ]
+    assert [shared.tokens_of(i) for i in range(3)] == [single.tokens for single in singles]
+    assert len({tuple(shared.tokens_of(i)) for i in range(3)}) == 3
+    assert driver.engine.gauges()["vision_cache_misses"] == 1
+    assert shared.done.usage.completion_tokens == sum(len(s.tokens) for s in singles)
+    finished = [delta.choice for delta in shared.deltas if delta.finish_reason]
+    assert sorted(finished) == [0, 1, 2]
+
+
+def test_deltas_are_numbered_without_gaps(drive: MakeDriver) -> None:
+    for result in drive().run(ask("a", choices=2), ask("b")):
+        assert [delta.sequence for delta in result.deltas] == list(range(len(result.deltas)))
+
+
+def test_top_k_of_one_is_greedy(drive: MakeDriver) -> None:
+    driver = drive()
+    greedy = driver.solo(ask("x"))
+    assert driver.solo(ask("x", sampling=sampled(9, top_k=1))).tokens == greedy.tokens
+    assert driver.solo(ask("x", sampling=sampled(9, top_p=1e-6))).tokens == greedy.tokens
+    assert driver.solo(ask("x", sampling=sampled(9, min_p=1.0))).tokens == greedy.tokens
+
+
+def test_bias_forces_and_forbids(drive: MakeDriver) -> None:
+    driver = drive()
+    forced = driver.solo(ask("x", sampling=Sampling(seed=1, temperature=0, logit_bias={70: 100.0})))
+    assert set(forced.tokens) == {70}
+    free = driver.solo(ask("x")).tokens
+    without = Sampling(seed=1, temperature=0, logit_bias={free[0]: -100.0})
+    assert driver.solo(ask("x", sampling=without)).tokens[0] != free[0]
+
+
+def test_a_presence_penalty_forbids_what_was_said(drive: MakeDriver) -> None:
+    bias = dict.fromkeys(range(60, 70), 50.0)
+    rules = Sampling(seed=1, temperature=0, logit_bias=bias, presence_penalty=100.0)
+    said = drive().solo(ask("x", sampling=rules, max_tokens=10)).tokens
+    assert sorted(said) == list(range(60, 70))
+
+
+def test_logprobs_are_the_models_own_and_sorted(drive: MakeDriver) -> None:
+    driver = drive()
+    greedy = driver.solo(ask("x", logprobs=4))
+    entries = [entry for delta in greedy.deltas for entry in delta.logprobs]
+    assert len(entries) == len(greedy.tokens)
+    for entry in entries:
+        values = [logprob for _, _, logprob in entry.top]
+        assert values == sorted(values, reverse=True)
+        assert entry.logprob == pytest.approx(values[0])
+        assert entry.logprob < 0.0
+        assert bytes(entry.bytes).decode("utf-8", "replace") == entry.token
+    assert not any(delta.logprobs for delta in driver.solo(ask("y")).deltas)
+
+
+def test_the_last_token_says_how_it_ended(drive: MakeDriver) -> None:
+    driver = drive()
+    free = driver.solo(ask("x", max_tokens=12))
+    assert free.finish_reason == "length"
+    assert len(free.tokens) == 12
+    eos = min(driver.engine._model.eos_ids)
+    ending = Sampling(seed=1, temperature=0, logit_bias={eos: 200.0})
+    ended = driver.solo(ask("y", sampling=ending, logprobs=1))
+    assert (ended.finish_reason, ended.text, ended.tokens) == ("stop", "", [eos])
+    assert not ended.deltas[-1].logprobs
+    going_on = driver.solo(ask("z", sampling=ending, ignore_eos=True, max_tokens=5))
+    assert (going_on.finish_reason, going_on.tokens) == ("length", [eos] * 5)
+
+
+def test_stop_strings_end_an_answer_and_do_not_show(drive: MakeDriver) -> None:
+    driver = drive()
+    text = driver.solo(ask("x", max_tokens=16)).text
+    stop = text[6:9]
+    stopped = driver.solo(ask("x", max_tokens=16, stop=[stop]))
+    assert stopped.finish_reason == "stop"
+    assert stopped.text == text[: text.index(stop)]
+
+
+def test_an_answer_without_a_limit_ends_with_the_context(drive: MakeDriver) -> None:
+    driver = drive(max_context=64)
+    result = driver.solo(ask("x", max_tokens=None, ignore_eos=True))
+    usage = result.done.usage
+    assert result.finish_reason == "length"
+    assert usage.prompt_tokens + usage.completion_tokens == 64
+
+
+def test_a_prompt_beyond_the_context_is_refused(drive: MakeDriver) -> None:
+    driver = drive(max_context=64)
+    failed = driver.solo(job("x", "too long " * 60)).failed
+    assert failed is not None
+    assert (failed.code, failed.param) == ("context_length_exceeded", "messages")
+
+
+def test_more_rows_than_there_is_room_for_wait_their_turn(drive: MakeDriver) -> None:
+    jobs = [ask(str(i), sampling=sampled(i)) for i in range(7)]
+    few, many = drive(max_rows=2).run(*jobs), drive(max_rows=64).run(*jobs)
+    assert [result.tokens for result in few] == [result.tokens for result in many]
+
+
+def test_completions_take_a_raw_prompt_and_echo_it(drive: MakeDriver) -> None:
+    driver = drive()
+    made, images = job("x", prompt="The image shows", echo=True)
+    result = driver.solo((made, images))
+    assert result.text.startswith("The image shows")
+    plain = driver.solo(job("y", prompt="The image shows"))
+    assert result.text == "The image shows" + plain.text
+
+
+def test_a_final_assistant_message_is_continued(drive: MakeDriver) -> None:
+    driver = drive()
+    made = job("x", [user("What?"), assistant("The image")], continue_final_message=True)
+    assert driver.engine._intake._preprocessor._writer.write(made[0]).endswith("The image")
+    assert isinstance(driver.solo(made), Result)
