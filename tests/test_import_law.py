@@ -62,5 +62,12 @@ def test_the_engine_knows_no_sockets() -> None:
 def test_dispatch_knows_no_http_and_its_core_no_sockets_and_no_clock() -> None:
     for path in (ROOT / "gateway" / "dispatch").glob("*.py"):
         assert not packages(path) & HTTP, path
-        if path.name in ("jobs.py", "admission.py", "workers.py", "routing.py", "dispatcher.py"):
+        if path.name in (
+            "jobs.py",
+            "admission.py",
+            "workers.py",
+            "routing.py",
+            "dispatcher.py",
+            "failover.py",
+        ):
             assert not packages(path) & {"zmq", "asyncio", "time"}, path

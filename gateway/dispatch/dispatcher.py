@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from gateway.dispatch.admission import Admission, Verdict
-from gateway.dispatch.jobs import MAX_DEATHS, ChoiceProgress, JobRecord, Milestones, Outcome, Phase
-from gateway.dispatch.refusals import deadline_passed, not_served, worker_error, workers_lost
+from gateway.dispatch.jobs import ChoiceProgress, JobRecord, Milestones, Outcome, Phase
+from gateway.dispatch.refusals import deadline_passed, not_served, worker_error
 from gateway.dispatch.routing import affinity_key, choose
 from gateway.dispatch.workers import Registry, Session
 from gateway.errors import ApiError, InvalidRequest, QueueFull
@@ -85,7 +85,7 @@ class Dispatcher:
         self.registry = registry
         self.retry_after = retry_after
         self.jobs: dict[str, JobRecord] = {}
-        self._runs: dict[str, JobRecord] = {}
+        self.runs: dict[str, JobRecord] = {}
         self.effects: list[Effect] = []
         self._ready: dict[str, deque[JobRecord]] = {}
         self._handlers: dict[type[Any], Callable[[Session, Any, float], None]] = {
@@ -158,7 +158,7 @@ class Dispatcher:
     def cancel(self, record: JobRecord, now: float) -> None:
         """The client has gone. Idempotent."""
         if record.phase is not Phase.OVER:
-            self._stop_on_worker(record)
+            self.stop_on_worker(record)
             self._end(record, "cancelled", now)
 
     # --- workers ---------------------------------------------------------------------------
@@ -168,59 +168,6 @@ class Dispatcher:
         handler = self._handlers.get(type(message))
         if handler is not None:
             handler(session, message, now)
-
-    def lose(self, session: Session, now: float) -> None:
-        """The session is gone, with all it held: every job goes elsewhere."""
-        for run_id in reversed(list(session.outstanding)):
-            record = self._on(session, run_id)
-            if record is not None:
-                record.lost[session.routing_id] = session.name
-                self._requeue(record)
-        session.outstanding.clear()
-        self.refit(session.pool, now)
-
-    def absolve(self, routing_id: bytes, now: float) -> None:
-        """A lost session is heard of again: it was only cut off, and no job is to blame."""
-        self._resolve(now, lambda lost, _: lost == routing_id, died=False)
-
-    def confirm_death(self, worker: str, now: float) -> None:
-        """The worker has started anew, or has been gone for too long: its lost sessions died."""
-        self._resolve(now, lambda _, name: name == worker, died=True)
-
-    def _resolve(self, now: float, meant: Callable[[bytes, str], bool], *, died: bool) -> None:
-        for record in list(self.jobs.values()):
-            fates = [lost for lost, name in record.lost.items() if meant(lost, name)]
-            for lost in fates:
-                del record.lost[lost]
-                record.deaths += died
-            if record.deaths >= MAX_DEATHS:
-                self._stop_on_worker(record)
-                self._fail(record, workers_lost(record), now)
-            elif fates:
-                self.pump(record.pool, now)
-
-    def undelivered(self, run_id: str) -> None:
-        """A `Submit` could not be sent: the job goes elsewhere and the worker is not to blame."""
-        record = self._runs.get(run_id)
-        if record is not None and record.session is not None:
-            session = self.registry.sessions.get(record.session)
-            if session is not None:
-                session.outstanding.pop(run_id, None)
-            self._requeue(record)
-
-    def reconcile(self, session: Session, held: set[str], now: float) -> None:
-        """Compare with the runs a heartbeat says the worker holds, so that any lost message
-        heals: unknown ones are cancelled there, missing ones (two beats running) go elsewhere."""
-        strangers = [run_id for run_id in held if run_id not in session.outstanding]
-        if strangers:
-            self.effects.append(Send(session.routing_id, Cancel(jobs=strangers)))
-        for run_id in list(session.outstanding):
-            if run_id in held:
-                session.absent_beats.pop(run_id, None)
-                continue
-            beats = session.absent_beats[run_id] = session.absent_beats.get(run_id, 0) + 1
-            if beats >= 2:
-                self._take_back(session, run_id, now)
 
     def refit(self, pool: str, now: float) -> None:
         """The pool's workers have changed: adjust its capacity and dispatch what now fits."""
@@ -260,14 +207,14 @@ class Dispatcher:
         for record in reversed(list(self.jobs.values())):
             if now < record.deadline_at:
                 continue
-            self._stop_on_worker(record)
+            self.stop_on_worker(record)
             error = deadline_passed(record, self.queue_timeout_s)
-            self._fail(record, error, now, outcome="timed_out")
+            self.fail(record, error, now, outcome="timed_out")
 
     # --- what workers say ------------------------------------------------------------------
 
     def _accepted(self, session: Session, message: Accepted, now: float) -> None:
-        record = self._on(session, message.job)
+        record = self.on(session, message.job)
         if record is not None and record.phase is Phase.DISPATCHED:
             record.move(Phase.RUNNING)
             record.at.accepted_at = record.at.accepted_at or now
@@ -275,23 +222,23 @@ class Dispatcher:
             self.effects.append(Tell(record.id, message))
 
     def _rejected(self, session: Session, message: Rejected, now: float) -> None:
-        record = self._on(session, message.job)
+        record = self.on(session, message.job)
         session.outstanding.pop(message.job, None)
         if record is None:
             return
         if message.reason == "no_slot":
             # Another gateway was quicker; until its next heartbeat this worker counts as full.
             self._mark_full(session, stream=record.stream)
-        self._requeue(record)
+        self.requeue(record)
         self.pump(record.pool, now)
         refused = message.reason == "no_slot" and record.at.accepted_at is None
         if refused and record.stream and record.phase is Phase.READY:
             error = QueueFull(retry_after_s=self._retry_after(record.pool, True))
-            self._fail(record, error, now)
+            self.fail(record, error, now)
 
     def _deltas(self, session: Session, message: Deltas, now: float) -> None:
         for delta in message.items:
-            record = self._on(session, delta.job)
+            record = self.on(session, delta.job)
             if record is None:
                 continue
             if delta.sequence != record.next_sequence or delta.choice >= len(record.choices):
@@ -311,13 +258,13 @@ class Dispatcher:
         self.effects.append(Tell(record.id, delta))
 
     def _done(self, session: Session, message: Done, now: float) -> None:
-        record = self._on(session, message.job)
+        record = self.on(session, message.job)
         session.outstanding.pop(message.job, None)
         if record is None:
             self.pump(session.pool, now)
             return
         if any(choice.finish_reason is None for choice in record.choices):
-            self._requeue(record)
+            self.requeue(record)
             self.pump(record.pool, now)
             return
         session.finished += 1
@@ -326,12 +273,12 @@ class Dispatcher:
         self._end(record, "finished", now)
 
     def _failed(self, session: Session, message: Failed, now: float) -> None:
-        record = self._on(session, message.job)
+        record = self.on(session, message.job)
         session.outstanding.pop(message.job, None)
         if record is None:
             self.pump(session.pool, now)
         else:
-            self._fail(record, worker_error(message, record), now)
+            self.fail(record, worker_error(message, record), now)
 
     def _cancelled(self, session: Session, message: Cancelled, now: float) -> None:
         session.outstanding.pop(message.job, None)
@@ -339,9 +286,9 @@ class Dispatcher:
 
     # --- moves -----------------------------------------------------------------------------
 
-    def _on(self, session: Session, run_id: str) -> JobRecord | None:
+    def on(self, session: Session, run_id: str) -> JobRecord | None:
         """The live job of that run, if it is this session's."""
-        record = self._runs.get(run_id)
+        record = self.runs.get(run_id)
         if record is None or record.session != session.routing_id:
             return None
         return record
@@ -360,41 +307,41 @@ class Dispatcher:
         record.next_sequence = 0
         record.at.dispatched_at = record.at.dispatched_at or now
         session.outstanding[record.run_id] = record.stream
-        self._runs[record.run_id] = record
+        self.runs[record.run_id] = record
         resume = record.resume_points()
         record.migrations += bool(resume)
         job = msgspec.structs.replace(record.job, id=record.run_id, resume=resume)
         submit = Submit(job=job, budget_s=max(0.0, record.deadline_at - now))
         self.effects.append(Send(session.routing_id, submit, record.images))
 
-    def _requeue(self, record: JobRecord) -> None:
+    def requeue(self, record: JobRecord) -> None:
         """Back to the head of the line; it keeps its slot in the pool."""
-        self._runs.pop(record.run_id, None)
+        self.runs.pop(record.run_id, None)
         record.session = None
         record.move(Phase.READY)
         self._line(record.pool).appendleft(record)
 
-    def _take_back(self, session: Session, run_id: str, now: float) -> None:
+    def take_back(self, session: Session, run_id: str, now: float) -> None:
         """The worker does not have it: run it again from what is known."""
-        record = self._on(session, run_id)
+        record = self.on(session, run_id)
         session.outstanding.pop(run_id, None)
         session.absent_beats.pop(run_id, None)
         if record is not None:
-            self._requeue(record)
+            self.requeue(record)
         self.pump(session.pool, now)
 
     def _restart_after_gap(self, record: JobRecord, now: float) -> None:
         """A message was lost: run it again from what is known."""
-        self._stop_on_worker(record)
-        self._requeue(record)
+        self.stop_on_worker(record)
+        self.requeue(record)
         self.pump(record.pool, now)
 
-    def _stop_on_worker(self, record: JobRecord) -> None:
+    def stop_on_worker(self, record: JobRecord) -> None:
         """Tell the worker to drop it. The slot there stays counted until the worker confirms."""
         if record.session is not None:
             self.effects.append(Send(record.session, Cancel(jobs=[record.run_id])))
 
-    def _fail(
+    def fail(
         self, record: JobRecord, error: ApiError, now: float, outcome: Outcome = "failed"
     ) -> None:
         record.error_code = error.code
@@ -406,7 +353,7 @@ class Dispatcher:
         record.outcome, record.at.over_at = outcome, now
         record.session, record.images = None, ()
         del self.jobs[record.id]
-        self._runs.pop(record.run_id, None)
+        self.runs.pop(record.run_id, None)
         self.effects.append(Ended(record))
         self._activated(self.admission.leave(record), now)
         self.pump(record.pool, now)

@@ -236,7 +236,7 @@ class Link:
             # EHOSTUNREACH: the peer is gone. EAGAIN: it has stopped reading, which is no better.
             log.debug("send failed: %s", error)
             if isinstance(effect.message, Submit):
-                self.dispatcher.undelivered(effect.message.job.id)
+                self.membership.failover.undelivered(effect.message.job.id)
             self.membership.unreachable(effect.routing_id, time.monotonic())
 
     def _connection_changed(self) -> None:

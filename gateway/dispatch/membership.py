@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 
 from gateway.dispatch.dispatcher import Dispatcher, Send
+from gateway.dispatch.failover import Failover
 from gateway.dispatch.workers import HEARTBEAT_S, Registry, Session
 from shared.messages import (
     Control,
@@ -36,6 +37,7 @@ class Membership:
         self.gateway_id = gateway_id
         self.registry = registry
         self.dispatcher = dispatcher
+        self.failover = Failover(dispatcher)
         self.dropped: Counter[str] = Counter()
         self._next_ping_at = 0.0
         self._challenged: dict[bytes, float] = {}
@@ -73,7 +75,7 @@ class Membership:
                 self._close(session, now, "makes no progress", returning=True)
         leased = {lease.hello.models[0] for lease in self.registry.leases.values()}
         for worker in self.registry.renew_leases(now):
-            self.dispatcher.confirm_death(worker, now)
+            self.failover.confirm_death(worker, now)
         for pool in leased:
             self.dispatcher.refit(pool, now)
         if now >= self._next_ping_at:
@@ -119,8 +121,8 @@ class Membership:
         if older is not None:
             self._close(older, now, "has started anew", returning=True)
         self._challenged.pop(routing_id, None)
-        self.dispatcher.absolve(routing_id, now)
-        self.dispatcher.confirm_death(hello.worker, now)
+        self.failover.absolve(routing_id, now)
+        self.failover.confirm_death(hello.worker, now)
         session = self.registry.open(routing_id, hello, now)
         log.info("worker %s connected (%s): %s", hello.worker, hello.state, hello.models[0])
         self._send(routing_id, Welcome(gateway=self.gateway_id, heartbeat_s=HEARTBEAT_S))
@@ -131,7 +133,7 @@ class Membership:
         session.observe(beat)
         if session.state == "ready":
             self.registry.leases.pop(session.name, None)
-        self.dispatcher.reconcile(session, {*beat.jobs, *beat.streams}, now)
+        self.failover.reconcile(session, {*beat.jobs, *beat.streams}, now)
         if before != (session.state, session.slots, session.stream_slots):
             if before[0] != session.state:
                 log.info("worker %s is %s", session.name, session.state)
@@ -140,9 +142,9 @@ class Membership:
     def _close(self, session: Session, now: float, why: str, *, returning: bool) -> None:
         log.warning("worker %s %s", session.name, why)
         self.registry.close(session, now, returning=returning)
-        self.dispatcher.lose(session, now)
+        self.failover.lose(session, now)
         if session.name not in self.registry.leases:
-            self.dispatcher.confirm_death(session.name, now)
+            self.failover.confirm_death(session.name, now)
 
     def _send(self, routing_id: bytes, message: Message) -> None:
         self.dispatcher.effects.append(Send(routing_id, message))

@@ -233,7 +233,7 @@ class Simulation:
             worker = self.workers.get(effect.routing_id)
             if worker is None:
                 if isinstance(effect.message, Submit):
-                    self.dispatcher.undelivered(effect.message.job.id)
+                    self.membership.failover.undelivered(effect.message.job.id)
                 self.membership.unreachable(effect.routing_id, self.now)
             elif not worker.deaf:
                 for reply in worker.take(effect.message):
