@@ -67,7 +67,7 @@ class RequestIds:
             # The server is being stopped and does not wait any longer.
             if started:
                 raise
-            await error_response(_stopping())(scope, receive, send_with_id)
+            await error_response(_stopping(), scope["path"])(scope, receive, send_with_id)
         except ClientGone:
             log.debug("client gone", extra={"fields": {"request_id": request_id}})
         except Exception:
@@ -75,7 +75,9 @@ class RequestIds:
             # Once an answer has begun, only a broken connection tells that it is not whole;
             # the server breaks it when the answer stays incomplete.
             if not started:
-                await error_response(internal_error(scope))(scope, receive, send_with_id)
+                await error_response(internal_error(scope), scope["path"])(
+                    scope, receive, send_with_id
+                )
 
 
 class Doors:
@@ -98,7 +100,7 @@ class Doors:
         try:
             self._check(scope)
         except ApiError as error:
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope["path"])(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

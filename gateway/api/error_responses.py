@@ -1,6 +1,7 @@
 """The one place where an error becomes something a client can read.
 
-`detail` is what the original server's users read, `error` is what OpenAI's SDKs read.
+`detail` is what the original server's users read, `error` is what OpenAI's SDKs read. Where
+Anthropic's clients speak, the same body carries their names for the types of errors.
 """
 
 from __future__ import annotations
@@ -20,6 +21,20 @@ from gateway.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
 
 log = logging.getLogger(__name__)
 
+ANTHROPIC_PATH = "/v1/messages"
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    413: "request_too_large",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -33,13 +48,24 @@ def error_content(error: ApiError) -> dict[str, Any]:
     }
 
 
-def error_body(error: ApiError) -> bytes:
+def anthropic_error_content(error: ApiError) -> dict[str, Any]:
+    """Return the `error` object under Anthropic's name for its type."""
+    return error_content(error) | {"type": ANTHROPIC_TYPES.get(error.status, "api_error")}
+
+
+def error_body(error: ApiError, path: str = "") -> bytes:
+    """Args:
+    path: the request's, which tells the dialect that the client speaks.
+    """
+    if path.startswith(ANTHROPIC_PATH):
+        content = anthropic_error_content(error)
+        return _encode({"type": "error", "detail": error.message, "error": content})
     return _encode({"detail": error.message, "error": error_content(error)})
 
 
-def error_response(error: ApiError) -> Response:
+def error_response(error: ApiError, path: str) -> Response:
     return Response(
-        error_body(error),
+        error_body(error, path),
         status_code=error.status,
         headers=error.headers,
         media_type="application/json",
@@ -66,12 +92,12 @@ def install(app: FastAPI) -> None:
 
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error_response(error)
+    return error_response(error, request.url.path)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = error_response(_as_api_error(request, error))
+    response = error_response(_as_api_error(request, error), request.url.path)
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
     return response
@@ -81,7 +107,8 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(step) for step in first["loc"][1:])
-    return error_response(InvalidRequest(f"{where}: {first['msg']}", param=where or None))
+    invalid = InvalidRequest(f"{where}: {first['msg']}", param=where or None)
+    return error_response(invalid, request.url.path)
 
 
 def _as_api_error(request: Request, error: HTTPException) -> ApiError:

@@ -54,6 +54,32 @@ class Generator:
         """Return the response that will carry the generation from admission to its last byte."""
         return GenerationResponse(self, generation, renderer, request.state.request_id)
 
+    async def count_tokens(self, request: Request, generation: GenerationRequest) -> int:
+        """Return how long the prompt is, as the worker says when it accepts the job; it is
+        cancelled then.
+
+        Raises:
+            ApiError: as for any generation.
+            ClientGone: nobody waits for the number any more.
+        """
+        async with UntilGone(request.receive):
+            ticket = self.dispatch.reserve(generation, request.state.request_id)
+            try:
+                await self.submit(ticket, generation, request.state.request_id)
+                accepted = [e for e in await ticket.next_events() if isinstance(e, Accepted)]
+                return accepted[0].prompt_tokens
+            finally:
+                ticket.cancel()
+
+    async def submit(self, ticket: Ticket, generation: GenerationRequest, request_id: str) -> None:
+        """Fetch and check the images, then hand over the job. Raises InvalidImage."""
+        loaded: list[LoadedImage] = []
+        if generation.images:
+            loaded = await self.images.load(generation.images)
+        infos = [info for info, _ in loaded]
+        job = to_job(generation, infos, ticket, request_id)
+        ticket.submit(job, [data for _, data in loaded])
+
 
 class GenerationResponse(Response):
     """An ASGI response that does the work itself, so that one block holds the slot, the job and
@@ -77,7 +103,7 @@ class GenerationResponse(Response):
         async with UntilGone(receive):
             ticket = self._generator.dispatch.reserve(self._generation, self._request_id)
             try:
-                await self._submit(ticket)
+                await self._generator.submit(ticket, self._generation, self._request_id)
                 identity = Identity(ticket.job_id, ticket.model)
                 if self._generation.stream:
                     await self._send_stream(ticket, identity, scope, send)
@@ -86,15 +112,6 @@ class GenerationResponse(Response):
                     await response(scope, receive, send)
             finally:
                 ticket.cancel()
-
-    async def _submit(self, ticket: Ticket) -> None:
-        loaded: list[LoadedImage] = []
-        if self._generation.images:
-            load = self._generator.images.load(self._generation.images)
-            loaded = await unless_over(ticket, load)
-        infos = [info for info, _ in loaded]
-        job = to_job(self._generation, infos, ticket, self._request_id)
-        ticket.submit(job, [data for _, data in loaded])
 
     async def _whole(self, ticket: Ticket, identity: Identity) -> Response:
         answer = Answer(self._generation.choices)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gateway.errors import InvalidRequest
@@ -114,6 +114,21 @@ def string_or_list(value: Any) -> str | None:
     if isinstance(value, str):
         return TAG + "string"
     return TAG + "list" if isinstance(value, list) else None
+
+
+def tag_by_key(key: str, known: tuple[str, ...]) -> Any:
+    """Return a discriminator that picks a union's member by the value of `key`."""
+
+    def tag_of(value: Any) -> str | None:
+        name = value.get(key) if isinstance(value, dict) else None
+        return TAG + name if isinstance(name, str) and name in known else None
+
+    names = ", ".join(known)
+    return Discriminator(
+        tag_of,
+        custom_error_type=UNKNOWN_TAG + key,
+        custom_error_message=f"must be an object whose {key} is one of: {names}",
+    )
 
 
 def _field(support: Support, meaning: str, *, harmless: Any = (), **constraints: Any) -> Any:

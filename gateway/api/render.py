@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 import msgspec
+from starlette.responses import Response
 
 from gateway.api.answer import Answer
 from gateway.errors import ApiError
@@ -51,6 +52,10 @@ class Renderer(Protocol):
         """Return the JSON body of a complete answer."""
 
     def stream(self, identity: Identity) -> Stream: ...
+
+
+def json_response(content: Any) -> Response:
+    return Response(encode(content), media_type="application/json")
 
 
 def usage_content(usage: Usage) -> dict[str, Any]:

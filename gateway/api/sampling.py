@@ -72,10 +72,10 @@ class SamplingParameters(TokenSampling):
         return checked_stops(self.stop, "stop")
 
 
-def checked_stops(stop: str | list[str] | None, param: str) -> list[str]:
+def checked_stops(stop: str | list[str] | None, param: str, most: int = MAX_STOPS) -> list[str]:
     stops = [stop] if isinstance(stop, str) else stop or []
-    if len(stops) > MAX_STOPS:
-        raise InvalidRequest(f"{param}: at most {MAX_STOPS} stop texts are allowed.", param=param)
+    if len(stops) > most:
+        raise InvalidRequest(f"{param}: at most {most} stop texts are allowed.", param=param)
     for index, text in enumerate(stops):
         where = param if isinstance(stop, str) else f"{param}[{index}]"
         if not text:

@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from gateway.api.chat.models import ChatCompletionRequest
 from gateway.api.completions.models import CompletionRequest
+from gateway.api.messages.models import MessagesRequest
 from gateway.api.openapi import LOOKUP_ERRORS, errors
 from gateway.api.parameters import parameter_table
-from gateway.api.render import encode
+from gateway.api.render import json_response
 from gateway.errors import NotFound, NoWorker
 from gateway.status import ServedModel, Status
 
@@ -76,14 +77,11 @@ def status_routes(status: Status) -> APIRouter:
                 "object": "capabilities",
                 "chat.completions": parameter_table(ChatCompletionRequest),
                 "completions": parameter_table(CompletionRequest),
+                "messages": parameter_table(MessagesRequest),
             }
         )
 
     return router
-
-
-def json_response(content: Any) -> Response:
-    return Response(encode(content), media_type="application/json")
 
 
 def model_content(model: ServedModel) -> dict[str, Any]:

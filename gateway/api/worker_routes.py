@@ -13,7 +13,7 @@ from starlette.responses import Response
 from gateway.api.body import read_json_body
 from gateway.api.openapi import LOOKUP_ERRORS, describes_body, errors
 from gateway.api.parameters import parse
-from gateway.api.status_routes import json_response
+from gateway.api.render import json_response
 from gateway.errors import Forbidden, NotFound
 from gateway.status import Status
 

@@ -8,12 +8,12 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.api.parameters import (
     TAG,
-    UNKNOWN_TAG,
     RequestPart,
     honoured,
     ignored,
     refused,
     string_or_list,
+    tag_by_key,
 )
 from gateway.api.sampling import MAX_INT32, SamplingParameters
 
@@ -22,21 +22,6 @@ MAX_TOOLS = 128
 FUNCTION_NAME = r"^[a-zA-Z0-9_.:-]{1,128}$"
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-
-
-def _tag_by_key(key: str, known: tuple[str, ...]) -> Any:
-    """Return a discriminator that picks a union's member by the value of `key`."""
-
-    def tag_of(value: Any) -> str | None:
-        name = value.get(key) if isinstance(value, dict) else None
-        return TAG + name if isinstance(name, str) and name in known else None
-
-    names = ", ".join(known)
-    return Discriminator(
-        tag_of,
-        custom_error_type=UNKNOWN_TAG + key,
-        custom_error_message=f"must be an object whose {key} is one of: {names}",
-    )
 
 
 class ImageURL(RequestPart):
@@ -73,7 +58,7 @@ ContentPart = Annotated[
     Annotated[TextContent, Tag(TAG + "text")]
     | Annotated[ImageContent, Tag(TAG + "image_url")]
     | Annotated[RefusalContent, Tag(TAG + "refusal")],
-    _tag_by_key("type", ("text", "image_url", "refusal")),
+    tag_by_key("type", ("text", "image_url", "refusal")),
 ]
 
 Content = Annotated[
@@ -139,7 +124,7 @@ Message = Annotated[
     | Annotated[UserMessage, Tag(TAG + "user")]
     | Annotated[AssistantMessage, Tag(TAG + "assistant")]
     | Annotated[ToolMessage, Tag(TAG + "tool")],
-    _tag_by_key("role", ("system", "developer", "user", "assistant", "tool")),
+    tag_by_key("role", ("system", "developer", "user", "assistant", "tool")),
 ]
 
 
@@ -221,7 +206,7 @@ ResponseFormat = Annotated[
     Annotated[TextFormat, Tag(TAG + "text")]
     | Annotated[JsonObjectFormat, Tag(TAG + "json_object")]
     | Annotated[JsonSchemaFormat, Tag(TAG + "json_schema")],
-    _tag_by_key("type", ("text", "json_object", "json_schema")),
+    tag_by_key("type", ("text", "json_object", "json_schema")),
 ]
 
 

@@ -36,7 +36,6 @@ class ChatRenderer:
         self._with_logprobs = with_logprobs
 
     def whole(self, identity: Identity, answer: Answer) -> bytes:
-        assert answer.usage is not None and answer.timings is not None
         return encode(
             {
                 "id": f"chatcmpl-{identity.job_id}",
@@ -137,7 +136,7 @@ def _message(choice: ChoiceAnswer) -> dict[str, Any]:
         "content": text if text or not calls else None,
         "refusal": None,
     }
-    if choice.reasoning_pieces:
+    if choice.reasoning:
         message["reasoning_content"] = choice.reasoning
     if calls:
         message["tool_calls"] = [

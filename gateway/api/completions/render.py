@@ -25,7 +25,6 @@ class CompletionRenderer:
         self._with_logprobs = with_logprobs
 
     def whole(self, identity: Identity, answer: Answer) -> bytes:
-        assert answer.usage is not None and answer.timings is not None
         choices = [
             {
                 "index": index,

@@ -1,0 +1,218 @@
+"""The requests of `POST /v1/messages` and `/v1/messages/count_tokens`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from gateway.api.parameters import (
+    TAG,
+    RequestPart,
+    honoured,
+    ignored,
+    refused,
+    string_or_list,
+    tag_by_key,
+)
+from gateway.api.sampling import MAX_INT32, TokenSampling
+
+MAX_MESSAGES = 4096
+MAX_TOOLS = 128
+TOOL_NAME = r"^[a-zA-Z0-9_.:-]{1,128}$"
+CACHED = "prefixes are cached anyway"
+
+
+def _text_or(items: Any) -> Any:
+    """Return the union of a string and a list of `items`."""
+    return Annotated[
+        Annotated[str, Tag(TAG + "string")] | Annotated[list[items], Tag(TAG + "list")],
+        Discriminator(
+            string_or_list,
+            custom_error_type="content_type",
+            custom_error_message="must be a string or a list of blocks",
+        ),
+    ]
+
+
+class TextBlock(RequestPart):
+    type: Literal["text"]
+    text: str
+    cache_control: Any = ignored(CACHED)
+    citations: Any = ignored("citations of an earlier answer")
+
+
+class Base64Source(RequestPart):
+    type: Literal["base64"]
+    media_type: Literal["image/png", "image/jpeg", "image/webp", "image/gif"]
+    data: str = Field(min_length=1)
+
+
+class URLSource(RequestPart):
+    type: Literal["url"]
+    url: str = Field(min_length=1)
+
+
+class ImageBlock(RequestPart):
+    type: Literal["image"]
+    source: Annotated[
+        Annotated[Base64Source, Tag(TAG + "base64")] | Annotated[URLSource, Tag(TAG + "url")],
+        tag_by_key("type", ("base64", "url")),
+    ]
+    cache_control: Any = ignored(CACHED)
+    transformations: Any = refused("images are used as the model's own processor asks for")
+
+
+class ToolUseBlock(RequestPart):
+    type: Literal["tool_use"]
+    id: str = Field(min_length=1)
+    name: str = Field(pattern=TOOL_NAME)
+    input: dict[str, Any]
+    cache_control: Any = ignored(CACHED)
+    caller: Any = ignored("only a client calls tools")
+
+
+ResultPart = Annotated[
+    Annotated[TextBlock, Tag(TAG + "text")] | Annotated[ImageBlock, Tag(TAG + "image")],
+    tag_by_key("type", ("text", "image")),
+]
+
+
+class ToolResultBlock(RequestPart):
+    type: Literal["tool_result"]
+    tool_use_id: str = Field(min_length=1)
+    content: _text_or(ResultPart) | None = None  # type: ignore[valid-type]
+    is_error: bool | None = None
+    cache_control: Any = ignored(CACHED)
+
+
+class ThinkingBlock(RequestPart):
+    type: Literal["thinking"]
+    thinking: str
+    signature: str | None = ignored("thoughts are not signed")
+
+
+UserBlock = Annotated[
+    Annotated[TextBlock, Tag(TAG + "text")]
+    | Annotated[ImageBlock, Tag(TAG + "image")]
+    | Annotated[ToolResultBlock, Tag(TAG + "tool_result")],
+    tag_by_key("type", ("text", "image", "tool_result")),
+]
+
+AssistantBlock = Annotated[
+    Annotated[TextBlock, Tag(TAG + "text")]
+    | Annotated[ThinkingBlock, Tag(TAG + "thinking")]
+    | Annotated[ToolUseBlock, Tag(TAG + "tool_use")],
+    tag_by_key("type", ("text", "thinking", "tool_use")),
+]
+
+
+class UserMessage(RequestPart):
+    role: Literal["user"]
+    content: _text_or(UserBlock)  # type: ignore[valid-type]
+
+
+class AssistantMessage(RequestPart):
+    role: Literal["assistant"]
+    content: _text_or(AssistantBlock)  # type: ignore[valid-type]
+
+
+class SystemMessage(RequestPart):
+    role: Literal["system"]
+    content: _text_or(TextBlock)  # type: ignore[valid-type]
+
+
+Message = Annotated[
+    Annotated[UserMessage, Tag(TAG + "user")]
+    | Annotated[AssistantMessage, Tag(TAG + "assistant")]
+    | Annotated[SystemMessage, Tag(TAG + "system")],
+    tag_by_key("role", ("user", "assistant", "system")),
+]
+
+
+class ClientTool(RequestPart):
+    name: str = Field(pattern=TOOL_NAME)
+    input_schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+    type: Literal["custom"] | None = None
+    cache_control: Any = ignored(CACHED)
+    eager_input_streaming: bool | None = ignored("arguments are streamed as they come")
+    allowed_callers: Any = refused("only the model calls tools", ["direct"])
+    defer_loading: Any = refused("all tools are loaded", False)
+    input_examples: Any = refused("put examples into the description")
+
+
+class ToolChoice(RequestPart):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(RequestPart):
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: int | None = ignored("max_tokens bounds thoughts and answer together")
+    display: Any = ignored("thoughts are shown as they are")
+
+
+class JsonFormat(RequestPart):
+    model_config = ConfigDict(populate_by_name=True)
+
+    type: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(RequestPart):
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    format: JsonFormat | None = None
+
+
+class CountTokensRequest(TokenSampling):
+    """What both requests share: everything that becomes the prompt."""
+
+    messages: list[Message] = honoured(
+        "the conversation; a last message of the assistant is continued",
+        default=...,
+        min_length=1,
+        max_length=MAX_MESSAGES,
+    )
+    model: str | None = honoured("an id of /v1/models; may be left out when one model is served")
+    system: _text_or(TextBlock) | None = honoured("the system prompt")  # type: ignore[valid-type]
+    tools: list[ClientTool] | None = honoured("functions the model may call", max_length=MAX_TOOLS)
+    tool_choice: ToolChoice | None = honoured("whether and which function must be called")
+    thinking: Thinking | None = honoured("switches the model's thinking on or off")
+    output_config: OutputConfig | None = honoured("effort, and a JSON schema for the answer")
+    enable_thinking: bool | None = honoured("given to the model's chat template")
+    chat_template_kwargs: dict[str, Any] | None = honoured(
+        "more variables for the model's chat template"
+    )
+
+    cache_control: Any = ignored(CACHED)
+    speed: str | None = ignored("there is one speed")
+    user_profile_id: str | None = ignored("not used")
+    workspace_id: str | None = ignored("not used")
+
+
+class MessagesRequest(CountTokensRequest):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "demo",
+                    "max_tokens": 100,
+                    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                }
+            ]
+        }
+    )
+
+    max_tokens: int = honoured("longest answer, in tokens", default=..., ge=1, le=MAX_INT32)
+    stream: bool | None = honoured("send the answer as server-sent events")
+    stop_sequences: list[str] | None = honoured("up to 16 texts that end the answer")
+
+    metadata: dict[str, Any] | None = ignored("an end user's id; not used")
+    service_tier: str | None = ignored("there is one tier")
+    diagnostics: Any = ignored("nothing more is reported")
+
+    container: Any = refused("there are no containers")
+    inference_geo: Any = refused("it runs where this server runs")

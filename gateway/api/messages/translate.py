@@ -1,0 +1,187 @@
+"""From Anthropic's messages to the one record that all dialects are translated into."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gateway.api.conversation import Conversation, Parts
+from gateway.api.messages import models
+from gateway.api.sampling import checked_stops
+from gateway.api.template_options import template_options
+from gateway.api.tools import Choice, tool_policy
+from gateway.errors import InvalidRequest
+from gateway.generation import GenerationRequest
+from shared.messages import ImagePart, ResponseFormat, TextPart, Tool, ToolCall
+
+MAX_STOP_SEQUENCES = 16
+
+
+def to_generation(
+    body: models.MessagesRequest, *, tenant: str, max_images: int, vision_only: bool
+) -> GenerationRequest:
+    """Raises InvalidRequest."""
+    return _generation(
+        body,
+        tenant,
+        max_images,
+        vision_only,
+        stream=bool(body.stream),
+        max_tokens=body.max_tokens,
+        stop=checked_stops(body.stop_sequences, "stop_sequences", MAX_STOP_SEQUENCES),
+    )
+
+
+def to_counting(
+    body: models.CountTokensRequest, *, tenant: str, max_images: int, vision_only: bool
+) -> GenerationRequest:
+    """Return the request whose prompt is to be counted. Raises InvalidRequest."""
+    return _generation(body, tenant, max_images, vision_only, stream=False, max_tokens=1, stop=[])
+
+
+def _generation(
+    body: models.CountTokensRequest,
+    tenant: str,
+    max_images: int,
+    vision_only: bool,
+    *,
+    stream: bool,
+    max_tokens: int,
+    stop: list[str],
+) -> GenerationRequest:
+    conversation = Conversation(max_images)
+    if body.system is not None:
+        conversation.add_system(_parts(conversation, body.system, "system"), "system")
+    for index, message in enumerate(body.messages):
+        _add_message(conversation, message, f"messages[{index}]")
+    continues = conversation.finish("messages")
+    if vision_only:
+        conversation.require_image("messages")
+    output = body.output_config or models.OutputConfig()
+    choice = body.tool_choice
+    return GenerationRequest(
+        model=body.model or None,
+        stream=stream,
+        messages=conversation.turns,
+        images=conversation.images,
+        sampling=body.sampling(),
+        continue_final_message=continues,
+        max_tokens=max_tokens,
+        stop=stop,
+        response_format=ResponseFormat(schema=output.format.schema_) if output.format else None,
+        tool_policy=tool_policy(
+            [_tool(tool) for tool in body.tools or []],
+            _choice(choice),
+            not (choice and choice.disable_parallel_tool_use),
+        ),
+        template_options=template_options(body.chat_template_kwargs, output.effort, _thinks(body)),
+        ignore_eos=bool(body.ignore_eos),
+        tenant=tenant,
+    )
+
+
+def _add_message(conversation: Conversation, message: models.Message, path: str) -> None:
+    param = f"{path}.content"
+    if isinstance(message, models.SystemMessage):
+        conversation.add_system(_parts(conversation, message.content, param), param)
+    elif isinstance(message, models.AssistantMessage):
+        _add_assistant(conversation, message.content, param)
+    else:
+        _add_user(conversation, message.content, param)
+
+
+def _add_user(conversation: Conversation, content: Any, param: str) -> None:
+    """Tool results become turns of their own; the images they hold open the user's turn after
+    them, since a model looks at pictures in a user's turn only."""
+    if isinstance(content, str):
+        conversation.add_user([TextPart(text=content)], param)
+        return
+    own: Parts = []
+    results = 0
+    for index, block in enumerate(content):
+        path = f"{param}[{index}]"
+        if not isinstance(block, models.ToolResultBlock):
+            own.append(_part(conversation, block, path))
+            continue
+        results += 1
+        parts = _result_parts(conversation, block, f"{path}.content")
+        own += [part for part in parts if isinstance(part, ImagePart)]
+        conversation.add_tool_result(
+            block.tool_use_id,
+            [part for part in parts if isinstance(part, TextPart)],
+            f"{path}.content",
+            id_param=f"{path}.tool_use_id",
+        )
+    if own or not results:
+        conversation.add_user(own, param)
+
+
+def _result_parts(conversation: Conversation, block: models.ToolResultBlock, param: str) -> Parts:
+    parts = _parts(conversation, block.content or "", param)
+    return [TextPart(text="The tool failed: "), *parts] if block.is_error else parts
+
+
+def _add_assistant(conversation: Conversation, content: Any, param: str) -> None:
+    if isinstance(content, str):
+        content = [models.TextBlock(type="text", text=content)]
+    calls = [
+        ToolCall(id=block.id, name=block.name, arguments=json.dumps(block.input))
+        for block in content
+        if isinstance(block, models.ToolUseBlock)
+    ]
+    thoughts = [block.thinking for block in content if isinstance(block, models.ThinkingBlock)]
+    texts: Parts = [
+        TextPart(text=block.text) for block in content if isinstance(block, models.TextBlock)
+    ]
+    conversation.add_assistant(
+        texts or None,
+        param,
+        calls=calls,
+        calls_param=param,
+        reasoning="\n".join(thoughts) or None,
+    )
+
+
+def _parts(conversation: Conversation, content: Any, param: str) -> Parts:
+    if isinstance(content, str):
+        return [TextPart(text=content)]
+    return [_part(conversation, block, f"{param}[{index}]") for index, block in enumerate(content)]
+
+
+def _part(conversation: Conversation, block: Any, path: str) -> TextPart | ImagePart:
+    if isinstance(block, models.TextBlock):
+        return TextPart(text=block.text)
+    source = block.source
+    if isinstance(source, models.URLSource):
+        return conversation.image(source.url, f"{path}.source.url")
+    url = f"data:{source.media_type};base64,{source.data}"
+    return conversation.image(url, f"{path}.source.data")
+
+
+def _tool(tool: models.ClientTool) -> Tool:
+    return Tool(
+        name=tool.name,
+        description=tool.description or "",
+        parameters=tool.input_schema,
+        strict=bool(tool.strict),
+    )
+
+
+def _choice(choice: models.ToolChoice | None) -> Choice:
+    if choice is None or choice.type == "auto":
+        return Choice()
+    if choice.type == "none":
+        return Choice("none")
+    if choice.type == "any":
+        return Choice("required")
+    if not choice.name:
+        raise InvalidRequest(
+            "tool_choice.name: is required with type tool.", param="tool_choice.name"
+        )
+    return Choice("required", choice.name, [(choice.name, "tool_choice.name")])
+
+
+def _thinks(body: models.CountTokensRequest) -> bool | None:
+    if body.enable_thinking is not None or body.thinking is None:
+        return body.enable_thinking
+    return body.thinking.type != "disabled"
