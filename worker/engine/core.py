@@ -124,12 +124,16 @@ class MlxEngine:
         """End the pool's threads; the engine is of no use afterwards."""
         self._intake.close()
 
+    def render(self, job: Job) -> str:
+        """The text that the model's template makes of a job's messages."""
+        return self._writer.write(job)
+
     # --- setting up ------------------------------------------------------------------------------
 
     def _set_up(self, model: LoadedModel, limit_bytes: int | None) -> None:
         self._model = model
         self._language = language_of(model)
-        writer = PromptWriter(
+        self._writer = PromptWriter(
             model.tokenizer,
             model.processor,
             model_type=model.model_type,
@@ -139,7 +143,7 @@ class MlxEngine:
         )
         grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids)
         threads = self._options.preprocess_threads
-        self._intake = Intake(Preprocessor(model, writer), grammars, threads, self._wake)
+        self._intake = Intake(Preprocessor(model, self._writer), grammars, threads, self._wake)
         self._prefixes = PrefixCache(self._options.prefix_cache_bytes)
         self._prefills = PrefillQueue(model, self._prefixes, self._options.stall_s)
         self._batch = DecodeBatch(model)
@@ -179,9 +183,12 @@ class MlxEngine:
 
     def _admit(self) -> None:
         """Let waiting jobs in, first come first served, while there are rows and memory."""
-        while self._waiting and self._may_enter(self._waiting[0]):
-            task = self._waiting.popleft()
-            if task.job.id in self._tasks:
+        while self._waiting:
+            task = self._waiting[0]
+            if not self._may_enter(task):
+                return
+            if task.job.id in self._tasks:  # else it has failed, and is out of the line already
+                self._waiting.popleft()
                 self._prefills.add(task)
 
     def _may_enter(self, task: Task) -> bool:

@@ -41,7 +41,7 @@ def reference(path: Path, text: str, images: list[bytes], count: int) -> list[in
 
 
 def rendered(driver: Driver, made: tuple[Any, list[bytes]]) -> str:
-    return driver.engine._intake._preprocessor._writer.write(made[0])
+    return driver.engine.render(made[0])
 
 
 def same_start(said: list[int], expected: list[int]) -> None:

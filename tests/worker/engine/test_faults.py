@@ -183,7 +183,7 @@ def test_a_conversation_that_the_template_refuses_is_a_wrong_request(
     drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = drive()
-    writer = driver.engine._intake._preprocessor._writer
+    writer = driver.engine._writer
     monkeypatch.setattr(writer, "_template", "{{ raise_exception('roles must alternate') }}")
     failed = driver.solo(job("x")).failed
     assert failed is not None

@@ -174,5 +174,5 @@ def test_completions_take_a_raw_prompt_and_echo_it(drive: MakeDriver) -> None:
 def test_a_final_assistant_message_is_continued(drive: MakeDriver) -> None:
     driver = drive()
     made = job("x", [user("What?"), assistant("The image")], continue_final_message=True)
-    assert driver.engine._intake._preprocessor._writer.write(made[0]).endswith("The image")
+    assert driver.engine.render(made[0]).endswith("The image")
     assert isinstance(driver.solo(made), Result)
