@@ -16,7 +16,7 @@ FORBIDDEN = {
     "gateway": {"worker", *MLX},
     "worker": {"gateway", *HTTP},
 }
-SUPERVISOR = ("worker/__main__.py", "worker/supervisor.py")
+PURE = {"jobs", "admission", "workers", "routing", "dispatcher", "failover", "membership"}
 
 
 def modules(room: str) -> Iterator[Path]:

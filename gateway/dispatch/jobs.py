@@ -47,6 +47,16 @@ class ChoiceProgress:
 
     tokens: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    words: int = 0
+    characters: int = 0
+    in_word: bool = False
+
+    def count_text(self, text: str) -> None:
+        if text:
+            continues = self.in_word and not text[0].isspace()
+            self.words += len(text.split()) - continues
+            self.in_word = not text[-1].isspace()
+            self.characters += len(text)
 
 
 @dataclass
@@ -93,8 +103,6 @@ class JobRecord:
     only cut off."""
     migrations: int = 0
     prompt_tokens: int = 0
-    words: int = 0
-    characters: int = 0
     usage: Usage | None = None
     timings: Timings | None = None
     worker: str = ""
@@ -116,14 +124,21 @@ class JobRecord:
         their fate is known."""
         return bool(self.lost) and self.deaths + len(self.lost) >= MAX_DEATHS
 
+    @property
+    def words(self) -> int:
+        return sum(choice.words for choice in self.choices)
+
+    @property
+    def characters(self) -> int:
+        return sum(choice.characters for choice in self.choices)
+
     def absorb(self, delta: Delta) -> None:
         """Remember what the client is about to see, so that another worker can go on from it."""
         choice = self.choices[delta.choice]
         choice.tokens.extend(delta.tokens)
         choice.finish_reason = delta.finish_reason
-        text = delta.text or delta.reasoning
-        self.characters += len(text)
-        self.words += text.count(" ")
+        choice.count_text(delta.reasoning)
+        choice.count_text(delta.text)
 
     def resume_points(self) -> list[Resume]:
         """What a worker needs to go on; empty when nothing has been produced yet."""
