@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerFast
 
 from .images import MERGE, PATCH, Patches, to_patches
-from .network import Batch
+from .network import NOT_LEARNT, Batch
 from .questions import Conversation, random_question
+from .regions import LESSONS, token_lessons
 from .scenes import Scene, random_file, random_scene
 
 IMAGE_PAD = "<|image_pad|>"
 ANSWER_START, ANSWER_END = "<|im_start|>assistant\n", "<|im_end|>"
-NOT_LEARNT = -100
 
 KIND_SHARES: dict[str, int] = {
     "captions": 8,
@@ -45,6 +45,7 @@ class Sample:
     tokens: list[int]
     learnt: list[bool]
     images: list[Patches]
+    lessons: list[NDArray[np.int64]]  # of each image's tokens
 
 
 class ScenePool:
@@ -93,7 +94,12 @@ def render(
         learnt[start + len(ANSWER_START) : end + len(ANSWER_END)] = True
         start = text.find(ANSWER_START, end)
     encoding = tokenizer._tokenizer.encode(text, add_special_tokens=False)
-    return Sample(encoding.ids, [bool(learnt[begin]) for begin, _ in encoding.offsets], images)
+    lessons = [
+        token_lessons(scene, image.rows // MERGE, image.columns // MERGE)
+        for scene, image in zip(conversation.scenes, images, strict=True)
+    ]
+    learnt_tokens = [bool(learnt[begin]) for begin, _ in encoding.offsets]
+    return Sample(encoding.ids, learnt_tokens, images, lessons)
 
 
 def positions(tokens: list[int], images: list[Patches], image_token: int) -> NDArray[np.int64]:
@@ -144,7 +150,9 @@ def collate(samples: list[Sample], image_token: int) -> Batch:
         pixels[index, :count] = image.pixels
         places[index, :count] = patch_places(image)
         present[index, :count] = True
-    arrays = (tokens, places3, targets, pixels, places, present)
+    empty = np.zeros((0, len(LESSONS)), dtype=np.int64)
+    lessons = np.concatenate([empty, *(one for sample in samples for one in sample.lessons)])
+    arrays = (tokens, places3, targets, pixels, places, present, lessons)
     return Batch(*(torch.from_numpy(array) for array in arrays))
 
 

@@ -22,9 +22,12 @@ def export(model: DemoModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -
     """Write weights (half precision), tokenizer, chat template and configurations."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
-        name: weight.to(torch.float16).contiguous() for name, weight in model.state_dict().items()
+        name: weight.to(torch.float16).contiguous()
+        for name, weight in model.state_dict().items()
+        if not name.startswith("lesson_heads.")  # for training only
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(folder)
     config = {**checkpoint_config(model.sizes), "torch_dtype": "float16"}
     for name, content in (

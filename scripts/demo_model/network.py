@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .images import MERGE, PATCH
+from .regions import LESSONS
 from .tokenizer import SPECIAL_TOKENS, VOCABULARY_SIZE
 
+NOT_LEARNT = -100
 FRAMES = 2  # an image is a film of two equal frames
 VISION_ROPE_THETA = 10_000.0
 
@@ -41,10 +43,11 @@ class Batch:
 
     tokens: Tensor  # (B, L)
     positions: Tensor  # (3, B, L): time, row, column
-    targets: Tensor  # (B, L): the next token, -100 where it is not to be learnt
+    targets: Tensor  # (B, L): the next token, NOT_LEARNT where there is nothing to learn
     pixels: Tensor  # (I, P, 3 * PATCH * PATCH) bytes
     places: Tensor  # (I, P, 2): row and column of each patch
     present: Tensor  # (I, P): whether there is a patch
+    lessons: Tensor  # (image tokens, lessons): see `regions`
 
 
 Turn = tuple[Tensor, Tensor]  # cosine and sine
@@ -254,6 +257,7 @@ class DemoModel(nn.Module):
         self.sizes = sizes
         self.visual = Vision(sizes)
         self.model = Language(sizes)
+        self.lesson_heads = nn.Linear(sizes.width, sum(LESSONS))
         self.image_token = SPECIAL_TOKENS.index("<|image_pad|>")
         half = sizes.width // sizes.heads // 2
         sections = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes.rope_sections))
@@ -268,9 +272,10 @@ class DemoModel(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """The hidden states, (B, L, width)."""
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The hidden states, (B, L, width), and the image tokens, (image tokens, width)."""
         x = self.model.embed_tokens(batch.tokens)
+        images = x.new_zeros(0, x.shape[-1])
         if len(batch.pixels):
             images = self.visual(batch).to(x.dtype)
             x = x.index_put(torch.where(batch.tokens == self.image_token), images)
@@ -280,13 +285,23 @@ class DemoModel(nn.Module):
         turn = turn_by(angles.gather(0, index)[0][:, None])
         for layer in self.model.layers:
             x = layer(x, turn)
-        return self.model.norm(x)
+        return self.model.norm(x), images
 
-    def loss(self, batch: Batch) -> Tensor:
-        """The mean cross-entropy of the tokens to be learnt."""
-        wanted = batch.targets != -100
-        logits = functional.linear(self(batch)[wanted], self.model.embed_tokens.weight)
-        return functional.cross_entropy(logits.float(), batch.targets[wanted])
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean cross-entropies of the tokens to be learnt and of the image tokens' lessons."""
+        hidden, images = self(batch)
+        wanted = batch.targets != NOT_LEARNT
+        logits = functional.linear(hidden[wanted], self.model.embed_tokens.weight)
+        loss = functional.cross_entropy(logits.float(), batch.targets[wanted])
+        if not len(images):
+            return loss, torch.zeros(())
+        answers = self.lesson_heads(images).float().split(LESSONS, dim=-1)
+        lessons = [
+            functional.cross_entropy(answer, batch.lessons[:, index], reduction="sum")
+            for index, answer in enumerate(answers)
+        ]
+        # Not the number of lessons: it is 0 where every token lies in several quarters.
+        return loss, torch.stack(lessons).mean() / len(images)
 
 
 def checkpoint_config(sizes: Sizes) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from .tokenizer import train_tokenizer
 logger = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 300
+LESSONS_WEIGHT = 2.0  # of the image tokens' lessons, next to the answers
 DESCENT = 0.4  # of all steps
 STATE_NAME = "state.pt"
 
@@ -83,21 +84,23 @@ def train(plan: Plan) -> None:
     # A resumed run sees new data: its stream starts from the seed and the step.
     dataset = Batches(tokenizer, plan.batch_size, plan.seed * 1_000_003 + step, plan.uses)
     batches = iter(batch_loader(dataset, plan.workers))
-    total, since, begun = 0.0, 0, time.monotonic()
+    totals, since, begun = torch.zeros(2), 0, time.monotonic()
     while step < plan.steps:
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, plan)
         with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
-            loss = model.loss(next(batches))
+            loss, lessons = model.losses(next(batches))
         optimizer.zero_grad()
-        loss.backward()
+        (loss + LESSONS_WEIGHT * lessons).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        step, since, total = step + 1, since + 1, total + loss.item()
+        step, since = step + 1, since + 1
+        totals += torch.stack((loss, lessons)).detach()
         if step % 50 == 0:
             pace = (time.monotonic() - begun) / since
-            logger.info("step %d: loss %.4f, %.3f s a step", step, total / since, pace)
-            total, since, begun = 0.0, 0, time.monotonic()
+            means = (totals / since).tolist()
+            logger.info("step %d: loss %.4f, lessons %.4f, %.3f s a step", step, *means, pace)
+            totals, since, begun = torch.zeros(2), 0, time.monotonic()
         if step % plan.save_every == 0 or step == plan.steps:
             save(model, optimizer, step, state_path)
             export(model, tokenizer, plan.output)
