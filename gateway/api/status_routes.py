@@ -14,6 +14,7 @@ from gateway.api.messages.models import MessagesRequest
 from gateway.api.openapi import LOOKUP_ERRORS, errors
 from gateway.api.parameters import parameter_table
 from gateway.api.render import json_response
+from gateway.api.responses.models import ResponsesRequest
 from gateway.errors import NotFound, NoWorker
 from gateway.status import ServedModel, Status
 
@@ -77,6 +78,7 @@ def status_routes(status: Status) -> APIRouter:
                 "object": "capabilities",
                 "chat.completions": parameter_table(ChatCompletionRequest),
                 "completions": parameter_table(CompletionRequest),
+                "responses": parameter_table(ResponsesRequest),
                 "messages": parameter_table(MessagesRequest),
             }
         )

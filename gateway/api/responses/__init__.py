@@ -1,0 +1,1 @@
+"""OpenAI's responses, without state: the conversation comes whole with each request."""

@@ -1,0 +1,286 @@
+"""The request of `POST /v1/responses`, field by field of OpenAI's specification."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from gateway.api.chat.models import FUNCTION_NAME, MAX_MESSAGES, MAX_TOOLS, ReasoningEffort
+from gateway.api.parameters import (
+    TAG,
+    UNKNOWN_TAG,
+    RequestPart,
+    honoured,
+    ignored,
+    refused,
+    string_or_list,
+    tag_by_key,
+)
+from gateway.api.sampling import MAX_INT32, TokenSampling
+
+CACHED = "prefixes are cached anyway"
+NO_STATE = "nothing is stored; send the whole conversation as input"
+
+
+class InputText(RequestPart):
+    type: Literal["input_text"]
+    text: str
+    prompt_cache_breakpoint: Any = ignored(CACHED)
+
+
+class OutputText(RequestPart):
+    type: Literal["output_text"]
+    text: str
+    annotations: Any = ignored("citations of an earlier answer")
+    logprobs: Any = ignored("of an earlier answer")
+
+
+class Refusal(RequestPart):
+    type: Literal["refusal"]
+    refusal: str
+
+
+class InputImage(RequestPart):
+    type: Literal["input_image"]
+    image_url: str = Field(min_length=1)
+    detail: Literal["auto", "low", "high", "original"] | None = ignored(
+        "images are always used as the model's own processor asks for"
+    )
+    file_id: Any = refused("there are no stored files; send image_url")
+    prompt_cache_breakpoint: Any = ignored(CACHED)
+
+
+ContentPart = Annotated[
+    Annotated[InputText, Tag(TAG + "input_text")]
+    | Annotated[InputImage, Tag(TAG + "input_image")]
+    | Annotated[OutputText, Tag(TAG + "output_text")]
+    | Annotated[Refusal, Tag(TAG + "refusal")],
+    tag_by_key("type", ("input_text", "input_image", "output_text", "refusal")),
+]
+
+Content = Annotated[
+    Annotated[str, Tag(TAG + "string")]
+    | Annotated[list[ContentPart], Field(min_length=1), Tag(TAG + "list")],
+    Discriminator(
+        string_or_list,
+        custom_error_type="content_type",
+        custom_error_message="must be a string or a list of content parts",
+    ),
+]
+
+
+class Message(RequestPart):
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Content
+    type: Literal["message"] | None = None
+    id: str | None = ignored("of an earlier answer")
+    status: str | None = ignored("of an earlier answer")
+    phase: str | None = ignored("of an earlier answer")
+
+
+class FunctionCall(RequestPart):
+    type: Literal["function_call"]
+    call_id: str = Field(min_length=1)
+    name: str = Field(pattern=FUNCTION_NAME)
+    arguments: str
+    id: str | None = ignored("of an earlier answer")
+    status: str | None = ignored("of an earlier answer")
+    caller: Any = ignored("only a client calls tools")
+
+
+class FunctionCallOutput(RequestPart):
+    type: Literal["function_call_output"]
+    call_id: str = Field(min_length=1)
+    output: Content
+    id: str | None = ignored("not used")
+    name: str | None = None
+    status: str | None = ignored("not used")
+    caller: Any = ignored("only a client calls tools")
+
+
+class SummaryText(RequestPart):
+    type: Literal["summary_text"]
+    text: str
+
+
+class ReasoningText(RequestPart):
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class ReasoningItem(RequestPart):
+    type: Literal["reasoning"]
+    summary: list[SummaryText] | None = None
+    content: list[ReasoningText] | None = None
+    id: str | None = ignored("of an earlier answer")
+    status: str | None = ignored("of an earlier answer")
+    encrypted_content: Any = refused("thoughts are not encrypted; send them as content")
+
+
+def _kind_of_item(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    kind = value.get("type") or "message"
+    return TAG + kind if kind in KINDS else None
+
+
+KINDS = ("message", "function_call", "function_call_output", "reasoning")
+
+Item = Annotated[
+    Annotated[Message, Tag(TAG + "message")]
+    | Annotated[FunctionCall, Tag(TAG + "function_call")]
+    | Annotated[FunctionCallOutput, Tag(TAG + "function_call_output")]
+    | Annotated[ReasoningItem, Tag(TAG + "reasoning")],
+    Discriminator(
+        _kind_of_item,
+        custom_error_type=UNKNOWN_TAG + "type",
+        custom_error_message=f"must be an object whose type is one of: {', '.join(KINDS)}",
+    ),
+]
+
+Input = Annotated[
+    Annotated[str, Tag(TAG + "string")]
+    | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES), Tag(TAG + "list")],
+    Discriminator(
+        string_or_list,
+        custom_error_type="input_type",
+        custom_error_message="must be a string or a list of items",
+    ),
+]
+
+
+class FunctionTool(RequestPart):
+    type: Literal["function"]
+    name: str = Field(pattern=FUNCTION_NAME)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    allowed_callers: Any = refused("only the model calls tools", ["direct"])
+    defer_loading: Any = refused("all tools are loaded", False)
+    output_schema: Any = ignored("describes what a client sends back")
+
+
+class NamedTool(RequestPart):
+    type: Literal["function"]
+    name: str = Field(pattern=FUNCTION_NAME)
+
+
+class AllowedTools(RequestPart):
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool] = Field(min_length=1)
+
+
+def _kind_of_tool_choice(value: Any) -> str | None:
+    if isinstance(value, str):
+        return TAG + "mode"
+    kind = value.get("type") if isinstance(value, dict) else None
+    return TAG + str(kind) if kind in ("function", "allowed_tools") else None
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag(TAG + "mode")]
+    | Annotated[NamedTool, Tag(TAG + "function")]
+    | Annotated[AllowedTools, Tag(TAG + "allowed_tools")],
+    Discriminator(
+        _kind_of_tool_choice,
+        custom_error_type="tool_choice",
+        custom_error_message="must be none, auto, required, or an object of type function "
+        "or allowed_tools",
+    ),
+]
+
+
+class TextFormat(RequestPart):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(RequestPart):
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(RequestPart):
+    model_config = ConfigDict(populate_by_name=True)
+
+    type: Literal["json_schema"]
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextConfig(RequestPart):
+    format: (
+        Annotated[
+            Annotated[TextFormat, Tag(TAG + "text")]
+            | Annotated[JsonObjectFormat, Tag(TAG + "json_object")]
+            | Annotated[JsonSchemaFormat, Tag(TAG + "json_schema")],
+            tag_by_key("type", ("text", "json_object", "json_schema")),
+        ]
+        | None
+    ) = None
+    verbosity: Any = refused("ask for short or long answers in the input", "medium")
+
+
+class Reasoning(RequestPart):
+    effort: ReasoningEffort | None = None
+    summary: str | None = ignored("thoughts are shown whole")
+    generate_summary: str | None = ignored("thoughts are shown whole")
+    context: str | None = ignored("the model's template decides which thoughts it sees")
+    mode: Any = refused("there is one mode", "standard")
+
+
+class StreamOptions(RequestPart):
+    include_obfuscation: bool | None = ignored("no padding is sent")
+
+
+class ResponsesRequest(TokenSampling):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"model": "demo", "input": "What is the capital of France?"}]
+        }
+    )
+
+    input: Input = honoured("the conversation, as one text or as items", default=...)
+    instructions: str | None = honoured("the system prompt")
+    model: str | None = honoured("an id of /v1/models; may be left out when one model is served")
+    stream: bool | None = honoured("send the answer as server-sent events")
+    stream_options: StreamOptions | None = ignored("no padding is sent")
+    max_output_tokens: int | None = honoured("longest answer, in tokens", ge=1, le=MAX_INT32)
+    text: TextConfig | None = honoured("text, any JSON object, or a JSON schema")
+    tools: list[FunctionTool] | None = honoured(
+        "functions the model may call", max_length=MAX_TOOLS
+    )
+    tool_choice: ToolChoice | None = honoured("whether and which function must be called")
+    parallel_tool_calls: bool | None = honoured("whether several calls may come in one answer")
+    reasoning: Reasoning | None = honoured(
+        "effort is given to the model's chat template; none switches thinking off"
+    )
+    top_logprobs: int | None = honoured("log probabilities of likeliest tokens", ge=0, le=20)
+    include: list[str] | None = honoured("message.output_text.logprobs adds log probabilities")
+    enable_thinking: bool | None = honoured("given to the model's chat template")
+    chat_template_kwargs: dict[str, Any] | None = honoured(
+        "more variables for the model's chat template"
+    )
+
+    max_tool_calls: int | None = ignored("bounds built-in tools, of which there are none")
+    metadata: dict[str, str] | None = ignored("labels, which the answer repeats")
+    prompt_cache_key: str | None = ignored(CACHED)
+    prompt_cache_options: dict[str, Any] | None = ignored(CACHED)
+    prompt_cache_retention: str | None = ignored(CACHED)
+    safety_identifier: str | None = ignored("an end user's id; not used")
+    service_tier: str | None = ignored("there is one tier")
+    user: str | None = ignored("an end user's id; not used")
+
+    access_programs: Any = refused("there are no access programs")
+    background: Any = refused("answers are not stored, so they cannot come later", False)
+    background_options: Any = refused("answers are not stored, so they cannot come later")
+    context_management: Any = refused(NO_STATE)
+    conversation: Any = refused(NO_STATE)
+    image: Any = refused("images are used as the model's own processor asks for")
+    moderation: Any = refused("there is no moderation service")
+    previous_response_id: Any = refused(NO_STATE)
+    prompt: Any = refused("there are no stored prompts")
+    store: Any = refused("answers are not stored; leave it out or set it to false", False)
+    truncation: Any = refused("a conversation is never cut silently", "disabled")

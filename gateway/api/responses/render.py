@@ -1,0 +1,235 @@
+"""OpenAI's shapes of a response: the whole object, and the events that build it up."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from gateway.api.answer import Answer
+from gateway.api.blocks import Block, BlockEvent, Blocks, Grown, Opened
+from gateway.api.error_responses import error_content
+from gateway.api.render import Identity, encode, logprob_content, timings_content
+from gateway.api.responses.models import ResponsesRequest
+from gateway.errors import ApiError
+from gateway.generation import Event
+from shared.messages import Delta, Done, FinishReason, Timings, Usage
+
+ITEM_PREFIXES = {"text": "msg", "reasoning": "rs", "call": "fc"}
+DUMPED = {"reasoning", "text", "tool_choice", "tools"}
+PART_TYPES = {"text": "output_text", "reasoning": "reasoning_text"}
+
+
+class ResponsesRenderer:
+    def __init__(self, body: ResponsesRequest) -> None:
+        self._repeated = repeated(body)
+
+    def whole(self, identity: Identity, answer: Answer) -> bytes:
+        choice = answer.choices[0]
+        items = [item(block, identity, _status(choice.finish_reason)) for block in choice.blocks]
+        return encode(
+            finished(
+                self._repeated, identity, items, choice.finish_reason, answer.usage, answer.timings
+            )
+        )
+
+    def stream(self, identity: Identity) -> ResponsesStream:
+        return ResponsesStream(self._repeated, identity)
+
+
+class ResponsesStream:
+    def __init__(self, repeated: dict[str, Any], identity: Identity) -> None:
+        self._repeated = repeated
+        self._identity = identity
+        self._blocks = Blocks()
+        self._finish_reason: FinishReason | None = None
+        self._sequence = 0
+
+    def begin(self) -> bytes:
+        response = unfinished(self._repeated, self._identity)
+        return self._event("response.created", response=response) + self._event(
+            "response.in_progress", response=response
+        )
+
+    def events(self, events: list[Event]) -> bytes:
+        pieces: list[bytes] = []
+        for event in events:
+            if isinstance(event, Delta):
+                self._finish_reason = event.finish_reason or self._finish_reason
+                for change in self._blocks.add(event):
+                    self._add_change(pieces, change)
+            elif isinstance(event, Done):
+                self._add_end(pieces, event)
+        return b"".join(pieces)
+
+    def error(self, error: ApiError) -> bytes:
+        content = error_content(error)
+        return self._event("error", **{**content, "type": "error"}, error=content)
+
+    def _add_change(self, pieces: list[bytes], change: BlockEvent) -> None:
+        if isinstance(change, Grown):
+            pieces.append(self._grown(change))
+        elif isinstance(change, Opened):
+            pieces += self._opened(change.block)
+        else:
+            pieces += self._closed(change.block)
+
+    def _grown(self, grown: Grown) -> bytes:
+        block = grown.block
+        place = self._place(block)
+        if block.kind == "call":
+            kind = "response.function_call_arguments.delta"
+            return self._event(kind, **place, delta=grown.piece)
+        kind = f"response.{PART_TYPES[block.kind]}.delta"
+        if block.kind == "text":
+            place["logprobs"] = logprob_content(grown.logprobs)
+        return self._event(kind, **place, content_index=0, delta=grown.piece)
+
+    def _opened(self, block: Block) -> list[bytes]:
+        empty = Block(block.index, block.kind, block.call_id, block.name)
+        added = item(empty, self._identity, "in_progress")
+        if block.kind != "call":
+            added["content"] = []
+        events = [self._event("response.output_item.added", output_index=block.index, item=added)]
+        if block.kind != "call":
+            place = self._place(block) | {"content_index": 0, "part": part(empty)}
+            events.append(self._event("response.content_part.added", **place))
+        return events
+
+    def _closed(self, block: Block) -> list[bytes]:
+        place = self._place(block)
+        if block.kind == "call":
+            kind = "response.function_call_arguments.done"
+            done = [self._event(kind, **place, name=block.name, arguments=block.text)]
+        else:
+            place["content_index"] = 0
+            logprobs = {"logprobs": logprob_content(block.logprobs)}
+            extra = logprobs if block.kind == "text" else {}
+            kind = f"response.{PART_TYPES[block.kind]}.done"
+            done = [
+                self._event(kind, **place, text=block.text, **extra),
+                self._event("response.content_part.done", **place, part=part(block)),
+            ]
+        whole = item(block, self._identity, _status(self._finish_reason))
+        done.append(self._event("response.output_item.done", output_index=block.index, item=whole))
+        return done
+
+    def _add_end(self, pieces: list[bytes], done: Done) -> None:
+        for change in self._blocks.end():
+            self._add_change(pieces, change)
+        status = _status(self._finish_reason)
+        items = [item(block, self._identity, status) for block in self._blocks.closed]
+        response = finished(
+            self._repeated, self._identity, items, self._finish_reason, done.usage, done.timings
+        )
+        pieces.append(self._event(f"response.{status}", response=response))
+
+    def _place(self, block: Block) -> dict[str, Any]:
+        return {"item_id": item_id(block, self._identity), "output_index": block.index}
+
+    def _event(self, kind: str, **content: Any) -> bytes:
+        head = {"type": kind, "sequence_number": self._sequence}
+        self._sequence += 1
+        return b"event: " + kind.encode() + b"\ndata: " + encode(head | content) + b"\n\n"
+
+
+def repeated(body: ResponsesRequest) -> dict[str, Any]:
+    """Return what a response repeats of its request."""
+    # No warnings: members of a union are told apart by a function that knows JSON only.
+    asked = body.model_dump(
+        mode="json", by_alias=True, exclude_none=True, warnings=False, include=DUMPED
+    )
+    return {
+        "background": False,
+        "error": None,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "metadata": body.metadata or {},
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None} | asked.get("reasoning", {}),
+        "store": False,
+        "temperature": body.temperature,
+        "text": {"format": {"type": "text"}} | asked.get("text", {}),
+        "tool_choice": asked.get("tool_choice", "auto"),
+        "tools": asked.get("tools", []),
+        "top_logprobs": body.top_logprobs or 0,
+        "top_p": body.top_p,
+        "truncation": "disabled",
+        "user": body.user,
+    }
+
+
+def unfinished(repeated: dict[str, Any], identity: Identity) -> dict[str, Any]:
+    return repeated | {
+        "id": f"resp_{identity.job_id}",
+        "object": "response",
+        "created_at": identity.created,
+        "model": identity.model,
+        "status": "in_progress",
+        "incomplete_details": None,
+        "output": [],
+        "usage": None,
+    }
+
+
+def finished(
+    repeated: dict[str, Any],
+    identity: Identity,
+    items: list[dict[str, Any]],
+    finish_reason: FinishReason | None,
+    usage: Usage,
+    timings: Timings,
+) -> dict[str, Any]:
+    cut = {"reason": "max_output_tokens"} if finish_reason == "length" else None
+    return unfinished(repeated, identity) | {
+        "status": _status(finish_reason),
+        "completed_at": int(time.time()),
+        "incomplete_details": cut,
+        "output": items,
+        "usage": {
+            "input_tokens": usage.prompt_tokens,
+            "input_tokens_details": {
+                "cached_tokens": usage.cached_tokens,
+                "cache_write_tokens": 0,
+            },
+            "output_tokens": usage.completion_tokens,
+            "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        },
+        "timings": timings_content(timings),
+    }
+
+
+def item_id(block: Block, identity: Identity) -> str:
+    return f"{ITEM_PREFIXES[block.kind]}_{identity.job_id}_{block.index}"
+
+
+def item(block: Block, identity: Identity, status: str) -> dict[str, Any]:
+    """Return the output item of one block."""
+    head = {"id": item_id(block, identity), "status": status}
+    if block.kind == "call":
+        return head | {
+            "type": "function_call",
+            "call_id": block.call_id,
+            "name": block.name,
+            "arguments": block.text,
+        }
+    if block.kind == "reasoning":
+        return head | {"type": "reasoning", "summary": [], "content": [part(block)]}
+    return head | {"type": "message", "role": "assistant", "content": [part(block)]}
+
+
+def part(block: Block) -> dict[str, Any]:
+    """Return the one content part of a text or reasoning item."""
+    if block.kind == "reasoning":
+        return {"type": "reasoning_text", "text": block.text}
+    return {
+        "type": "output_text",
+        "text": block.text,
+        "annotations": [],
+        "logprobs": logprob_content(block.logprobs),
+    }
+
+
+def _status(finish_reason: FinishReason | None) -> str:
+    return "incomplete" if finish_reason == "length" else "completed"

@@ -1,0 +1,192 @@
+"""From OpenAI's response items to the one record that all dialects are translated into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.api.conversation import Conversation, Parts
+from gateway.api.responses import models
+from gateway.api.template_options import template_options
+from gateway.api.tools import Choice, tool_policy
+from gateway.errors import InvalidRequest
+from gateway.generation import GenerationRequest
+from shared.messages import ImagePart, ResponseFormat, TextPart, Tool, ToolCall
+
+LOGPROBS = "message.output_text.logprobs"
+HARMLESS_INCLUDES = frozenset({LOGPROBS, "reasoning.encrypted_content"})
+"""Stateless clients ask for encrypted thoughts to send them back; ours come in the open."""
+
+
+def to_generation(
+    body: models.ResponsesRequest, *, tenant: str, max_images: int, vision_only: bool
+) -> GenerationRequest:
+    """Raises InvalidRequest."""
+    conversation = Conversation(max_images)
+    if body.instructions:
+        conversation.add_system([TextPart(text=body.instructions)], "instructions")
+    if isinstance(body.input, str):
+        conversation.add_user([TextPart(text=body.input)], "input")
+    else:
+        Turns(conversation).add_all(body.input)
+    continues = conversation.finish("input")
+    if vision_only:
+        conversation.require_image("input")
+    effort = body.reasoning.effort if body.reasoning else None
+    return GenerationRequest(
+        model=body.model or None,
+        stream=bool(body.stream),
+        messages=conversation.turns,
+        images=conversation.images,
+        sampling=body.sampling(),
+        continue_final_message=continues,
+        max_tokens=body.max_output_tokens,
+        logprobs=_logprobs(body),
+        response_format=_response_format(body.text),
+        tool_policy=tool_policy(
+            [_tool(tool) for tool in body.tools or []],
+            _choice(body.tool_choice),
+            body.parallel_tool_calls,
+        ),
+        template_options=template_options(body.chat_template_kwargs, effort, body.enable_thinking),
+        ignore_eos=bool(body.ignore_eos),
+        tenant=tenant,
+    )
+
+
+class Turns:
+    """Gathers items into turns: thoughts, a message and calls in a row are one turn of the
+    assistant, which is added when something else follows. Images in a tool's output wait for
+    the user's next turn, or make one, since a model looks at pictures in a user's turn only."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._param = ""
+        self._texts: Parts | None = None
+        self._thoughts: list[str] = []
+        self._calls: list[ToolCall] = []
+        self._pictures: Parts = []
+
+    def add_all(self, items: list[models.Item]) -> None:
+        """Raises InvalidRequest."""
+        for index, item in enumerate(items):
+            self._add(item, f"input[{index}]")
+        self._end_turn()
+        self._show_pictures()
+
+    def _add(self, item: models.Item, path: str) -> None:
+        if isinstance(item, models.ReasoningItem):
+            self._begin_turn(path, fresh=bool(self._texts or self._calls))
+            texts = item.content or item.summary or []
+            self._thoughts += [part.text for part in texts]
+        elif isinstance(item, models.FunctionCall):
+            self._begin_turn(path)
+            call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
+            self._calls.append(call)
+        elif isinstance(item, models.FunctionCallOutput):
+            self._end_turn()
+            self._add_output(item, path)
+        elif item.role == "assistant":
+            self._begin_turn(path, fresh=bool(self._texts or self._calls))
+            self._texts = self._parts(item.content, f"{path}.content")
+            self._param = f"{path}.content"
+        else:
+            self._end_turn()
+            self._add_message(item, f"{path}.content")
+
+    def _add_message(self, item: models.Message, param: str) -> None:
+        parts = self._parts(item.content, param)
+        if item.role == "user":
+            pictures, self._pictures = self._pictures, []
+            self._conversation.add_user([*pictures, *parts], param)
+        else:
+            self._show_pictures()
+            self._conversation.add_system(parts, param)
+
+    def _add_output(self, item: models.FunctionCallOutput, path: str) -> None:
+        parts = self._parts(item.output, f"{path}.output")
+        self._pictures += [part for part in parts if isinstance(part, ImagePart)]
+        self._conversation.add_tool_result(
+            item.call_id,
+            [part for part in parts if isinstance(part, TextPart)],
+            f"{path}.output",
+            id_param=f"{path}.call_id",
+            name=item.name,
+        )
+
+    def _begin_turn(self, path: str, *, fresh: bool = False) -> None:
+        if fresh:
+            self._end_turn()
+        self._show_pictures()
+        self._param = self._param or path
+
+    def _end_turn(self) -> None:
+        if not self._param:
+            return
+        self._conversation.add_assistant(
+            self._texts,
+            self._param,
+            calls=self._calls,
+            calls_param=self._param,
+            reasoning="\n".join(self._thoughts) or None,
+        )
+        self._param, self._texts, self._thoughts, self._calls = "", None, [], []
+
+    def _show_pictures(self) -> None:
+        pictures, self._pictures = self._pictures, []
+        if pictures:
+            self._conversation.add_user(pictures, "input")
+
+    def _parts(self, content: Any, param: str) -> Parts:
+        if isinstance(content, str):
+            return [TextPart(text=content)]
+        return [self._part(part, f"{param}[{index}]") for index, part in enumerate(content)]
+
+    def _part(self, part: models.ContentPart, path: str) -> TextPart | ImagePart:
+        if isinstance(part, models.InputImage):
+            return self._conversation.image(part.image_url, f"{path}.image_url")
+        return TextPart(text=part.refusal if isinstance(part, models.Refusal) else part.text)
+
+
+def _logprobs(body: models.ResponsesRequest) -> int | None:
+    includes = body.include or []
+    for index, name in enumerate(includes):
+        if name not in HARMLESS_INCLUDES:
+            param = f"include[{index}]"
+            raise InvalidRequest(
+                f"{param}: {name!r} cannot be included; {LOGPROBS} can.",
+                param=param,
+                code="unsupported_parameter",
+            )
+    if body.top_logprobs or LOGPROBS in includes:
+        return body.top_logprobs or 0
+    return None
+
+
+def _response_format(text: models.TextConfig | None) -> ResponseFormat | None:
+    wanted = text.format if text else None
+    if isinstance(wanted, models.JsonObjectFormat):
+        return ResponseFormat()
+    if isinstance(wanted, models.JsonSchemaFormat):
+        return ResponseFormat(schema=wanted.schema_)
+    return None
+
+
+def _tool(tool: models.FunctionTool) -> Tool:
+    return Tool(
+        name=tool.name,
+        description=tool.description or "",
+        parameters=tool.parameters or {},
+        strict=bool(tool.strict),
+    )
+
+
+def _choice(choice: models.ToolChoice | None) -> Choice:
+    if isinstance(choice, models.NamedTool):
+        return Choice("required", choice.name, [(choice.name, "tool_choice.name")])
+    if isinstance(choice, models.AllowedTools):
+        names = [
+            (tool.name, f"tool_choice.tools[{index}].name")
+            for index, tool in enumerate(choice.tools)
+        ]
+        return Choice(choice.mode, names=names)
+    return Choice(choice or "auto")
