@@ -88,6 +88,8 @@ class MlxEngine:
         return True
 
     def step(self) -> list[EngineEvent]:
+        if not self._batch.busy and not self._prefills:
+            self._intake.settle()
         self._receive()
         self._admit()
         self._prefill()

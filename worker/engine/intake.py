@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from shared.messages import Job
@@ -18,6 +18,9 @@ from worker.engine.grammar import GrammarMaker, GrammarState
 from worker.engine.preprocess import Preprocessor, Prompt
 
 log = logging.getLogger(__name__)
+
+SETTLE_S = 0.003
+"""How long an idle engine waits for jobs that come together, to prefill them together."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class Intake:
             return False
         future.cancel()  # if it has begun already, its result is dropped
         return True
+
+    def settle(self) -> None:
+        """Wait a moment for what is being prepared. For an engine with nothing else to do."""
+        if self._coming:
+            wait(self._coming.values(), timeout=SETTLE_S)
 
     def has_prepared(self) -> bool:
         return any(future.done() for future in self._coming.values())
