@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shared.logs import FORMATS, LEVELS
 from shared.settings import SettingsError, option
+from shared.sockets import MAX_FRAME_BYTES
 
 MIB = 1024 * 1024
 
@@ -103,6 +104,8 @@ class Settings:
             raise SettingsError("--bind: at least one endpoint is needed")
         if (self.curve_key is None) != (self.authorized_workers is None):
             raise SettingsError("--curve-key and --authorized-workers belong together: set both")
+        if self.max_image_bytes > MAX_FRAME_BYTES:
+            raise SettingsError(f"--max-image-bytes: must be at most {MAX_FRAME_BYTES}")
         for endpoint in self.bind:
             self._check_endpoint(endpoint)
         for origin in self.cors_origin:

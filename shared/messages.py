@@ -167,11 +167,13 @@ class Job(Record):
 class Hello(Record):
     """Opens a session; the only message a gateway accepts from an unknown peer.
 
-    `worker` outlives restarts of the engine process (the supervisor chooses it), the socket's
-    routing id does not: a second session of the same worker supersedes the first.
+    `worker` is a name for people; `instance` is its supervisor's, random, so that two workers of
+    one name are not taken for one. Both outlive restarts of the engine process, the socket's
+    routing id does not: a second session of the same instance supersedes the first.
     """
 
     worker: str
+    instance: str = ""
     models: list[str]
     slots: int
     stream_slots: int

@@ -49,6 +49,9 @@ from worker.slots import Slots
 
 log = logging.getLogger(__name__)
 
+INSTANCE_VARIABLE = "WORKER_INSTANCE"
+"""Set by the supervisor, the same for all its engine processes."""
+
 MISSED_PINGS = 3
 POLL_MS = 100
 MIN_NEWS_INTERVAL_S = 0.05
@@ -122,7 +125,10 @@ class Link:
         poller.register(self._wake_read, zmq.POLLIN)
         for gateway in self._gateways:
             poller.register(gateway.socket, zmq.POLLIN)
-        while engine_alive():
+        while True:
+            if not engine_alive():
+                # As if the process had died: its jobs may be to blame and must be seen to be.
+                return self._ending
             poller.poll(POLL_MS)
             now = time.monotonic()
             self._send_outputs()
@@ -215,6 +221,7 @@ class Link:
         settings = self.settings
         return Hello(
             worker=self.name,
+            instance=os.environ.get(INSTANCE_VARIABLE, ""),
             models=list(settings.model_names),
             slots=settings.max_concurrency,
             stream_slots=settings.max_streams,

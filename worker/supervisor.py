@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import selectors
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from worker.engine_process import (
     EXIT_RECYCLE,
     PIPE_VARIABLE,
 )
+from worker.link import INSTANCE_VARIABLE
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -62,10 +64,15 @@ class Backoff:
 class EngineProcess:
     """One start of the engine process, seen from outside."""
 
-    def __init__(self, argv: Sequence[str], name: str) -> None:
+    def __init__(self, argv: Sequence[str], name: str, instance: str) -> None:
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
-        environment = {**os.environ, "WORKER_NAME": name, PIPE_VARIABLE: str(write_end)}
+        environment = {
+            **os.environ,
+            "WORKER_NAME": name,
+            INSTANCE_VARIABLE: instance,
+            PIPE_VARIABLE: str(write_end),
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker.engine_process", *argv],
             pass_fds=[write_end],
@@ -116,6 +123,7 @@ class Supervisor:
         self.settings = settings
         self.argv = argv
         self.name = name
+        self.instance = secrets.token_hex(8)
         self._stopping = False
         self._engine: EngineProcess | None = None
 
@@ -125,7 +133,7 @@ class Supervisor:
         signal.signal(signal.SIGINT, self._on_signal)
         backoff = Backoff()
         while not self._stopping:
-            engine = self._engine = EngineProcess(self.argv, self.name)
+            engine = self._engine = EngineProcess(self.argv, self.name, self.instance)
             code = self._watch(engine)
             if self._stopping or code == EXIT_LEFT:
                 break

@@ -26,7 +26,7 @@ class Failover:
         for run_id in reversed(list(session.outstanding)):
             record = dispatcher.on(session, run_id)
             if record is not None:
-                record.lost[session.routing_id] = session.name
+                record.lost[session.routing_id] = session.identity
                 dispatcher.requeue(record)
         session.outstanding.clear()
         dispatcher.refit(session.pool, now)

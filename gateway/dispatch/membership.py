@@ -12,7 +12,7 @@ from collections import Counter
 
 from gateway.dispatch.dispatcher import Dispatcher, Send
 from gateway.dispatch.failover import Failover
-from gateway.dispatch.workers import HEARTBEAT_S, Registry, Session
+from gateway.dispatch.workers import HEARTBEAT_S, Registry, Session, identity
 from shared.messages import (
     Control,
     Goodbye,
@@ -122,7 +122,7 @@ class Membership:
             self._close(older, now, "has started anew", returning=True)
         self._challenged.pop(routing_id, None)
         self.failover.absolve(routing_id, now)
-        self.failover.confirm_death(hello.worker, now)
+        self.failover.confirm_death(identity(hello), now)
         session = self.registry.open(routing_id, hello, now)
         log.info("worker %s connected (%s): %s", hello.worker, hello.state, hello.models[0])
         self._send(routing_id, Welcome(gateway=self.gateway_id, heartbeat_s=HEARTBEAT_S))
@@ -132,7 +132,7 @@ class Membership:
         before = (session.state, session.slots, session.stream_slots)
         session.observe(beat)
         if session.state == "ready":
-            self.registry.leases.pop(session.name, None)
+            self.registry.leases.pop(session.identity, None)
         self.failover.reconcile(session, {*beat.jobs, *beat.streams}, now)
         if before != (session.state, session.slots, session.stream_slots):
             if before[0] != session.state:
@@ -143,8 +143,8 @@ class Membership:
         log.warning("worker %s %s", session.name, why)
         self.registry.close(session, now, returning=returning)
         self.failover.lose(session, now)
-        if session.name not in self.registry.leases:
-            self.failover.confirm_death(session.name, now)
+        if session.identity not in self.registry.leases:
+            self.failover.confirm_death(session.identity, now)
 
     def _send(self, routing_id: bytes, message: Message) -> None:
         self.dispatcher.effects.append(Send(routing_id, message))

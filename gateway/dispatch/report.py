@@ -84,11 +84,11 @@ class Report:
 
     def workers(self) -> list[dict[str, Any]]:
         live = [_described(session) for session in self._registry.sessions.values()]
-        names = {worker["id"] for worker in live}
+        here = {session.identity for session in self._registry.sessions.values()}
         away = [
-            {"id": name, "model": lease.hello.models[0], "state": "restarting"}
-            for name, lease in self._registry.leases.items()
-            if name not in names
+            {"id": lease.hello.worker, "model": lease.hello.models[0], "state": "restarting"}
+            for identity, lease in self._registry.leases.items()
+            if identity not in here
         ]
         return live + away
 

@@ -43,7 +43,7 @@ def choose(key: str, candidates: Iterable[Session], *, stream: bool) -> Session 
     if len(with_room) == 1:
         return with_room[0]
     idlest = min(with_room, key=lambda session: session.load)
-    preferred = max(with_room, key=lambda session: _rank(key, session.name))
+    preferred = max(with_room, key=lambda session: _rank(key, session.identity))
     if preferred.load - idlest.load > AFFINITY_SLACK:
         return idlest
     return preferred

@@ -20,6 +20,11 @@ MISSED_HEARTBEATS = 3
 LEASE_S = 20.0
 
 
+def identity(hello: Hello) -> str:
+    """What tells one worker from another, over all its sessions."""
+    return f"{hello.worker}#{hello.instance}"
+
+
 @dataclass
 class Session:
     """One live connection. `outstanding` maps the jobs sent and not yet ended to `stream`."""
@@ -43,6 +48,10 @@ class Session:
     @property
     def name(self) -> str:
         return self.hello.worker
+
+    @property
+    def identity(self) -> str:
+        return identity(self.hello)
 
     @property
     def pool(self) -> str:
@@ -102,7 +111,7 @@ class Lease:
 
 
 class Registry:
-    """Sessions by routing id, leases by worker name, and which models there are."""
+    """Sessions by routing id, leases by worker identity, and which models there are."""
 
     def __init__(self) -> None:
         self.sessions: dict[bytes, Session] = {}
@@ -112,7 +121,7 @@ class Registry:
         session = Session(routing_id, hello, hello.state, now)
         self.sessions[routing_id] = session
         if hello.state == "ready":
-            self.leases.pop(hello.worker, None)
+            self.leases.pop(session.identity, None)
         return session
 
     def close(self, session: Session, now: float, *, returning: bool) -> None:
@@ -122,20 +131,20 @@ class Registry:
         """
         self.sessions.pop(session.routing_id, None)
         if not returning:
-            self.leases.pop(session.name, None)
+            self.leases.pop(session.identity, None)
         elif session.state != "loading":
-            self.leases[session.name] = Lease(session.hello, now + LEASE_S)
+            self.leases[session.identity] = Lease(session.hello, now + LEASE_S)
 
     def predecessor(self, hello: Hello, routing_id: bytes) -> Session | None:
         """An older session of the same worker, which the new one supersedes."""
         for session in self.sessions.values():
-            if session.name == hello.worker and session.routing_id != routing_id:
+            if session.identity == identity(hello) and session.routing_id != routing_id:
                 return session
         return None
 
     def renew_leases(self, now: float) -> list[str]:
         """Drop leases that have run out, and return whose; a worker seen loading keeps its own."""
-        loading = {s.name for s in self.sessions.values() if s.state == "loading"}
+        loading = {s.identity for s in self.sessions.values() if s.state == "loading"}
         expired = []
         for name, lease in list(self.leases.items()):
             if name in loading:

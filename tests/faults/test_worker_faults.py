@@ -63,8 +63,9 @@ def test_one_death_costs_a_delay_and_nothing_else(
     assert answer_text(service.script(**script, once=once + "2")) == words(20)
 
 
-def test_a_job_that_kills_two_workers_is_not_tried_again(service: Service) -> None:
-    response = service.script(tokens=5, fault="die")
+@pytest.mark.parametrize("fault", ["die", "crash"])
+def test_a_job_that_kills_two_workers_is_not_tried_again(service: Service, fault: str) -> None:
+    response = service.script(tokens=5, fault=fault)
     assert response.status_code == 500
     error = response.json()["error"]
     assert error["code"] == "worker_failed"

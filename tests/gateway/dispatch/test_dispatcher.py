@@ -201,6 +201,16 @@ def test_a_loading_worker_is_announced_with_its_progress() -> None:
     assert refusal.value.code == "loading" and "40%" in refusal.value.message
 
 
+def test_two_workers_of_one_name_are_two_workers() -> None:
+    simulation = Simulation()
+    for instance in ("1", "2"):
+        hello = Hello(
+            worker="a", instance=instance, models=["m"], slots=1, stream_slots=1, state="ready"
+        )
+        simulation.membership.message(instance.encode(), hello, simulation.now)
+    assert len(simulation.registry.sessions) == 2
+
+
 def test_unknown_model_names_those_there_are() -> None:
     simulation, _ = one_worker()
     with pytest.raises(NotFound) as refusal:

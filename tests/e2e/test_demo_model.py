@@ -1,0 +1,173 @@
+"""The whole system with the real demo model, which gives answers that are right or wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from scripts.demo_model import answers
+from scripts.demo_model.scenes import example_scene, random_scene
+from tests.processes import ROOT, Service, answer_text, await_condition, serving
+
+MLX = ("--max-concurrency", "8", "--stall-timeout", "20")
+EXAMPLE = (ROOT / "docs" / "example.png").read_bytes()
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+def image_part(data: bytes, media_type: str = "image/png") -> dict[str, Any]:
+    url = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def about(data: bytes, question: str, media_type: str = "image/png") -> dict[str, Any]:
+    text = {"type": "text", "text": question}
+    return {"messages": [{"role": "user", "content": [image_part(data, media_type), text]}]}
+
+
+def text(question: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}]}
+
+
+def counted(upto: int) -> str:
+    return ", ".join(str(number) for number in range(1, upto + 1)) + "."
+
+
+def streamed(response: httpx.Response) -> str:
+    lines = [line for line in response.text.splitlines() if line.startswith("data: ")]
+    assert lines[-1] == "data: [DONE]", response.text[-500:]
+    deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in lines[:-1]]
+    return "".join(delta.get("content") or "" for delta in deltas)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with serving(workers=2, worker_flags=MLX) as running:
+        yield running
+
+
+def test_the_readmes_request_is_answered_rightly(service: Service) -> None:
+    body = json.loads((ROOT / "docs" / "example_request.json").read_text())
+    assert answer_text(service.ask(body)) == answers.caption(example_scene())
+    assert streamed(service.ask({**body, "stream": True})) == answers.caption(example_scene())
+
+
+def test_text_alone(service: Service) -> None:
+    answer = answer_text(service.ask(text("What is the capital of France?")))
+    assert answer == "The capital of France is Paris."
+
+
+def test_several_turns_about_one_picture(service: Service) -> None:
+    body = about(EXAMPLE, "How many shapes are there?")
+    first = answer_text(service.ask(body))
+    assert first == "There are two shapes."
+    turns = [
+        *body["messages"],
+        {"role": "assistant", "content": first},
+        {"role": "user", "content": "Where is the circle?"},
+    ]
+    response = service.ask({"messages": turns})
+    assert answer_text(response) == "It is at the top left."
+    assert response.json()["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+
+
+async def test_thirty_two_pictures_at_once_each_get_their_own_answer(service: Service) -> None:
+    """Every answer is right or, where the model errs, wrong about its own picture alone: the same
+    as when asked alone."""
+    rng = random.Random(11)
+    scenes = [
+        random_scene(rng, (rng.randrange(160, 640), rng.randrange(160, 640))) for _ in range(32)
+    ]
+    url = f"{service.url}/v1/chat/completions"
+    bodies = []
+    for index, scene in enumerate(scenes):
+        kind = FORMATS[index % 3]
+        body = about(scene.encode(kind), "What is in this image?", f"image/{kind.lower()}")
+        bodies.append({**body, "stream": index % 2 == 1 and index < 16})
+    async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=40)) as client:
+        together = await asyncio.gather(*(client.post(url, json=body) for body in bodies))
+    texts = [
+        streamed(response) if body["stream"] else answer_text(response)
+        for response, body in zip(together, bodies, strict=True)
+    ]
+    right = [answers.caption(scene) for scene in scenes]
+    wrong = [index for index in range(32) if texts[index] != right[index]]
+    assert len(wrong) <= 1, [(texts[index], right[index]) for index in wrong]
+    for index in wrong:
+        alone = answer_text(service.ask({**bodies[index], "stream": False}))
+        assert alone == texts[index]
+
+
+def test_both_workers_are_used(service: Service) -> None:
+    rng = random.Random(5)
+    for _ in range(16):
+        answer_text(service.ask(about(random_scene(rng, (200, 200)).encode(), "What is this?")))
+    assert all(worker["finished"] > 0 for worker in service.worker_states())
+
+
+def test_an_engine_killed_in_mid_answer_loses_nothing(service: Service) -> None:
+    body = {**text("Count from 1 to 50."), "stream": True}
+    expected = answer_text(service.ask(text("Count from 1 to 50.")))
+    got = ""
+    with service.client.stream("POST", f"{service.url}/v1/chat/completions", json=body) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                got += json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
+                if len(got) > 10 and body.pop("stream", None):
+                    holder = next(w for w in service.worker_states() if w["active"])
+                    os.kill(holder["pid"], signal.SIGKILL)
+    assert got == expected
+    service.await_ready(2)
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,@@@"}},
+            ".image_url.url",
+        ),
+        (image_part(b"just some text"), ".image_url.url"),
+        (image_part(EXAMPLE[:200]), ".image_url.url"),
+        ({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}, ".image_url.url"),
+        ({"type": "image_url"}, ""),
+    ],
+)
+def test_a_bad_image_is_a_400_and_the_next_request_works(
+    service: Service, part: dict[str, Any], field: str
+) -> None:
+    response = service.ask({"messages": [{"role": "user", "content": [part]}]})
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"] == f"messages[0].content[0].{field}"
+    assert answer_text(service.ask(text("What is the capital of Japan?")))
+
+
+def test_vision_only_refuses_text() -> None:
+    with serving(gateway_flags=("--vision-only",), worker_flags=MLX) as service:
+        refused = service.ask(text("What is the capital of France?"))
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == "text_only_not_supported"
+        answer = answer_text(service.ask(about(EXAMPLE, "How many shapes are there?")))
+        assert answer == "There are two shapes."
+
+
+def test_a_loading_worker_is_a_503_with_its_progress(service: Service) -> None:
+    with serving(workers=0) as slow:
+        slow.worker_flags = MLX
+        slow.add_worker()
+        await_condition(lambda: slow.worker_states(), "the worker says hello")
+        if slow.worker_states()[0]["state"] == "loading":
+            response = slow.ask(text("Hello"))
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "loading"
+            assert "Retry-After" in response.headers
+        slow.await_ready(1)
+        assert answer_text(slow.ask(text("Hello")))
