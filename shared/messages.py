@@ -40,7 +40,7 @@ FailureCode = Literal[
 WorkerAction = Literal["drain", "resume", "restart"]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """A map on the wire. Fields left at their default are not sent; unknown fields are ignored."""
 
 
@@ -173,11 +173,11 @@ class Hello(Record):
     """
 
     worker: str
-    instance: str = ""
     models: list[str]
     slots: int
     stream_slots: int
     state: WorkerState
+    instance: str = ""
     device: str = ""
     context_tokens: int | None = None
     vision: bool = True
