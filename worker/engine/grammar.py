@@ -28,17 +28,22 @@ Mask = npt.NDArray[np.bool_]
 
 
 class GrammarState:
-    """Where one row stands in its grammar. While inactive (the model thinks) anything goes."""
+    """Where one row stands in its grammar. While inactive (the model thinks) anything goes.
 
-    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
+    Args:
+        at_end: the mask for when the grammar is complete: nothing but the answer's end.
+    """
+
+    def __init__(self, matcher: LLMatcher, vocabulary: int, at_end: Mask) -> None:
         self._matcher = matcher
         self._vocabulary = vocabulary
+        self._at_end = at_end
         self._bits = np.empty((1, (vocabulary + 31) // 32), np.int32)
         self.active = True
 
     def fork(self) -> GrammarState:
         """A state of its own at the same place, for another row."""
-        twin = GrammarState(self._matcher.deep_copy(), self._vocabulary)
+        twin = GrammarState(self._matcher.deep_copy(), self._vocabulary, self._at_end)
         twin.active = self.active
         return twin
 
@@ -58,8 +63,10 @@ class GrammarState:
 
     def mask(self) -> Mask | None:
         """Which tokens may come next, [vocabulary]; None if any may."""
-        if not self.active or self._matcher.is_stopped():
+        if not self.active:
             return None
+        if self._matcher.is_stopped():
+            return self._at_end
         fill_next_token_bitmask(self._matcher, self._bits)
         bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little")
         return bits[: self._vocabulary].astype(np.bool_)
@@ -85,6 +92,8 @@ class GrammarMaker:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._eos_ids = eos_ids
+        self._at_end = np.zeros(vocabulary, np.bool_)
+        self._at_end[[token for token in eos_ids if token < vocabulary]] = True
         self._lock = threading.Lock()
         self._translated: Any = None
 
@@ -111,7 +120,7 @@ class GrammarMaker:
         if matcher.is_error():
             words = f"The schema cannot be used: {matcher.get_error()}"
             raise JobFault("invalid_request", words, param)
-        return GrammarState(matcher, self._vocabulary)
+        return GrammarState(matcher, self._vocabulary, self._at_end)
 
     def _tokens(self) -> Any:
         """The tokenizer in llguidance's form: walks the whole vocabulary, so made only once."""

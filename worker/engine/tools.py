@@ -71,6 +71,7 @@ class MarkedCallReader:
         self._names = names
         self._held = ""
         self._inside = False
+        self._after_call = False
         self.calls = 0
 
     def push(self, text: str) -> tuple[str, list[ToolCallDelta]]:
@@ -133,11 +134,15 @@ class MarkedCallReader:
             call_id = self._names.id_of(self.calls)
             deltas.append(ToolCallDelta(self.calls, arguments, call_id, name))
             self.calls += 1
+        self._after_call = True
         return deltas, ""
 
     def _between(self, text: str) -> str:
-        """White space between and after calls is layout, not content."""
-        return "" if self.calls and not text.strip() else text
+        """White space that follows a call is layout, not content."""
+        if self._after_call:
+            text = text.lstrip()
+            self._after_call = not text
+        return text
 
 
 class ForcedCallReader:
@@ -146,7 +151,9 @@ class ForcedCallReader:
     The grammar lets nothing malformed through, so arguments can be passed on as they come.
     """
 
-    HEAD = re.compile(r'\s*[\[,]?\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*')
+    HEAD = re.compile(
+        r'\s*\}?\s*[\[,]?\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*'
+    )
 
     def __init__(self, names: CallNames) -> None:
         self._names = names
@@ -174,8 +181,6 @@ class ForcedCallReader:
             piece = self._take_arguments()
             if piece:
                 deltas.append(ToolCallDelta(self.calls - 1, piece))
-            if not self._in_arguments:
-                self._held = self._held.lstrip().removeprefix("}")
         return "", deltas
 
     def finish(self) -> tuple[str, list[ToolCallDelta]]:

@@ -1,0 +1,168 @@
+"""Answers with a demanded form, from a model that left alone says nonsense."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.messages import (
+    ChatMessage,
+    ResponseFormat,
+    Resume,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolPolicy,
+)
+from tests.worker.engine.conftest import MakeDriver
+from tests.worker.engine.driving import Result, job, sampled, user
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "color": {"enum": ["red", "blue"]},
+        "count": {"type": "integer", "minimum": 0, "maximum": 9},
+        "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2},
+    },
+    "required": ["color", "count", "tags"],
+    "additionalProperties": False,
+}
+WEATHER = Tool(
+    name="get_weather",
+    parameters={
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+)
+CLOCK = Tool(name="get_time", parameters={"type": "object", "additionalProperties": False})
+
+
+def fitting(text: str) -> Any:
+    found = json.loads(text)
+    assert found["color"] in ("red", "blue")
+    assert 0 <= found["count"] <= 9
+    assert set(found["tags"]) <= {"a", "b"}
+    return found
+
+
+def calls_of(result: Result) -> list[tuple[str, Any]]:
+    pieces: dict[int, list[str]] = {}
+    for delta in result.deltas:
+        for call in delta.tool_calls:
+            piece = pieces.setdefault(call.index, ["", ""])
+            piece[0] += call.name
+            piece[1] += call.arguments
+    return [(name, json.loads(arguments)) for name, arguments in pieces.values()]
+
+
+def test_a_schema_is_kept_at_any_temperature(drive: MakeDriver) -> None:
+    driver = drive()
+    form = ResponseFormat(schema=SCHEMA)
+    for seed in range(5):
+        hot = sampled(seed, temperature=3.0)
+        result = driver.solo(job(str(seed), response_format=form, sampling=hot, max_tokens=200))
+        fitting(result.text)
+        assert result.finish_reason == "stop"
+
+
+def test_any_json_object_is_an_object(drive: MakeDriver) -> None:
+    result = drive().solo(
+        job("x", response_format=ResponseFormat(), sampling=sampled(1), max_tokens=400)
+    )
+    assert result.text.startswith("{")
+    if result.finish_reason == "stop":
+        assert isinstance(json.loads(result.text), dict)
+
+
+def test_a_grammar_concerns_its_own_row_alone(drive: MakeDriver) -> None:
+    form = ResponseFormat(schema=SCHEMA)
+    formed = job("formed", response_format=form, sampling=sampled(3), max_tokens=200)
+    free = [job(f"free{i}", f"Hello {i}", sampling=sampled(i), max_tokens=25) for i in range(3)]
+    alone = [drive().solo(made) for made in (formed, *free)]
+    together = drive().run(formed, *free)
+    assert [result.tokens for result in together] == [result.tokens for result in alone]
+    fitting(together[0].text)
+
+
+def test_choices_with_a_grammar_go_their_own_ways(drive: MakeDriver) -> None:
+    form = ResponseFormat(schema=SCHEMA)
+    result = drive().solo(
+        job("x", response_format=form, sampling=sampled(3), max_tokens=200, choices=3)
+    )
+    for choice in range(3):
+        fitting(result.text_of(choice))
+
+
+@pytest.mark.parametrize("cut", [1, 5, 9])
+def test_a_formed_answer_can_move_to_another_worker(cut: int, drive: MakeDriver) -> None:
+    fields: dict[str, Any] = {
+        "response_format": ResponseFormat(schema=SCHEMA),
+        "sampling": sampled(4),
+        "max_tokens": 200,
+    }
+    whole = drive().solo(job("x", **fields))
+    rest = drive().solo(job("y", resume=[Resume(tokens=whole.tokens[:cut])], **fields))
+    assert rest.tokens == whole.tokens[cut:]
+    assert fitting(whole.text)
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "llama", "gemma3"])
+@pytest.mark.parametrize("parallel", [True, False])
+def test_a_call_is_forced(family: str, parallel: bool, drive: MakeDriver) -> None:
+    policy = ToolPolicy(tools=[WEATHER, CLOCK], mode="required", parallel=parallel)
+    result = drive(family).solo(job("x", tool_policy=policy, sampling=sampled(2), max_tokens=600))
+    calls = calls_of(result)
+    assert result.finish_reason == "tool_calls"
+    assert result.text == ""
+    assert calls and (parallel or len(calls) == 1)
+    for name, arguments in calls:
+        assert name in ("get_weather", "get_time")
+        assert name == "get_time" or arguments["city"] in ("Paris", "Rome")
+
+
+def test_a_named_tool_is_the_one_that_is_called(drive: MakeDriver) -> None:
+    policy = ToolPolicy(tools=[WEATHER, CLOCK], mode="required", name="get_time")
+    for seed in range(4):
+        made = job(str(seed), tool_policy=policy, sampling=sampled(seed), max_tokens=100)
+        assert calls_of(drive().solo(made)) == [("get_time", {})]
+
+
+def test_tools_reach_the_model_and_earlier_calls_too(drive: MakeDriver) -> None:
+    policy = ToolPolicy(tools=[WEATHER])
+    call = ToolCall(id="c1", name="get_weather", arguments='{"city": "Paris"}')
+    messages = [
+        user("How is the weather?"),
+        ChatMessage(role="assistant", tool_calls=[call]),
+        ChatMessage(role="tool", tool_call_id="c1", content=[TextPart(text="Sunny.")]),
+    ]
+    for family in ("qwen2_vl", "llama"):
+        driver = drive(family)
+        made = job("x", messages, tool_policy=policy)
+        text = driver.engine.render(made[0])
+        assert "get_weather" in text and "Sunny." in text
+        assert driver.solo(made).failed is None
+
+
+def test_thinking_is_free_and_the_answer_formed(drive: MakeDriver) -> None:
+    """The template opens the model's thinking; the grammar holds from its end on."""
+    driver = drive()
+    end = driver.engine._model.tokenizer.convert_tokens_to_ids("</think>")
+    likely_end = sampled(1, logit_bias={end: 4.0})
+    result = driver.solo(
+        job(
+            "x",
+            response_format=ResponseFormat(schema=SCHEMA),
+            template_options={"enable_thinking": True},
+            sampling=likely_end,
+            max_tokens=400,
+        )
+    )
+    reasoning = "".join(delta.reasoning for delta in result.deltas)
+    assert reasoning
+    assert "</think>" not in reasoning + result.text
+    fitting(result.text)
+    assert 0 < result.done.usage.reasoning_tokens < result.done.usage.completion_tokens
