@@ -4,6 +4,7 @@ stop."""
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 import sys
 from typing import NoReturn
@@ -24,6 +25,9 @@ log = logging.getLogger("gateway")
 
 BACKLOG = 2048
 
+SPARE_DESCRIPTORS = 256
+"""For workers, image fetches and the interpreter itself."""
+
 
 def main() -> None:
     settings = load(Settings, "GATEWAY")
@@ -35,6 +39,7 @@ def main() -> None:
         listener = listen(settings.host, settings.port)
     except SettingsError as error:
         refuse(str(error))
+    allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
     try:
         uvloop.run(serve(settings, listener))
     except zmq.ZMQError as error:
@@ -46,6 +51,17 @@ def main() -> None:
 def refuse(reason: str) -> NoReturn:
     print(f"python -m gateway: {reason}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def allow_descriptors(wanted: int) -> None:
+    """Raise this process's limit of open files: macOS starts with 256, and each connection
+    takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("--max-connections: the system allows this process only %d files", allowed)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -83,7 +99,9 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
 def http_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=bounded_protocol(settings.header_timeout, settings.body_timeout),  # type: ignore[arg-type]
+        http=bounded_protocol(
+            settings.max_connections, settings.header_timeout, settings.body_timeout
+        ),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,

@@ -13,7 +13,7 @@ from gateway.api import error_responses
 from gateway.api.chat.routes import chat_routes
 from gateway.api.completions.routes import completion_routes
 from gateway.api.docs_page import docs_routes
-from gateway.api.doors import Doors, RequestIds
+from gateway.api.doors import BodyBudget, Doors, RequestIds
 from gateway.api.generate import Generator
 from gateway.api.messages.routes import messages_routes
 from gateway.api.responses.routes import responses_routes
@@ -95,6 +95,7 @@ def create_app(
 
 def _add_doors(app: FastAPI, settings: Settings, keys: tuple[str, ...]) -> None:
     """The last one added is the outermost: even a refused key or origin gets a request id."""
+    app.add_middleware(BodyBudget, max_bytes=settings.max_buffered_bytes)
     app.add_middleware(Doors, keys=keys, hosts=_accepted_hosts(settings))
     if settings.cors_origin:
         app.add_middleware(

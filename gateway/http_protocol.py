@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.api.error_responses import error_body
-from gateway.errors import ApiError, InvalidRequest
+from gateway.errors import ApiError, InvalidRequest, QueueFull
 
 MAX_HEADER_BYTES = 64 * 1024
 LINGER_S = 1.0
+FULL_RETRY_S = 1.0
 
 
 class HeadersTooLarge(InvalidRequest):
@@ -36,11 +38,12 @@ class Receiving(enum.Enum):
 
 
 def bounded_protocol(
-    header_timeout_s: float, body_timeout_s: float
+    max_connections: int, header_timeout_s: float, body_timeout_s: float
 ) -> Callable[..., HttpToolsProtocol]:
     """Return what `uvicorn.Config(http=...)` makes a protocol with, one a connection.
 
     Args:
+        max_connections: those beyond are told so and cut.
         header_timeout_s: from the connection's start or a request's first byte to its headers' end.
         body_timeout_s: from the headers' end to the body's.
     """
@@ -52,12 +55,14 @@ def bounded_protocol(
 
     class Bounded(BoundedProtocol):
         limits_s = limits
+        most_connections = max_connections
 
     return Bounded
 
 
 class BoundedProtocol(HttpToolsProtocol):
     limits_s: dict[Receiving, float]
+    most_connections: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -68,7 +73,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._arm()
+        if len(self.connections) > self.most_connections:
+            self._refuse(QueueFull(retry_after_s=FULL_RETRY_S))
+        else:
+            self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -148,6 +156,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
                 "content-type: application/json",
                 f"content-length: {len(body)}",
+                f"x-request-id: {uuid.uuid4().hex}",
+                *(f"{name.lower()}: {value}" for name, value in error.headers.items()),
                 "connection: close",
             )
             self.transport.write("\r\n".join((*lines, "\r\n")).encode("ascii") + body)

@@ -55,6 +55,13 @@ class Settings:
 
     vision_only: bool = option(False, help="refuse requests without an image")
     max_body_bytes: int = option(64 * MIB, unit="bytes", minimum=1, help="largest request body")
+    max_buffered_bytes: int = option(
+        1024 * MIB,
+        unit="bytes",
+        minimum=1,
+        help="most memory that the bodies of all running and waiting requests may take",
+    )
+    max_connections: int = option(1024, minimum=1, help="most HTTP connections at once")
     max_images: int = option(16, minimum=0, help="most images in one request")
     max_image_bytes: int = option(20 * MIB, unit="bytes", minimum=1, help="largest image file")
     max_image_pixels: int = option(
@@ -106,6 +113,10 @@ class Settings:
             raise SettingsError("--curve-key and --authorized-workers belong together: set both")
         if self.max_image_bytes > MAX_FRAME_BYTES:
             raise SettingsError(f"--max-image-bytes: must be at most {MAX_FRAME_BYTES}")
+        if self.max_buffered_bytes < self.max_body_bytes:
+            raise SettingsError(
+                "--max-buffered-bytes: must be at least --max-body-bytes, or no large request fits"
+            )
         for endpoint in self.bind:
             self._check_endpoint(endpoint)
         for origin in self.cors_origin:

@@ -22,6 +22,8 @@ async def read_json_body(request: Request, max_bytes: int) -> bytes:
         raise UnsupportedMediaType(
             "Send the request as JSON, with the header 'Content-Type: application/json'."
         )
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the request body uncompressed.")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)

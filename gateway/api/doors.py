@@ -1,7 +1,8 @@
 """What every request passes before it reaches a route, outermost first. Plain ASGI.
 
 `RequestIds` names the request and is the last boundary for faults of ours; `Doors` turns away
-those who hold no key or come by a host name that is not ours.
+those who hold no key or come by a host name that is not ours; `BodyBudget` bounds what all
+bodies take together.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.client import ClientGone
 from gateway.api.error_responses import error_response, internal_error
-from gateway.errors import ApiError, Forbidden, InvalidApiKey, NoWorker
+from gateway.errors import ApiError, Forbidden, InvalidApiKey, NoWorker, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ OPEN_PREFIX = "/page/"
 """The page's own files: it asks its user for the key and sends it with each call."""
 
 STOPPED_RETRY_S = 5.0
+FULL_RETRY_S = 1.0
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -138,6 +140,38 @@ class Doors:
         if not any(matches):
             raise InvalidApiKey("The API key is not valid.")
         return digest.hex()[:16]
+
+
+class BodyBudget:
+    """Bounds the memory that all requests' bodies take together, from their first byte until
+    they are answered: what a body held (its images) lives that long.
+
+    Args:
+        max_bytes: for all requests at once.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self._max_bytes = max_bytes
+        self._used_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held_bytes = 0
+
+        async def receive_within_budget() -> Message:
+            nonlocal held_bytes
+            message = await receive()
+            size = len(message.get("body", b""))
+            if self._used_bytes + size > self._max_bytes:
+                raise QueueFull(retry_after_s=FULL_RETRY_S)
+            held_bytes += size
+            self._used_bytes += size
+            return message
+
+        try:
+            await self.app(scope, receive_within_budget, send)
+        finally:
+            self._used_bytes -= held_bytes
 
 
 def _stopping() -> ApiError:

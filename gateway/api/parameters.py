@@ -7,10 +7,19 @@ a wrong type or range, a refused field and an unknown one are a 400 that names t
 
 from __future__ import annotations
 
+import math
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gateway.errors import InvalidRequest
@@ -43,6 +52,25 @@ def refused(meaning: str, *harmless: Any) -> Any:
         harmless: the values, besides null, that ask for nothing and so are accepted.
     """
     return _field("refused", meaning, harmless=harmless)
+
+
+def _check_free(value: Any) -> Any:
+    """Refuse numbers that the wire to the workers cannot carry."""
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_free(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_free(item)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise PydanticCustomError("number", "must not hold numbers beyond 64 bits")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise PydanticCustomError("number", "must not hold numbers that are not finite")
+    return value
+
+
+FreeObject = Annotated[dict[str, Any], AfterValidator(_check_free)]
+"""A JSON object whose content is the client's own, such as a schema."""
 
 
 class RequestPart(BaseModel):

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.api.parameters import (
     TAG,
+    FreeObject,
     RequestPart,
     honoured,
     ignored,
@@ -131,7 +132,7 @@ Message = Annotated[
 class Function(RequestPart):
     name: str = Field(pattern=FUNCTION_NAME)
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: FreeObject | None = None
     strict: bool | None = None
 
 
@@ -192,7 +193,7 @@ class JsonSchema(RequestPart):
     model_config = ConfigDict(populate_by_name=True)
 
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    schema_: FreeObject | None = Field(default=None, alias="schema")
     description: str | None = None
     strict: bool | None = None
 
@@ -262,7 +263,7 @@ class ChatCompletionRequest(SamplingParameters):
         "given to the model's chat template; none switches thinking off"
     )
     enable_thinking: bool | None = honoured("given to the model's chat template")
-    chat_template_kwargs: dict[str, Any] | None = honoured(
+    chat_template_kwargs: FreeObject | None = honoured(
         "more variables for the model's chat template"
     )
 

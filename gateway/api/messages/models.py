@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.api.parameters import (
     TAG,
+    FreeObject,
     RequestPart,
     honoured,
     ignored,
@@ -67,7 +68,7 @@ class ToolUseBlock(RequestPart):
     type: Literal["tool_use"]
     id: str = Field(min_length=1)
     name: str = Field(pattern=TOOL_NAME)
-    input: dict[str, Any]
+    input: FreeObject
     cache_control: Any = ignored(CACHED)
     caller: Any = ignored("only a client calls tools")
 
@@ -132,7 +133,7 @@ Message = Annotated[
 
 class ClientTool(RequestPart):
     name: str = Field(pattern=TOOL_NAME)
-    input_schema: dict[str, Any]
+    input_schema: FreeObject
     description: str | None = None
     strict: bool | None = None
     type: Literal["custom"] | None = None
@@ -159,7 +160,7 @@ class JsonFormat(RequestPart):
     model_config = ConfigDict(populate_by_name=True)
 
     type: Literal["json_schema"]
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: FreeObject = Field(alias="schema")
 
 
 class OutputConfig(RequestPart):
@@ -183,7 +184,7 @@ class CountTokensRequest(TokenSampling):
     thinking: Thinking | None = honoured("switches the model's thinking on or off")
     output_config: OutputConfig | None = honoured("effort, and a JSON schema for the answer")
     enable_thinking: bool | None = honoured("given to the model's chat template")
-    chat_template_kwargs: dict[str, Any] | None = honoured(
+    chat_template_kwargs: FreeObject | None = honoured(
         "more variables for the model's chat template"
     )
 

@@ -10,6 +10,7 @@ from gateway.api.chat.models import FUNCTION_NAME, MAX_MESSAGES, MAX_TOOLS, Reas
 from gateway.api.parameters import (
     TAG,
     UNKNOWN_TAG,
+    FreeObject,
     RequestPart,
     honoured,
     ignored,
@@ -154,7 +155,7 @@ class FunctionTool(RequestPart):
     type: Literal["function"]
     name: str = Field(pattern=FUNCTION_NAME)
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: FreeObject | None = None
     strict: bool | None = None
     allowed_callers: Any = refused("only the model calls tools", ["direct"])
     defer_loading: Any = refused("all tools are loaded", False)
@@ -205,7 +206,7 @@ class JsonSchemaFormat(RequestPart):
 
     type: Literal["json_schema"]
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: FreeObject = Field(alias="schema")
     description: str | None = None
     strict: bool | None = None
 
@@ -260,7 +261,7 @@ class ResponsesRequest(TokenSampling):
     top_logprobs: int | None = honoured("log probabilities of likeliest tokens", ge=0, le=20)
     include: list[str] | None = honoured("message.output_text.logprobs adds log probabilities")
     enable_thinking: bool | None = honoured("given to the model's chat template")
-    chat_template_kwargs: dict[str, Any] | None = honoured(
+    chat_template_kwargs: FreeObject | None = honoured(
         "more variables for the model's chat template"
     )
 

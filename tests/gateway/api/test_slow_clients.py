@@ -85,3 +85,33 @@ async def test_a_long_answer_is_not_cut_by_the_limits_on_requests() -> None:
         await asyncio.sleep(0.3)
         says("Hi")(ticket)
         assert (await asking).status_code == 200
+
+
+async def test_connections_beyond_the_limit_are_told_so() -> None:
+    async with gateway(says("Hi"), max_connections=2) as running:
+        held = [await running.connect() for _ in range(2)]
+        reader, writer = await running.connect()
+        answer = await reader.read(-1)
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"\r\nretry-after: 1\r\n" in answer
+        assert b"Service is at capacity" in answer
+        for _, other in (*held, (reader, writer)):
+            other.close()
+            await other.wait_closed()
+        assert (await running.chat()).status_code == 200
+
+
+async def test_bodies_beyond_the_budget_are_refused_and_given_back() -> None:
+    limits = {"max_body_bytes": 20_000, "max_buffered_bytes": 30_000}
+    text = "x" * 15_000
+    messages = [{"role": "user", "content": text}]
+    async with gateway(**limits) as running:
+        first = asyncio.create_task(running.chat(messages=messages))
+        ticket = await running.dispatch.submitted()
+        second = await running.chat(messages=messages)
+        assert second.status_code == 429
+        says("Hi")(ticket)
+        assert (await first).status_code == 200
+        third = asyncio.create_task(running.chat(messages=messages))
+        says("Hi")(await running.dispatch.submitted(1))
+        assert (await third).status_code == 200

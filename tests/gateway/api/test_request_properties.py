@@ -1,0 +1,176 @@
+"""Whatever JSON comes in: it is understood, or refused with a 400; nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from gateway.api.chat.models import ChatCompletionRequest
+from gateway.api.chat.translate import to_generation as from_chat
+from gateway.api.completions.models import CompletionRequest
+from gateway.api.generate import to_job
+from gateway.api.messages.models import MessagesRequest
+from gateway.api.messages.translate import to_generation as from_messages
+from gateway.api.parameters import parse
+from gateway.api.responses.models import ResponsesRequest
+from gateway.api.responses.render import repeated
+from gateway.api.responses.translate import to_generation as from_responses
+from gateway.errors import InvalidRequest
+from gateway.generation import GenerationRequest
+from shared import wire
+from shared.messages import Submit
+from tests.gateway.fake_dispatch import FakeTicket
+
+LIMITS: dict[str, Any] = {"tenant": "", "max_images": 4, "vision_only": False}
+
+TRANSLATIONS: dict[type[BaseModel], Callable[[Any], GenerationRequest]] = {
+    ChatCompletionRequest: lambda body: from_chat(body, **LIMITS),
+    CompletionRequest: lambda body: body.to_generation(tenant="", vision_only=False),
+    MessagesRequest: lambda body: from_messages(body, **LIMITS),
+    ResponsesRequest: lambda body: from_responses(body, **LIMITS),
+}
+
+
+# Whole requests, whose parts are then swapped and spoilt.
+SEEDS: list[Any] = [
+    {
+        "messages": [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}]},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+                ],
+            },
+            {"role": "tool", "content": "x", "tool_call_id": "c"},
+            {
+                "role": "user",
+                "content": [{"type": "image_url", "image_url": {"url": "data:;base64,AA"}}],
+            },
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": [1]}}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "logit_bias": {"5": 1},
+        "stop": ["x"],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
+        "chat_template_kwargs": {"a": 1},
+    },
+    {"prompt": "a", "max_tokens": 3, "logprobs": 2, "echo": True, "n": 2},
+    {
+        "max_tokens": 5,
+        "system": [{"type": "text", "text": "s"}],
+        "messages": [
+            {"role": "user", "content": "a"},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "c", "content": "x", "is_error": True},
+                    {"type": "image", "source": {"type": "url", "url": "http://a/b"}},
+                ],
+            },
+        ],
+        "tools": [{"name": "f", "input_schema": {}}],
+        "tool_choice": {"type": "tool", "name": "f"},
+        "thinking": {"type": "enabled", "budget_tokens": 3},
+    },
+    {
+        "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "h"}]},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": "x"},
+            {"role": "user", "content": "b"},
+        ],
+        "tools": [{"type": "function", "name": "f", "parameters": {}}],
+        "text": {"format": {"type": "json_object"}},
+        "reasoning": {"effort": "low"},
+    },
+]
+
+SPOILERS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([2**63, -(2**64), 10**40, 0, -1]),
+    st.floats(allow_nan=True),
+    st.text(max_size=5),
+    st.sampled_from(["user", "assistant", "tool", "text", "function", "c", "f", "http://a", "\0"]),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers() | st.none(), max_size=2),
+    st.sampled_from(SEEDS).map(copy.deepcopy),
+)
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> Any:
+    value = copy.deepcopy(draw(st.sampled_from(SEEDS)))
+    for _ in range(draw(st.integers(0, 3))):
+        holder, key = _some_place(draw, value)
+        action = draw(st.sampled_from(["replace", "drop", "double"]))
+        if action == "replace":
+            holder[key] = draw(SPOILERS)
+        elif action == "drop":
+            del holder[key]
+        elif isinstance(holder, list):
+            holder.append(copy.deepcopy(holder[key]))
+        else:
+            holder[draw(st.text(max_size=4))] = copy.deepcopy(holder[key])
+        if not value:
+            break
+    return value
+
+
+def _some_place(draw: st.DrawFn, value: Any) -> tuple[Any, Any]:
+    while True:
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        key = draw(st.sampled_from(keys))
+        inner = value[key]
+        if not (isinstance(inner, dict | list) and inner) or draw(st.booleans()):
+            return value, key
+        value = inner
+
+
+@pytest.mark.parametrize("model", TRANSLATIONS, ids=lambda model: model.__name__)
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(value=spoilt())
+def test_every_request_is_understood_or_refused(model: type[BaseModel], value: Any) -> None:
+    try:
+        body = parse(model, json.dumps(value).encode())
+        generation = TRANSLATIONS[model](body)
+    except InvalidRequest as refusal:
+        assert refusal.message
+        return
+    job = to_job(generation, [], FakeTicket(0, generation, None), "request")
+    assert wire.decode(list(wire.encode(Submit(job=job, budget_s=1.0))))
+    if isinstance(body, ResponsesRequest):
+        repeated(body)
+
+
+def test_the_seeds_are_understood() -> None:
+    for model, value in zip(TRANSLATIONS, SEEDS, strict=True):
+        TRANSLATIONS[model](parse(model, json.dumps(value).encode()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_understood_or_refused(body: bytes) -> None:
+    for model in TRANSLATIONS:
+        try:
+            parse(model, body)
+        except InvalidRequest:
+            continue
