@@ -92,8 +92,8 @@ class MlxEngine:
             self._intake.settle()
         self._receive()
         self._admit()
-        self._prefill()
-        self._decode()
+        disturbed = self._prefill()
+        self._decode(disturbed=disturbed)
         events, self._events = self._events, []
         return events
 
@@ -205,14 +205,22 @@ class MlxEngine:
             return self._memory.reserve(task.job.id, wanted)
         return True
 
-    def _prefill(self) -> None:
-        if not self._prefills:
-            return
-        progress = self._prefills.work(decoding=len(self._batch) > 0)
-        for task, error in progress.failed:
-            self._fail(task, error)
-        for joining in progress.joining:
-            self._join(joining)
+    def _prefill(self) -> bool:
+        """Prefill as much as running streams may wait for; False if there was nothing to do."""
+        started = time.perf_counter()
+        worked = False
+        while self._prefills:
+            decoding = len(self._batch) > 0
+            progress = self._prefills.work(decoding=decoding)
+            worked = True
+            for task, error in progress.failed:
+                self._fail(task, error)
+            for joining in progress.joining:
+                self._join(joining)
+            # Another piece would take about as long as this one.
+            if 2 * (time.perf_counter() - started) > self._prefills.pacer.allowance_s:
+                break
+        return worked
 
     def _join(self, joining: Joining) -> None:
         rows = [
@@ -232,7 +240,7 @@ class MlxEngine:
 
     # --- decoding --------------------------------------------------------------------------------
 
-    def _decode(self) -> None:
+    def _decode(self, *, disturbed: bool) -> None:
         if not self._batch.busy:
             return
         started = time.perf_counter()
@@ -244,7 +252,8 @@ class MlxEngine:
             return
         spent = time.perf_counter() - started
         self._decoding_s += spent
-        self._prefills.pacer.note_step(spent)
+        if not disturbed:
+            self._prefills.pacer.note_step(spent)
         self._batch.leave(self._take_leaving())
 
     def _deliver(self, chosen: list[Chosen]) -> None:

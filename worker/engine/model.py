@@ -6,7 +6,7 @@ sees: token ids and pixel inputs in, logits out, whatever the family.
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,33 +172,36 @@ class LoadedModel:
         return list(make_prompt_cache(self._language))
 
     def embed(
-        self, ids: list[int], inputs: Mapping[str, Any], image_keys: tuple[str, ...], budget: int
+        self,
+        ids: list[int],
+        inputs: Mapping[str, Any],
+        image_keys: tuple[str, ...] = (),
+        seconds: float = math.inf,
     ) -> Embedded:
         """Look up the prompt's embeddings, with image features in their places.
 
         Args:
-            inputs: what the processor made of the images, as NumPy arrays.
+            inputs: what the processor made of the images, as MLX arrays.
             image_keys: the images' hashes, in order.
-            budget: most images to encode in this call.
+            seconds: how long the images may take in this call, about.
 
         Raises:
-            MoreToEncode: the budget is spent; what was encoded is remembered for the next call.
+            MoreToEncode: time is up; call again to go on.
         """
-        arrays = {name: _to_mlx(value) for name, value in inputs.items()}
+        arrays = dict(inputs)
         pixels = arrays.pop("pixel_values", None)
         mask = arrays.pop("attention_mask", None)
         tokens = mx.array([ids])
         if mask is None:
             mask = mx.ones_like(tokens)
         if self._tower is not None:
-            self._tower.begin(image_keys, budget)
-        started = time.perf_counter()
+            self._tower.begin(image_keys, seconds)
         found = self._network.get_input_embeddings(tokens, pixels, mask=mask, **arrays)
         given = {name: value for name, value in found.to_dict().items() if value is not None}
         embedded = self._sorted_inputs({**arrays, **given}, len(ids))
         mx.eval(embedded.embeds)
         if self._tower is not None:
-            self._tower.seconds += time.perf_counter() - started if pixels is not None else 0.0
+            self._tower.end()
         return embedded
 
     def forward(
@@ -246,7 +249,7 @@ class LoadedModel:
         cache = self.new_cache()
         tokens = mx.zeros((1, 8), mx.int32)
         deltas = mx.zeros((1, 1), mx.int32) if self.uses_rope_deltas else None
-        embeds = self.embed([0] * 8, {}, (), 0)
+        embeds = self.embed([0] * 8, {})
         logits = self.forward(tokens, cache, *embeds.part(0, 8), rope_deltas=deltas)
         mx.eval(logits)
         self.vocabulary = logits.shape[-1]
@@ -306,7 +309,7 @@ def _sliced(value: mx.array, start: int, stop: int, length: int) -> mx.array:
     return value
 
 
-def _to_mlx(value: Any) -> Any:
+def to_mlx(value: Any) -> Any:
     return mx.array(value) if isinstance(value, np.ndarray) else value
 
 

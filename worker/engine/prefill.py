@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from worker.engine import caches
 from worker.engine.caches import Cache
-from worker.engine.model import Embedded, LoadedModel
+from worker.engine.model import Embedded, LoadedModel, to_mlx
 from worker.engine.prefix_cache import Key, PrefixCache
 from worker.engine.preprocess import Prompt
 from worker.engine.vision import MoreToEncode
@@ -35,6 +36,7 @@ class Prefill:
         cached: how many of them were found in the prefix cache.
         whole: the prompt must be prefilled in one piece.
         seconds: time spent on it.
+        inputs: the prompt's image inputs as MLX arrays, while they are needed.
     """
 
     prompt: Prompt
@@ -47,6 +49,7 @@ class Prefill:
     whole: bool = False
     seconds: float = 0.0
     vision_seconds: float = 0.0
+    inputs: dict[str, Any] = field(default_factory=dict)
     tokens: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,17 +84,19 @@ class Prefiller:
         self._model = model
         self._prefixes = prefixes
 
-    def embed(self, prefill: Prefill, images: int) -> bool:
-        """Make the prompt's embeddings, encoding at most `images` new images.
+    def embed(self, prefill: Prefill, seconds: float) -> bool:
+        """Make the prompt's embeddings, taking about so long for its images.
 
         Returns:
-            False if there are more images to encode.
+            False if the images are not done yet.
         """
         prompt = prefill.prompt
         started = time.perf_counter()
+        if len(prefill.inputs) < len(prompt.inputs):
+            prefill.inputs = {name: to_mlx(value) for name, value in prompt.inputs.items()}
         try:
             prefill.embedded = self._model.embed(
-                prompt.ids, prompt.inputs, prompt.image_keys, images
+                prompt.ids, prefill.inputs, prompt.image_keys, seconds
             )
         except MoreToEncode:
             return False
@@ -99,6 +104,7 @@ class Prefiller:
             spent = time.perf_counter() - started
             prefill.seconds += spent
             prefill.vision_seconds += spent if prompt.inputs else 0.0
+        prefill.inputs = {}
         self._start(prefill, prefill.embedded)
         return True
 
@@ -217,37 +223,40 @@ class Prefiller:
 
 
 class Pacer:
-    """Chooses how many tokens to prefill between two decode steps.
+    """Chooses how much to prefill between two decode steps.
 
-    Streams should feel a newcomer as little as possible: a chunk may take about as long as a
+    Streams should feel a newcomer as little as possible: prefilling may take about as long as a
     decode step, so that the time between tokens doubles at most, and never longer than a limit.
+    The chunk grows while it stays within that, and shrinks when it does not.
     """
 
     SMALLEST, LARGEST = 16, 2048
-    STEPS_PER_CHUNK = 1.5
+    STEPS_PER_CHUNK = 1.25
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._tokens_per_s = 0.0
         self._step_s = 0.0
+        self._size = 64.0
+
+    @property
+    def allowance_s(self) -> float:
+        """How long prefilling may take between two decode steps."""
+        return min(self._limit_s, self.STEPS_PER_CHUNK * self._step_s or self._limit_s)
 
     def note_step(self, seconds: float) -> None:
+        """Take note of a decode step that no prefill has disturbed."""
         self._step_s = seconds if not self._step_s else 0.8 * self._step_s + 0.2 * seconds
 
     def note_chunk(self, tokens: int, seconds: float) -> None:
-        """Take a measured chunk into account."""
-        if tokens >= self.SMALLEST and seconds > 0:
-            rate = tokens / seconds
-            known = self._tokens_per_s
-            self._tokens_per_s = rate if not known else 0.5 * known + 0.5 * rate
+        """Take note of how long a chunk took."""
+        room = self.allowance_s / max(seconds, 1e-6)
+        if room < 1.0 or tokens >= self._size:
+            fitting = min(tokens, self.LARGEST) * max(0.5, min(room, 1.5))
+            self._size = max(float(self.SMALLEST), min(float(self.LARGEST), fitting))
 
     def chunk(self, *, decoding: bool) -> int:
-        """How many tokens to prefill now."""
-        if not decoding:
-            return self.LARGEST
-        allowed_s = min(self._limit_s, self.STEPS_PER_CHUNK * self._step_s or self._limit_s)
-        tokens = int(self._tokens_per_s * allowed_s)
-        return max(self.SMALLEST, min(self.LARGEST, tokens))
+        """How many tokens to prefill in one piece now."""
+        return int(self._size) if decoding else self.LARGEST
 
 
 def _padded(value: mx.array, pad: int, axis: int) -> mx.array:

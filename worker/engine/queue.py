@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -11,8 +12,6 @@ from worker.engine.model import LoadedModel
 from worker.engine.prefill import MOST_TOGETHER, Pacer, Prefill, Prefiller
 from worker.engine.prefix_cache import PrefixCache
 from worker.engine.tasks import Choice, Task
-
-ALL_IMAGES = 1 << 30
 
 
 @dataclass(eq=False)
@@ -74,13 +73,14 @@ class PrefillQueue:
         self._entries = deque(entry for entry in self._entries if entry.task is not task)
 
     def work(self, *, decoding: bool) -> Progress:
-        """Do one piece of prefill: a chunk, an image, or several short prompts at once.
+        """Do one piece of prefill: a chunk, some of an image, or several short prompts at once.
 
         What fails, fails alone: the entries of its task leave the queue.
         """
         progress = Progress()
         tokens = self.pacer.chunk(decoding=decoding)
-        ready = self._embed(tokens, 1 if decoding else ALL_IMAGES, progress)
+        seconds = self.pacer.allowance_s if decoding else math.inf
+        ready = self._embed(tokens, seconds, progress)
         together = self._shareable(ready, tokens)
         if len(together) > 1 and self._run_together(together, progress):
             return progress
@@ -90,16 +90,16 @@ class PrefillQueue:
 
     # --- pieces ----------------------------------------------------------------------------------
 
-    def _embed(self, tokens: int, images: int, progress: Progress) -> list[Entry]:
+    def _embed(self, tokens: int, seconds: float, progress: Progress) -> list[Entry]:
         """Embed the entries at the head that fit into this piece of work; return those ready."""
         ready: list[Entry] = []
         for entry in list(self._entries)[:MOST_TOGETHER]:
             if ready and tokens < entry.prefill.target:
                 break
-            if entry.prefill.prompt.inputs and ready and images < ALL_IMAGES:
+            if entry.prefill.prompt.inputs and ready and seconds < math.inf:
                 break  # pictures of those behind wait for their own turn
             try:
-                if not self._is_embedded(entry, images):
+                if not self._is_embedded(entry, seconds):
                     break
             except Exception as error:
                 # The boundary of a job: image towers fail in their own ways.
@@ -109,10 +109,10 @@ class PrefillQueue:
             ready.append(entry)
         return ready
 
-    def _is_embedded(self, entry: Entry, images: int) -> bool:
+    def _is_embedded(self, entry: Entry, seconds: float) -> bool:
         if entry.prefill.embedded is not None:
             return True
-        return self._prefiller.embed(entry.prefill, images)
+        return self._prefiller.embed(entry.prefill, seconds)
 
     def _shareable(self, ready: list[Entry], tokens: int) -> list[Entry]:
         """The entries at the head that make a padded batch within the budget."""

@@ -2,15 +2,17 @@
 
 A stand-in takes the place of the model's vision tower, so that every family profits, whatever it
 does with the features afterwards (mlx-vlm's own `cached_image_features` loses the deep features
-of Qwen3-VL). One image at a time goes through the tower, which bounds how long running streams
-wait for a newcomer's pictures.
+of Qwen3-VL).
+
+Running streams must not wait for the whole of a newcomer's pictures. MLX is lazy: calling the
+tower only describes the work. The stand-in notes what each of the tower's layers will yield and
+has these computed one after the other, a few between two decode steps.
 """
 
 from __future__ import annotations
 
-import functools
-from collections import OrderedDict
-from collections.abc import Callable
+import time
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,7 @@ Features = Any
 
 
 class MoreToEncode(Exception):
-    """The call's budget of images is spent; call again to go on."""
+    """The call's time is spent; call again to go on."""
 
 
 class FeatureMemory:
@@ -68,73 +70,122 @@ class FeatureMemory:
 class Item:
     """What the tower is called with for one image."""
 
-    pixels: mx.array
+    pixels: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+
+class NotedLayer:
+    """Stands in for a layer of the tower; notes what it yields, to be computed in its turn."""
+
+    def __init__(self, layer: nn.Module, notes: list[Any]) -> None:
+        self._layer = layer
+        self._notes = notes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._layer(*args, **kwargs)
+        self._notes.append(result)
+        return result
+
+
+@dataclass
+class Underway:
+    """An image on its way through the tower: what is left to compute, in order."""
+
+    features: Features
+    layers: deque[Any]
 
 
 class RememberingTower:
     """Called like the tower it wraps; encodes what it does not remember, image by image.
 
-    `begin` says whose images come next. Features of the request at hand are held until the next
-    request's, whatever the memory's limit, so that a request of many images gets done.
+    `begin` says whose images come next and how long they may take, `end` that they are done.
+    In between, features are held whatever the memory's limit, so that many images get done.
     """
 
     def __init__(self, tower: nn.Module, memory: FeatureMemory) -> None:
         self._tower = tower
         self._memory = memory
         self._keys: tuple[str, ...] = ()
-        self._budget = 0
+        self._deadline = 0.0
         self._at_hand: dict[tuple[object, ...], Features] = {}
-        self._splits = True
-        self.seconds = 0.0
+        self._underway: dict[tuple[object, ...], Underway] = {}
+        self._notes: list[Any] = []
+        _note_layers(tower, self._notes)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tower, name)
 
-    def begin(self, image_keys: tuple[str, ...], budget: int) -> None:
+    def begin(self, image_keys: tuple[str, ...], seconds: float) -> None:
         if image_keys != self._keys:
-            self._at_hand.clear()
+            self.end()
             self._keys = image_keys
-            self.seconds = 0.0
-        self._budget = budget
+        self._deadline = time.perf_counter() + seconds
+
+    def end(self) -> None:
+        self._keys = ()
+        self._at_hand.clear()
+        self._underway.clear()
 
     def __call__(self, pixels: Any, *args: Any, **kwargs: Any) -> Features:
-        items = _split(pixels, args, kwargs) if self._splits else None
+        items = _split(pixels, args, kwargs)
         if items is None:
-            return self._remembered(
-                (self._keys, "whole"), lambda: self._tower(pixels, *args, **kwargs)
-            )
+            whole = Item(pixels, args, kwargs)
+            return self._remembered((self._keys, "whole"), whole)
         per_image = len(items) == len(self._keys)
         parts: list[Features] = []
         for index, item in enumerate(items):
             owner = self._keys[index] if per_image else (self._keys, index)
-            key = (owner, tuple(item.pixels.shape))
-            parts.append(self._remembered(key, functools.partial(self._encode, item)))
+            parts.append(self._remembered((owner, tuple(item.pixels.shape)), item))
         if len(parts) == 1:
             return parts[0]
         return tree_map(lambda *leaves: _joined(leaves), parts[0], *parts[1:])
 
-    def _encode(self, item: Item) -> Features:
-        return self._tower(item.pixels, *item.args, **item.kwargs)
-
-    def _remembered(self, key: tuple[object, ...], encode: Callable[[], Features]) -> Features:
+    def _remembered(self, key: tuple[object, ...], item: Item) -> Features:
         features = self._at_hand.get(key)
         if features is not None:
             return features
         features = self._memory.get(key)
         if features is None:
-            if self._budget <= 0:
-                raise MoreToEncode
-            self._budget -= 1
+            features = self._encoded(key, item)
             self._memory.misses += 1
-            features = encode()
-            mx.eval([leaf for _, leaf in tree_flatten(features) if isinstance(leaf, mx.array)])
             self._memory.put(key, features)
         else:
             self._memory.hits += 1
         self._at_hand[key] = features
         return features
+
+    def _encoded(self, key: tuple[object, ...], item: Item) -> Features:
+        """Go on with an image, at least by a layer, until it is done or time is up."""
+        underway = self._underway.get(key)
+        if underway is None:
+            self._notes.clear()
+            features = self._tower(item.pixels, *item.args, **item.kwargs)
+            underway = self._underway[key] = Underway(features, deque(self._notes))
+            self._notes.clear()
+        while underway.layers:
+            _compute(underway.layers.popleft())
+            if time.perf_counter() >= self._deadline:
+                raise MoreToEncode
+        _compute(underway.features)
+        del self._underway[key]
+        return underway.features
+
+
+def _note_layers(module: nn.Module, notes: list[Any]) -> None:
+    """Put stand-ins into every list of layers within the tower."""
+    for child in module.children().values():
+        if isinstance(child, nn.Module):
+            _note_layers(child, notes)
+        elif isinstance(child, list) and all(isinstance(layer, nn.Module) for layer in child):
+            child[:] = [NotedLayer(layer, notes) for layer in child]
+
+
+def _compute(features: Features) -> None:
+    mx.eval([leaf for _, leaf in tree_flatten(features) if isinstance(leaf, mx.array)])
 
 
 def _split(pixels: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Item] | None:
