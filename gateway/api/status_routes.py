@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from gateway.api.chat.models import ChatCompletionRequest
 from gateway.api.completions.models import CompletionRequest
@@ -65,7 +65,7 @@ def status_routes(status: Status) -> APIRouter:
         """Show what waits, what runs and how it went so far."""
         return json_response(status.queue_stats())
 
-    @router.get("/metrics", response_model=None)
+    @router.get("/metrics", response_class=PlainTextResponse, response_model=None)
     async def show_metrics() -> Response:
         """Show all metrics in Prometheus' text format."""
         return Response(status.metrics_text(), media_type=METRICS_TYPE)

@@ -124,6 +124,7 @@ class FakeStatus:
 
     def __init__(self) -> None:
         self.state = Readiness(ready=True, workers=[{"id": "w1", "state": "ready"}])
+        self.orders: list[tuple[str, str]] = []
 
     def models(self) -> list[ServedModel]:
         return [
@@ -139,3 +140,7 @@ class FakeStatus:
 
     def metrics_text(self) -> bytes:
         return b"gateway_requests_total 0\n"
+
+    def order(self, worker_id: str, action: str) -> bool:
+        self.orders.append((worker_id, action))
+        return any(worker["id"] == worker_id for worker in self.state.workers)

@@ -49,3 +49,17 @@ async def test_statistics_and_metrics_come_from_dispatch() -> None:
     assert stats.json()["status"] == "ok"
     assert metrics.text == "gateway_requests_total 0\n"
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
+async def test_workers_are_listed_and_take_orders() -> None:
+    async with gateway() as running:
+        listed = (await running.client.get("/v1/workers")).json()
+        order = {"action": "drain"}
+        taken = await running.client.post("/v1/workers/w1", json=order)
+        unknown = await running.client.post("/v1/workers/w2", json=order)
+        wrong = await running.client.post("/v1/workers/w1", json={"action": "explode"})
+    assert listed["data"] == [{"id": "w1", "state": "ready"}]
+    assert taken.status_code == 200
+    assert running.status.orders == [("w1", "drain"), ("w2", "drain")]
+    assert (unknown.status_code, wrong.status_code) == (404, 400)
+    assert wrong.json()["error"]["param"] == "action"
