@@ -28,7 +28,34 @@ def can_merge(row: Cache) -> bool:
 def extend(batch: Cache, other: Cache) -> None:
     """Append the rows of another batch cache in place."""
     for layer, more in zip(batch, other, strict=True):
-        layer.extend(more)
+        both = type(layer) is kv.BatchKVCache and type(more) is kv.BatchKVCache
+        if both and not layer.empty() and not more.empty():
+            _extend_with_room(layer, more)
+        else:
+            layer.extend(more)
+
+
+def _extend_with_room(layer: Any, more: Any) -> None:
+    """Append rows and leave room for the next tokens.
+
+    The cache's own `extend` leaves none, so that its next token copies everything once more:
+    running streams would wait twice.
+    """
+    length = max(layer.size(), more.size())
+    capacity = (length // layer.step + 1) * layer.step
+
+    def padded(array: mx.array, used: int) -> mx.array:
+        widths = [(0, 0), (0, 0), (length - used, capacity - length), (0, 0)]
+        return mx.pad(array[..., :used, :], widths)
+
+    pairs = [(layer, layer.size()), (more, more.size())]
+    layer.keys = mx.concatenate([padded(cache.keys, used) for cache, used in pairs])
+    layer.values = mx.concatenate([padded(cache.values, used) for cache, used in pairs])
+    layer.left_padding = mx.concatenate(
+        [cache.left_padding + (length - used) for cache, used in pairs]
+    )
+    layer.offset = mx.concatenate([layer.offset, more.offset])
+    layer._idx = length
 
 
 def keep_rows(batch: Cache, indices: Sequence[int]) -> None:

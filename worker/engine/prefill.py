@@ -230,7 +230,7 @@ class Pacer:
     The chunk grows while it stays within that, and shrinks when it does not.
     """
 
-    SMALLEST, LARGEST = 16, 2048
+    SMALLEST, LARGEST = 8, 2048
     STEPS_PER_CHUNK = 1.25
 
     def __init__(self, limit_s: float) -> None:

@@ -80,7 +80,10 @@ class PrefillQueue:
         progress = Progress()
         tokens = self.pacer.chunk(decoding=decoding)
         seconds = self.pacer.allowance_s if decoding else math.inf
+        started = time.perf_counter()
         ready = self._embed(tokens, seconds, progress)
+        if 2 * (time.perf_counter() - started) > seconds:
+            return progress  # that was enough for now
         together = self._shareable(ready, tokens)
         if len(together) > 1 and self._run_together(together, progress):
             return progress
