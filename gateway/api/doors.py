@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.client import ClientGone
-from gateway.api.error_responses import error_response, internal_error
-from gateway.errors import ApiError, Forbidden, InvalidApiKey, NoWorker, QueueFull
+from gateway.api.error_responses import error_response, internal_error, stopping
+from gateway.errors import ApiError, Forbidden, InvalidApiKey, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ OPEN_PATHS = ("/", "/health")
 OPEN_PREFIX = "/page/"
 """The page's own files: it asks its user for the key and sends it with each call."""
 
-STOPPED_RETRY_S = 5.0
 FULL_RETRY_S = 1.0
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -54,22 +53,26 @@ class RequestIds:
         request_id = _client_request_id(scope) or uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         header = (b"x-request-id", request_id.encode())
-        started = False
+        started = finished = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal started, finished
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message.get("headers", ()), header]
+            elif not message.get("more_body"):
+                finished = True
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_id)
         except asyncio.CancelledError:
             # The server is being stopped and does not wait any longer.
+            if finished:
+                return
             if started:
                 raise
-            await error_response(_stopping(), scope["path"])(scope, receive, send_with_id)
+            await error_response(stopping(), scope["path"])(scope, receive, send_with_id)
         except ClientGone:
             log.debug("client gone", extra={"fields": {"request_id": request_id}})
         except Exception:
@@ -172,10 +175,6 @@ class BodyBudget:
             await self.app(scope, receive_within_budget, send)
         finally:
             self._used_bytes -= held_bytes
-
-
-def _stopping() -> ApiError:
-    return NoWorker("The server is being stopped; try again.", retry_after_s=STOPPED_RETRY_S)
 
 
 def _client_request_id(scope: Scope) -> str | None:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound, NoWorker
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ ANTHROPIC_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+
+STOPPED_RETRY_S = 5.0
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,6 +83,11 @@ def internal_error(scope: Scope) -> ApiError:
     """Return what a client is told about a fault of ours; the log has the rest."""
     request_id = scope.get("state", {}).get("request_id", "unknown")
     return ApiError(f"The server made a mistake. Request id: {request_id}.")
+
+
+def stopping() -> ApiError:
+    """Return what clients are told whose answers the server does not wait for any longer."""
+    return NoWorker("The server is being stopped; try again.", retry_after_s=STOPPED_RETRY_S)
 
 
 def install(app: FastAPI) -> None:

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.api.answer import Answer
 from gateway.api.client import UntilGone
+from gateway.api.error_responses import stopping
 from gateway.api.event_stream import EventWriter
 from gateway.api.render import Identity, Renderer
 from gateway.errors import ApiError
@@ -138,6 +139,10 @@ class GenerationResponse(Response):
                 )
         except ApiError as error:
             await writer.write(stream.error(error), last=True)
+        except asyncio.CancelledError:
+            # The server is being stopped, or else nobody is there to read this.
+            await writer.write(stream.error(stopping()), last=True)
+            raise
         else:
             await writer.write(opening + stream.events(events), last=True)
 

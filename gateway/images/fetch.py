@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import httpx
 
@@ -60,7 +61,7 @@ class Fetcher:
         self._hosts: dict[str, tuple[asyncio.Semaphore, int]] = {}
         # No connection is kept: a kept one would be chosen by address and serve another name.
         self._transport = httpx.AsyncHTTPTransport(
-            verify=ssl.create_default_context(),
+            verify=_tls_context(),
             trust_env=False,
             limits=httpx.Limits(max_keepalive_connections=0),
         )
@@ -182,6 +183,13 @@ class _HostSlot:
         semaphore, users = self._hosts.pop(self._host)
         if users > 1:
             self._hosts[self._host] = (semaphore, users - 1)
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Built once, as it takes tens of milliseconds; trusts certifi's authorities, since Python
+    on macOS may know none."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _parsed(address: str) -> httpx.URL:

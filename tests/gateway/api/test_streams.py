@@ -267,3 +267,17 @@ async def test_many_streams_at_once_do_not_mix() -> None:
     words = [f"word-{number}" for number in range(50)]
     async with gateway(script) as running:
         assert await asyncio.gather(*(ask(running, word) for word in words)) == words
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_stopping_server_tells_those_it_does_not_wait_for(stream: bool) -> None:
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        async with gateway(lambda t: t.tell(accepted(), delta("a"))) as running:
+            url = f"{running.url}/v1/chat/completions"
+            asking = asyncio.create_task(client.post(url, json=question(stream=stream)))
+            ticket = await running.dispatch.submitted()
+        response = await asking
+    assert ticket.cancelled.is_set()
+    assert "being stopped" in response.text
+    assert response.status_code in ((200, 503) if stream else (503,))
+    assert "[DONE]" not in response.text
