@@ -1,6 +1,6 @@
 """The engine against mlx-vlm's `BatchGenerator` driven directly, on the same prompts, in one run.
 
-    python -m scripts.bench.engine --model-path <folder or hub id>
+    python -m scripts.benchmarks.engine --model-path <folder or hub id>
 
 Ratios hold; absolute figures are of the machine and the hour. Both sides are warmed up, take
 turns, and are judged by their best round.

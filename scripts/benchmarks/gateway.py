@@ -1,0 +1,219 @@
+"""The gateway (and the link to its worker) against the bare framework.
+
+The worker plays scripts: its tokens are there at once, so what is measured is what the two tiers
+add to any model. The baseline is `bare.py`, which sends the very bytes that the gateway sends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.benchmarks import closed_loop
+from scripts.benchmarks.bare import split_events
+from scripts.benchmarks.load import Outcome, Target
+from scripts.benchmarks.open_loop import open_loop
+from scripts.benchmarks.report import Progress, Report, Row, median, percentile
+from scripts.benchmarks.tiers import Service, Tier, free_port, serving, started
+
+DESCRIPTION = "The gateway with a scripted engine against a bare FastAPI route, in turns."
+
+PATH = "/v1/chat/completions"
+STREAM_TOKENS = 64
+STREAM_CONNECTIONS = 32
+SLOTS = "160"
+WARM_UP_S = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each run of load")
+    parser.add_argument("--rounds", type=int, default=3, help="turns each side gets")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument("--rate", type=float, default=200.0, help="of the open loop, requests/s")
+    parser.add_argument("--stream-rate", type=float, default=50.0, help="the same for streams")
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Both sides of the comparison, up and running."""
+
+    service: Service
+    bare_url: str
+    bare: Tier
+    events: int
+    engine_s: float
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One round: what each side did, and the CPU seconds each tier of ours spent."""
+
+    bare: Outcome
+    ours: Outcome
+    bare_cpu_s: float
+    gateway_cpu_s: float
+    worker_cpu_s: float
+
+
+def question(stream: bool, **script: Any) -> str:
+    content = f"script: {json.dumps(script)}"
+    return json.dumps({"messages": [{"role": "user", "content": content}], "stream": stream})
+
+
+WHOLE = question(stream=False, tokens=8, burst=8)
+STREAMED = question(stream=True, tokens=STREAM_TOKENS)
+
+
+def run(options: argparse.Namespace) -> Report:
+    report = Report("gateway")
+    progress = Progress(len(options.connections) + 3)
+    with both() as rival:
+        whole: list[Row] = []
+        for connections in options.connections:
+            progress.step(f"whole answers, {connections} connections")
+            turns = take_turns(rival, WHOLE, 0, connections, options)
+            whole.append(whole_row(connections, turns))
+            if connections == 1:
+                report.tables["Added latency, 1 connection"] = [latency_row(turns, rival)]
+        report.tables["Whole answers"] = whole
+        progress.step(f"streams, {STREAM_CONNECTIONS} connections")
+        turns = take_turns(rival, STREAMED, rival.events, STREAM_CONNECTIONS, options)
+        report.tables["Streams"] = [stream_row(turns, rival.events)]
+        report.tables["Open loop"] = list(open_rows(rival, options, progress))
+        report.tables["Resident memory"] = [memory_row(rival)]
+    progress.end()
+    return report
+
+
+@contextlib.contextmanager
+def both() -> Iterator[Rival]:
+    """The gateway with a scripted worker, and the bare server with answers of theirs."""
+    gateway_flags = ["--log-level", "info", "--queue-size", "256"]
+    worker_flags = ["--engine", "scripted", "--max-concurrency", SLOTS, "--max-streams", SLOTS]
+    with contextlib.ExitStack() as stack:
+        service = stack.enter_context(serving(gateway_flags, worker_flags))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        answers = {"whole": _answer(service, WHOLE), "streamed": _answer(service, STREAMED)}
+        for name, answer in answers.items():
+            (folder / name).write_bytes(answer)
+        port = str(free_port())
+        bare_url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "scripts.benchmarks.bare", port]
+        command += [str(folder / "whole"), str(folder / "streamed")]
+        bare = stack.enter_context(started("bare", command, f"{bare_url}/ready"))
+        engine_s = json.loads(answers["whole"])["timings"]["total_s"]
+        yield Rival(service, bare_url, bare, len(split_events(answers["streamed"])), engine_s)
+
+
+def _answer(service: Service, body: str) -> bytes:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(service.url + PATH, body.encode(), headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return bytes(answer.read())
+
+
+def take_turns(
+    rival: Rival, body: str, events: int, connections: int, options: argparse.Namespace
+) -> list[Turn]:
+    """Both sides in turns, after each has warmed up."""
+    bare = Target(rival.bare_url + PATH, body, events)
+    ours = Target(rival.service.url + PATH, body, events)
+    for target in (bare, ours):
+        closed_loop.run(target, connections, WARM_UP_S)
+    return [_turn(rival, bare, ours, connections, options) for _ in range(options.rounds)]
+
+
+def _turn(
+    rival: Rival, bare: Target, ours: Target, connections: int, options: argparse.Namespace
+) -> Turn:
+    tiers = (rival.bare, rival.service.gateway, rival.service.worker)
+    before = [tier.cpu_s() for tier in tiers]
+    theirs = closed_loop.run(bare, connections, options.seconds)
+    mine = closed_loop.run(ours, connections, options.seconds)
+    spent = [tier.cpu_s() - was for tier, was in zip(tiers, before, strict=True)]
+    return Turn(theirs, mine, *spent)
+
+
+def whole_row(connections: int, turns: list[Turn]) -> Row:
+    return {
+        "connections": connections,
+        "bare requests/s": _middle(turns, lambda t: t.bare.per_second),
+        "gateway requests/s": _middle(turns, lambda t: t.ours.per_second),
+        "ratio": _middle(turns, lambda t: t.ours.per_second / t.bare.per_second),
+        "p50 ms": _middle(turns, lambda t: t.ours.p50_s * 1e3),
+        "p99 ms": _middle(turns, lambda t: t.ours.p99_s * 1e3),
+        "errors": sum(t.ours.errors for t in turns),
+        "bare CPU ms/request": _middle(turns, lambda t: 1e3 * t.bare_cpu_s / t.bare.requests),
+        "gateway CPU ms/request": _middle(turns, lambda t: 1e3 * t.gateway_cpu_s / t.ours.requests),
+        "worker CPU ms/request": _middle(turns, lambda t: 1e3 * t.worker_cpu_s / t.ours.requests),
+    }
+
+
+def stream_row(turns: list[Turn], events: int) -> Row:
+    return {
+        "connections": STREAM_CONNECTIONS,
+        "events a stream": events,
+        "bare events/s": _middle(turns, lambda t: events * t.bare.per_second),
+        "gateway events/s": _middle(turns, lambda t: events * t.ours.per_second),
+        "ratio": _middle(turns, lambda t: t.ours.per_second / t.bare.per_second),
+        "errors": sum(t.ours.errors for t in turns),
+        "bare CPU us/event": _middle(
+            turns, lambda t: 1e6 * t.bare_cpu_s / t.bare.requests / events
+        ),
+        "gateway CPU us/token": _middle(
+            turns, lambda t: 1e6 * t.gateway_cpu_s / t.ours.requests / STREAM_TOKENS
+        ),
+        "worker CPU us/token": _middle(
+            turns, lambda t: 1e6 * t.worker_cpu_s / t.ours.requests / STREAM_TOKENS
+        ),
+    }
+
+
+def latency_row(turns: list[Turn], rival: Rival) -> Row:
+    """`added` is everything that both tiers and the wire between them add to the bare route; only
+    what the engine says of itself is taken off."""
+    added = _middle(turns, lambda t: t.ours.p50_s - t.bare.p50_s - rival.engine_s)
+    return {
+        "bare p50 ms": _middle(turns, lambda t: t.bare.p50_s * 1e3),
+        "gateway p50 ms": _middle(turns, lambda t: t.ours.p50_s * 1e3),
+        "engine's own ms": rival.engine_s * 1e3,
+        "added ms": added * 1e3,
+    }
+
+
+def open_rows(rival: Rival, options: argparse.Namespace, progress: Progress) -> Iterator[Row]:
+    cases = (("whole", WHOLE, 0, options.rate), ("stream", STREAMED, 1, options.stream_rate))
+    for kind, body, events, rate in cases:
+        progress.step(f"open loop, {kind}, {rate:g} requests/s")
+        target = Target(rival.service.url + PATH, body, events)
+        outcome = asyncio.run(open_loop(target, rate, options.seconds))
+        gaps = outcome.gaps_s
+        yield {
+            "answers": kind,
+            "requests/s": rate,
+            "p50 ms": outcome.p50_s * 1e3,
+            "p99 ms": outcome.p99_s * 1e3,
+            "first byte p50 ms": percentile(outcome.first_s, 0.5) * 1e3,
+            "first byte p99 ms": percentile(outcome.first_s, 0.99) * 1e3,
+            "between tokens p50 ms": percentile(gaps, 0.5) * 1e3 if gaps else None,
+            "between tokens p99 ms": percentile(gaps, 0.99) * 1e3 if gaps else None,
+            "errors": outcome.errors,
+        }
+
+
+def memory_row(rival: Rival) -> Row:
+    tiers = {"bare": rival.bare, "gateway": rival.service.gateway, "worker": rival.service.worker}
+    return {f"{name} MB": tier.resident_bytes() / 1e6 for name, tier in tiers.items()}
+
+
+def _middle(turns: list[Turn], figure: Callable[[Turn], float]) -> float:
+    return median(figure(turn) for turn in turns)

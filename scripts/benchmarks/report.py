@@ -1,0 +1,100 @@
+"""What a benchmark hands back: rows of figures, as a table for people and as JSON for plots."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+BAR_WIDTH = 30
+
+
+@dataclass
+class Report:
+    """Tables by title; a table is a list of rows with the same keys."""
+
+    name: str
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        parts = [f"{title}\n{table(rows)}" for title, rows in self.tables.items()]
+        return "\n\n".join([*parts, *self.notes])
+
+    def write(self, path: Path) -> None:
+        content = {
+            "benchmark": self.name,
+            "machine": machine(),
+            "at": int(time.time()),
+            "tables": self.tables,
+            "notes": self.notes,
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def machine() -> str:
+    """Enough to judge the figures by, and nothing that names a host."""
+    return f"{os.cpu_count()} cores, {platform.system()}, {platform.machine()}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table, so that it can go into the docs as it is."""
+    if not rows:
+        return "(nothing measured)"
+    names = list(rows[0])
+    cells = [names, *([shown(row.get(name)) for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    lines = [" | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
+    lines.insert(1, " | ".join("-" * width for width in widths))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def shown(value: Any) -> str:
+    """A figure with three significant digits; more would claim what nobody measured."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return "" if value is None else str(value)
+
+
+def median(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that `share` (0 to 1) of all values do not exceed; 0 when there are none."""
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class Progress:
+    """A bar on a terminal, lines elsewhere; nothing of it reaches stdout."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+
+    def step(self, what: str) -> None:
+        """Say what is measured now."""
+        filled = BAR_WIDTH * self._done // max(1, self._total)
+        bar = "#" * filled + "." * (BAR_WIDTH - filled)
+        line = f"[{bar}] {self._done + 1}/{self._total} {what}"
+        if sys.stderr.isatty():
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+        self._done += 1
+
+    def end(self) -> None:
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
