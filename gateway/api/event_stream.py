@@ -9,6 +9,7 @@ from typing import TypeVar
 from starlette.types import Scope, Send
 
 from gateway.api.client import ClientGone
+from gateway.api.patience import Patience
 
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -26,16 +27,26 @@ T = TypeVar("T")
 
 
 class EventWriter:
-    """Args:
-    send: the server's end. It waits while the connection's buffer is full.
-    write_timeout_s: how long a client may not read before its connection is cut; until then
-        no more than one batch of events waits beside the connection's own buffer.
+    """Writes one stream; to be closed when it is done.
+
+    Args:
+        send: the server's end. It waits while the connection's buffer is full.
+        write_timeout_s: how long a client may not read before its connection is cut; until then
+            no more than one batch of events waits beside the connection's own buffer.
+        keep_alive_s: after how much silence a comment is written.
     """
 
-    def __init__(self, scope: Scope, send: Send, write_timeout_s: float) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, *, write_timeout_s: float, keep_alive_s: float
+    ) -> None:
         self._scope = scope
         self._send = send
         self._write_timeout_s = write_timeout_s
+        self._keep_alive_s = keep_alive_s
+        self._patience = Patience(min(write_timeout_s, keep_alive_s))
+
+    def close(self) -> None:
+        self._patience.close()
 
     async def start(self) -> None:
         await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
@@ -48,24 +59,21 @@ class EventWriter:
         """
         if not data and not last:
             return
+        message = {"type": "http.response.body", "body": data, "more_body": not last}
         try:
-            async with asyncio.timeout(self._write_timeout_s):
-                await self._send(
-                    {"type": "http.response.body", "body": data, "more_body": not last}
-                )
+            await self._patience.wait(self._send(message), self._write_timeout_s)
         except TimeoutError:
             await self._abort()
             raise ClientGone from None
 
-    async def keep_alive_until(self, news: Callable[[], Awaitable[T]], interval_s: float) -> T:
-        """Wait for news, writing a comment after every `interval_s` of silence.
+    async def keep_alive_until(self, news: Callable[[], Awaitable[T]]) -> T:
+        """Wait for news, writing comments into the silence.
 
         `news` is cancelled and called again, so it must lose nothing when it is.
         """
         while True:
             try:
-                async with asyncio.timeout(interval_s):
-                    return await news()
+                return await self._patience.wait(news(), self._keep_alive_s)
             except TimeoutError:
                 await self.write(KEEP_ALIVE)
 

@@ -24,7 +24,7 @@ from gateway.api.answer import Answer
 from gateway.api.client import UntilGone
 from gateway.api.error_responses import stopping
 from gateway.api.event_stream import EventWriter
-from gateway.api.render import Identity, Renderer
+from gateway.api.render import Identity, Renderer, Stream
 from gateway.errors import ApiError
 from gateway.generation import Dispatch, Event, GenerationRequest, Ticket
 from gateway.images.loader import ImageLoader, LoadedImage
@@ -76,7 +76,7 @@ class Generator:
         """Fetch and check the images, then hand over the job. Raises InvalidImage."""
         loaded: list[LoadedImage] = []
         if generation.images:
-            loaded = await self.images.load(generation.images)
+            loaded = await unless_over(ticket, self.images.load(generation.images))
         infos = [info for info, _ in loaded]
         job = to_job(generation, infos, ticket, request_id)
         ticket.submit(job, [data for _, data in loaded])
@@ -127,24 +127,35 @@ class GenerationResponse(Response):
         settings = self._generator.settings
         events = await first_events(ticket)
         stream = self._renderer.stream(identity)
-        writer = EventWriter(scope, send, settings.write_timeout)
-        await writer.start()
+        writer = EventWriter(
+            scope,
+            send,
+            write_timeout_s=settings.write_timeout,
+            keep_alive_s=settings.keep_alive_interval,
+        )
+        try:
+            await writer.start()
+            await self._pump(ticket, stream, writer, events)
+        finally:
+            writer.close()
+
+    async def _pump(
+        self, ticket: Ticket, stream: Stream, writer: EventWriter, events: list[Event]
+    ) -> None:
+        """Write events until the last; `events` are the first ones."""
         opening = stream.begin()
         try:
             while not is_end(events):
                 await writer.write(opening + stream.events(events))
                 opening = b""
-                events = await writer.keep_alive_until(
-                    ticket.next_events, settings.keep_alive_interval
-                )
+                events = await writer.keep_alive_until(ticket.next_events)
+            await writer.write(opening + stream.events(events), last=True)
         except ApiError as error:
             await writer.write(stream.error(error), last=True)
         except asyncio.CancelledError:
             # The server is being stopped, or else nobody is there to read this.
             await writer.write(stream.error(stopping()), last=True)
             raise
-        else:
-            await writer.write(opening + stream.events(events), last=True)
 
 
 async def unless_over(ticket: Ticket, work: Coroutine[Any, Any, T]) -> T:

@@ -109,14 +109,20 @@ class FakeDispatch:
         self._arrived.set()
         return ticket
 
-    async def submitted(self, number: int = 0) -> FakeTicket:
-        """Wait until that many jobs came before this one, and it has been submitted."""
+    async def reserved(self, number: int = 0) -> FakeTicket:
+        """Wait for the job that has so many before it."""
         async with asyncio.timeout(5):
             while len(self.tickets) <= number:
                 self._arrived.clear()
                 await self._arrived.wait()
-            await self.tickets[number].submitted.wait()
         return self.tickets[number]
+
+    async def submitted(self, number: int = 0) -> FakeTicket:
+        """Wait for the job that has so many before it to be submitted."""
+        ticket = await self.reserved(number)
+        async with asyncio.timeout(5):
+            await ticket.submitted.wait()
+        return ticket
 
 
 class FakeStatus:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+from gateway.errors import DeadlinePassed
 from tests.gateway.fake_dispatch import says
 from tests.gateway.images.pictures import data_url, drawn
 from tests.gateway.serving import gateway
@@ -63,3 +64,19 @@ async def test_health_answers_while_large_images_are_opened() -> None:
             slowest = max(slowest, time.monotonic() - began)
         assert (await large).status_code == 200
     assert slowest < 0.5
+
+
+async def test_a_deadline_ends_the_fetching_too() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.png"
+    async with gateway(allow_private_image_hosts=True, fetch_timeout=30.0) as running:
+        request = asyncio.create_task(running.chat(**asking(url)))
+        ticket = await running.dispatch.reserved()
+        ticket.fail(DeadlinePassed("The request was not done in time."))
+        assert (await request).status_code == 504
+        assert ticket.cancelled.is_set()
+    server.close()
