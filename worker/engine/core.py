@@ -211,6 +211,10 @@ class MlxEngine:
         worked = False
         while self._prefills:
             decoding = len(self._batch) > 0
+            waiting = self._prefills.rows + len(self._waiting) + len(self._intake)
+            self._prefills.pacer.note_newcomers(
+                tokens=self._prefills.next_tokens, waiting=waiting, running=len(self._batch)
+            )
             progress = self._prefills.work(decoding=decoding)
             worked = True
             for task, error in progress.failed:

@@ -226,22 +226,38 @@ class Pacer:
     """Chooses how much to prefill between two decode steps.
 
     Streams should feel a newcomer as little as possible: prefilling may take about as long as a
-    decode step, so that the time between tokens doubles at most, and never longer than a limit.
-    The chunk grows while it stays within that, and shrinks when it does not.
+    decode step, so that the time between tokens about doubles. It may take up to a fixed limit
+    where more wait than run (decoding few rows while many wait is a waste) and for a short
+    prompt (cut into small pieces it would cost the streams more in all). The chunk grows while
+    it stays within what is allowed, and shrinks when it does not.
     """
 
-    SMALLEST, LARGEST = 8, 2048
+    SMALLEST, SHORT, LARGEST = 8, 256, 2048
     STEPS_PER_CHUNK = 1.25
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._step_s = 0.0
         self._size = 64.0
+        self._hurries = False
+
+    def note_newcomers(self, *, tokens: int, waiting: int, running: int) -> None:
+        """Take note of how much the next one needs, and of how many wait for how many."""
+        self._hurries = waiting > running or tokens <= self.SHORT
 
     @property
     def allowance_s(self) -> float:
         """How long prefilling may take between two decode steps."""
+        return self._limit_s if self._hurries else self._gentle_s
+
+    @property
+    def _gentle_s(self) -> float:
         return min(self._limit_s, self.STEPS_PER_CHUNK * self._step_s or self._limit_s)
+
+    @property
+    def _scale(self) -> float:
+        """How much more than gently is allowed now."""
+        return self.allowance_s / self._gentle_s
 
     def note_step(self, seconds: float) -> None:
         """Take note of a decode step that no prefill has disturbed."""
@@ -250,13 +266,14 @@ class Pacer:
     def note_chunk(self, tokens: int, seconds: float) -> None:
         """Take note of how long a chunk took."""
         room = self.allowance_s / max(seconds, 1e-6)
-        if room < 1.0 or tokens >= self._size:
-            fitting = min(tokens, self.LARGEST) * max(0.5, min(room, 1.5))
+        gentle_tokens = min(tokens, self.LARGEST) / self._scale
+        if room < 1.0 or gentle_tokens >= self._size:
+            fitting = gentle_tokens * max(0.5, min(room, 1.5))
             self._size = max(float(self.SMALLEST), min(float(self.LARGEST), fitting))
 
     def chunk(self, *, decoding: bool) -> int:
         """How many tokens to prefill in one piece now."""
-        return int(self._size) if decoding else self.LARGEST
+        return min(self.LARGEST, int(self._size * self._scale)) if decoding else self.LARGEST
 
 
 def _padded(value: mx.array, pad: int, axis: int) -> mx.array:

@@ -56,6 +56,14 @@ class PrefillQueue:
         return len(self._entries)
 
     @property
+    def next_tokens(self) -> int:
+        """How many tokens the next one needs in all, beyond what a cache spares it."""
+        if not self._entries:
+            return 0
+        prefill = self._entries[0].prefill
+        return prefill.target - prefill.cached
+
+    @property
     def rows(self) -> int:
         return sum(len(entry.choices) for entry in self._entries)
 
