@@ -16,6 +16,7 @@ from gateway.api.docs_page import docs_routes
 from gateway.api.doors import BodyBudget, Doors, RequestIds
 from gateway.api.generate import Generator
 from gateway.api.messages.routes import messages_routes
+from gateway.api.model_routes import model_routes
 from gateway.api.responses.routes import responses_routes
 from gateway.api.status_routes import status_routes
 from gateway.api.worker_routes import worker_routes
@@ -86,6 +87,7 @@ def create_app(
     app.include_router(completion_routes(generator))
     app.include_router(messages_routes(generator))
     app.include_router(responses_routes(generator))
+    app.include_router(model_routes(status))
     app.include_router(status_routes(status))
     app.include_router(worker_routes(status, keys_are_set=bool(keys)))
     app.include_router(docs_routes(app))

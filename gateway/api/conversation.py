@@ -59,8 +59,10 @@ class Conversation:
         reasoning: str | None = None,
         name: str | None = None,
     ) -> None:
-        """Args:
-        parts: None when the turn has no content, which needs calls instead.
+        """Add a turn of the assistant.
+
+        Args:
+            parts: None when the turn has no content, which needs calls instead.
         """
         self._close_calls()
         if parts is None and not calls:

@@ -56,8 +56,10 @@ def anthropic_error_content(error: ApiError) -> dict[str, Any]:
 
 
 def error_body(error: ApiError, path: str = "") -> bytes:
-    """Args:
-    path: the request's, which tells the dialect that the client speaks.
+    """Return the JSON body of an answer.
+
+    Args:
+        path: the request's, which tells the dialect that the client speaks.
     """
     if path.startswith(ANTHROPIC_PATH):
         content = anthropic_error_content(error)

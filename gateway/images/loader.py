@@ -20,10 +20,12 @@ LoadedImage = tuple[ImageInfo, bytes]
 
 
 class ImageLoader:
-    """Args:
-    fetcher: gets what http(s) URLs name; closed together with the loader.
-    max_bytes: largest file.
-    max_pixels: largest width times height.
+    """Loads the images of requests.
+
+    Args:
+        fetcher: gets what http(s) URLs name; closed together with the loader.
+        max_bytes: largest file.
+        max_pixels: largest width times height.
     """
 
     def __init__(self, fetcher: Fetcher, max_bytes: int, max_pixels: int) -> None:

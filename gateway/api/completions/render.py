@@ -13,10 +13,12 @@ from shared.messages import Delta, Done, TokenLogprob
 
 
 class CompletionRenderer:
-    """Args:
-    choices: how many answers were asked for.
-    include_usage: whether the stream ends with a chunk of usage.
-    with_logprobs: whether log probabilities were asked for.
+    """Renders one request's answer.
+
+    Args:
+        choices: how many answers were asked for.
+        include_usage: whether the stream ends with a chunk of usage.
+        with_logprobs: whether log probabilities were asked for.
     """
 
     def __init__(self, choices: int, include_usage: bool, with_logprobs: bool) -> None:

@@ -1,0 +1,67 @@
+"""What can be asked for: the models, and each dialect's parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from gateway.api.chat.models import ChatCompletionRequest
+from gateway.api.completions.models import CompletionRequest
+from gateway.api.messages.models import MessagesRequest
+from gateway.api.openapi import LOOKUP_ERRORS, errors
+from gateway.api.parameters import parameter_table
+from gateway.api.render import json_response
+from gateway.api.responses.models import ResponsesRequest
+from gateway.errors import NotFound
+from gateway.status import ServedModel, Status
+
+
+def model_routes(status: Status) -> APIRouter:
+    router = APIRouter(tags=["models"], responses=errors(*LOOKUP_ERRORS))
+
+    @router.get("/v1/models", response_model=None)
+    async def list_models() -> Response:
+        """List the ids that requests may name."""
+        models = [model_content(model) for model in status.models()]
+        return json_response({"object": "list", "data": models})
+
+    @router.get("/v1/models/{model_id:path}", response_model=None, responses=errors(NotFound))
+    async def show_model(model_id: str) -> Response:
+        """Show one model."""
+        models = {model.id: model for model in status.models()}
+        if model_id not in models:
+            raise NotFound(
+                f"There is no model {model_id!r}; there are: {', '.join(models) or 'none'}.",
+                param="model",
+                code="model_not_found",
+            )
+        return json_response(model_content(models[model_id]))
+
+    @router.get("/v1/capabilities", response_model=None)
+    async def show_capabilities() -> Response:
+        """Show every request parameter: honoured, ignored without harm, or refused."""
+        return json_response(
+            {
+                "object": "capabilities",
+                "chat.completions": parameter_table(ChatCompletionRequest),
+                "completions": parameter_table(CompletionRequest),
+                "responses": parameter_table(ResponsesRequest),
+                "messages": parameter_table(MessagesRequest),
+            }
+        )
+
+    return router
+
+
+def model_content(model: ServedModel) -> dict[str, Any]:
+    """Return OpenAI's model object, with what a client of ours may want to know beside it."""
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "local",
+        "context_length": model.context_tokens,
+        "capabilities": {"vision": model.vision},
+    }
