@@ -209,7 +209,7 @@ class MlxEngine:
         """Prefill as much as running streams may wait for; False if there was nothing to do."""
         started = time.perf_counter()
         worked = False
-        while self._prefills:
+        while self._prefills and (self._model.batchable or not self._batch.busy):
             decoding = len(self._batch) > 0
             waiting = self._prefills.rows + len(self._waiting) + len(self._intake)
             self._prefills.pacer.note_newcomers(

@@ -120,6 +120,35 @@ def test_a_mixed_batch_says_what_each_says_alone(family: str, drive: MakeDriver)
         assert batched.finish_reason == solo.finish_reason
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_long_prompt_in_small_pieces_is_the_same_prompt(
+    family: str, drive: MakeDriver, checkpoint: Callable[[str], Path]
+) -> None:
+    """It joins running streams eight tokens at a time, cut within its pictures too."""
+    driver = drive(family, prefix_cache_bytes=0)
+    pacer = driver.engine._prefills.pacer
+    pacer.SHORT, pacer.LARGEST = 0, 8  # type: ignore[misc]
+    pacer._size = 8.0
+    driver.submit(job("stream", "Hello", max_tokens=200, ignore_eos=True))
+    driver.until(lambda: len(driver.results["stream"].tokens) > 3)
+    images = [RED, BLUE] if family in SEEING else []
+    asked = job("long", "What is in this image? " * 15, images)
+    result = driver.solo(asked)
+    assert not driver.results["stream"].over
+    same_start(result.tokens, reference(checkpoint(family), rendered(driver, asked), images, 10))
+
+
+def test_a_model_that_cannot_batch_serves_one_after_the_other(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [job("1", "Hello"), job("2", "And you?", [RED]), job("3", "Both", choices=2)]
+    together = drive().run(*jobs)
+    monkeypatch.setattr("worker.engine.model.can_merge", lambda cache: False)
+    one_by_one = drive().run(*jobs)
+    for batched, single in zip(together, one_by_one, strict=True):
+        assert [single.tokens_of(i) for i in (0, 1)] == [batched.tokens_of(i) for i in (0, 1)]
+
+
 @pytest.mark.parametrize("family", ["qwen2_vl", "gemma3", "smolvlm"])
 @pytest.mark.parametrize("position", ["before", "after", "as-sent"])
 def test_images_stand_where_they_are_wanted(family: str, position: str, drive: MakeDriver) -> None:
