@@ -6,6 +6,7 @@ them. A flag that both tiers know (`--log-level`) goes to both.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -17,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from gateway.settings import Settings as GatewaySettings
@@ -138,9 +140,7 @@ def _run(environment: dict[str, str], gateway: GatewaySettings, workers: int) ->
         cwd=ROOT,
         env=environment,
     )
-    # A Ctrl-C reaches honcho too, which stops both tiers in order; a SIGTERM comes here alone.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: honcho.terminate())
+    _hand_on_signals(honcho)
     key = next(iter(read_api_keys(gateway)), None)
     address = f"http://{_reachable(gateway.host)}:{gateway.port}"
     while honcho.poll() is None:
@@ -149,6 +149,36 @@ def _run(environment: dict[str, str], gateway: GatewaySettings, workers: int) ->
             break
         time.sleep(LOOK_EVERY_S)
     return honcho.wait()
+
+
+def _hand_on_signals(honcho: subprocess.Popen[bytes]) -> None:
+    """A terminal's Ctrl-C reaches honcho too, which then lets both tiers finish what runs; the
+    second one ends them at once. A SIGTERM comes here alone."""
+    interrupts = 0
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts == 1:
+            print("Finishing what runs; Ctrl-C again stops at once.", flush=True)
+        else:
+            _kill_tiers(honcho)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    signal.signal(signal.SIGTERM, lambda *_: honcho.terminate())
+
+
+def _kill_tiers(honcho: subprocess.Popen[bytes]) -> None:
+    """honcho holds each tier through a process of its own, and gives it its own group."""
+    for holder in _children(honcho.pid):
+        for tier in _children(holder):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(tier, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(child) for child in found.stdout.split()]
 
 
 def _reachable(host: str) -> str:
