@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.api.answer import Answer
+from gateway.api.answer import Answer, ChoiceAnswer
 from gateway.api.error_responses import error_event
 from gateway.api.render import DONE_EVENT, Identity, encode, timings_content, usage_content
 from gateway.errors import ApiError
@@ -31,13 +31,20 @@ class CompletionRenderer:
             {
                 "index": index,
                 "text": choice.text,
-                "logprobs": _logprobs(choice.logprobs, 0) if self._with_logprobs else None,
+                "logprobs": self._logprobs(choice),
                 "finish_reason": choice.finish_reason,
             }
             for index, choice in enumerate(answer.choices)
         ]
         tail = {"usage": usage_content(answer.usage), "timings": timings_content(answer.timings)}
         return encode(_head(identity) | {"choices": choices} | tail)
+
+    def _logprobs(self, choice: ChoiceAnswer) -> dict[str, Any] | None:
+        if not self._with_logprobs:
+            return None
+        # An echoed prompt stands before the first token that has a probability.
+        generated = sum(len(entry.token) for entry in choice.logprobs)
+        return _logprobs(choice.logprobs, max(0, len(choice.text) - generated))
 
     def stream(self, identity: Identity) -> CompletionStream:
         return CompletionStream(identity, self._choices, self._include_usage)
@@ -74,7 +81,9 @@ class CompletionStream:
         logprobs = b"null"
         if delta.logprobs:
             logprobs = encode(_logprobs(delta.logprobs, self._lengths[delta.choice]))
-        self._lengths[delta.choice] += sum(len(entry.token) for entry in delta.logprobs)
+            self._lengths[delta.choice] += sum(len(entry.token) for entry in delta.logprobs)
+        else:
+            self._lengths[delta.choice] += len(delta.text)
         pieces += (
             self._openings[delta.choice],
             encode(delta.text),

@@ -46,24 +46,24 @@ async def test_chunks_have_openais_shape() -> None:
 
 async def test_log_probabilities_count_the_text_on() -> None:
     def script(ticket: FakeTicket) -> None:
-        ticket.tell(accepted())
+        ticket.tell(accepted(), delta("Say:"))
         for word in ("ab", "c"):
             entry = TokenLogprob(word, list(word.encode()), -0.5, [("x", [120], -1.0)])
             ticket.tell(delta(word, logprobs=[entry]))
         ticket.tell(delta("", finish_reason="length"), done())
 
     async with gateway(script) as running:
-        asked = {"prompt": "x", "logprobs": 1}
+        asked = {"prompt": "Say:", "logprobs": 1, "echo": True}
         whole = (await running.client.post(PATH, json=asked)).json()["choices"][0]["logprobs"]
         text = (await running.client.post(PATH, json=asked | {"stream": True})).text
     assert whole == {
         "tokens": ["ab", "c"],
         "token_logprobs": [-0.5, -0.5],
         "top_logprobs": [{"x": -1.0}, {"x": -1.0}],
-        "text_offset": [0, 2],
+        "text_offset": [4, 6],
     }
     chunks = [json.loads(event[6:]) for event in text.split("\n\n")[:-2]]
-    assert [c["choices"][0]["logprobs"]["text_offset"] for c in chunks[:2]] == [[0], [2]]
+    assert [c["choices"][0]["logprobs"]["text_offset"] for c in chunks[1:3]] == [[4], [6]]
 
 
 @pytest.mark.parametrize(
