@@ -226,17 +226,21 @@ class Pacer:
     """Chooses how much to prefill between two decode steps.
 
     Streams should feel a newcomer as little as possible: prefilling may take about as long as a
-    decode step, so that the time between tokens about doubles. It may take up to a fixed limit
-    where more wait than run (decoding few rows while many wait is a waste) and for a short
-    prompt (cut into small pieces it would cost the streams more in all). The chunk grows while
-    it stays within what is allowed, and shrinks when it does not.
+    decode step, so that the time between tokens about doubles. It may take longer where more
+    wait than run (decoding few rows while many wait is a waste) and for a short prompt: where
+    reading the weights is what takes time, a few tokens cost as much as many, and cut into small
+    pieces a prompt would cost the streams more in all. The chunk grows while it stays within
+    what is allowed, and shrinks when it does not.
+
+    Args:
+        hurry_s: how long prefilling may take then, if that is more than a few decode steps.
     """
 
     SMALLEST, SHORT, LARGEST = 8, 256, 2048
-    STEPS_PER_CHUNK = 1.25
+    GENTLE_STEPS, HURRIED_STEPS = 1.25, 4.0
 
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
+    def __init__(self, hurry_s: float) -> None:
+        self._hurry_s = hurry_s
         self._step_s = 0.0
         self._size = 64.0
         self._hurries = False
@@ -248,11 +252,13 @@ class Pacer:
     @property
     def allowance_s(self) -> float:
         """How long prefilling may take between two decode steps."""
-        return self._limit_s if self._hurries else self._gentle_s
+        if self._hurries:
+            return max(self._hurry_s, self.HURRIED_STEPS * self._step_s)
+        return self._gentle_s
 
     @property
     def _gentle_s(self) -> float:
-        return min(self._limit_s, self.STEPS_PER_CHUNK * self._step_s or self._limit_s)
+        return self.GENTLE_STEPS * self._step_s or self._hurry_s
 
     @property
     def _scale(self) -> float:

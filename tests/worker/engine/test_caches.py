@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import time
+from unittest import mock
 
 import numpy as np
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.worker.engine import checkpoints
 from tests.worker.engine.conftest import MakeDriver
-from tests.worker.engine.driving import Driver, assistant, job, picture, user
-from worker.engine.options import EngineOptions
-from worker.engine.prefix_cache import common_length
+from tests.worker.engine.driving import assistant, job, picture, user
+from worker.engine.prefix_cache import PrefixCache, common_length
 from worker.engine.preprocess import cache_key
 
 TEXT = "Hello, this is a longer text, so that there is something to remember. "
@@ -83,33 +83,99 @@ def test_a_key_tells_pictures_apart() -> None:
     assert np.array_equal(cache_key([1, 2], [], []), np.array([1, 2]))
 
 
-@pytest.fixture(scope="module")
-def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Large enough that prefill is what a first token waits for."""
-    folder = tmp_path_factory.mktemp("larger")
-    return checkpoints.build("qwen2_vl", folder, width=512, layers=6)
-
-
-def test_turn_two_about_a_picture_comes_at_once(larger: Path) -> None:
-    driver = Driver(EngineOptions(model_path=str(larger)))
+def test_turn_two_about_a_picture_costs_only_what_is_new(drive: MakeDriver) -> None:
+    """Counted in work, which other processes cannot disturb; the benchmark takes the time."""
+    driver = drive()
     images = [picture("red", (112, 112))]
     first = [user("What is in this image? " + TEXT * 8, 0)]
     answer = driver.solo(job("1", first, images))
     second = [*first, assistant(answer.text), user("And how many?")]
     follow_up = driver.solo(job("2", second, images))
-    waited = [result.done.timings.first_token_s for result in (answer, follow_up)]
-    driver.close()
-    assert follow_up.done.usage.cached_tokens > 100
-    assert waited[1] <= 0.3 * waited[0]
+    computed = [
+        result.done.usage.prompt_tokens - result.done.usage.cached_tokens
+        for result in (answer, follow_up)
+    ]
+    assert computed[1] <= 0.3 * computed[0]
+    assert driver.engine.gauges()["vision_cache_misses"] == 1
 
 
 def test_the_first_request_pays_nothing_for_being_first(drive: MakeDriver) -> None:
-    """The middle one of five fresh engines: single figures are the machine's mood."""
+    """In seconds of the processor, for the middle one of five fresh engines: the wall's clock
+    tells more about other processes."""
     ratios = []
     for _ in range(5):
-        driver, waited = drive(), []
+        driver, spent = drive(), []
         for number in range(11):
-            made = job(str(number), f"{number} What is it?", [picture("red", (90, 60 + number))])
-            waited.append(driver.solo(made).done.timings.first_token_s)
-        ratios.append(waited[0] / float(np.median(waited[1:])))
+            started = time.process_time()
+            driver.solo(job(str(number), f"{number} What?", [picture("red", (90, 60 + number))]))
+            spent.append(time.process_time() - started)
+        ratios.append(spent[0] / float(np.median(spent[1:])))
     assert float(np.median(ratios)) <= 1.5
+
+
+class Layer:
+    """As much of a layer's cache as the prefix cache looks at."""
+
+    nbytes = 100
+
+    def __init__(self, *, trimmable: bool) -> None:
+        self._trimmable = trimmable
+        self.trimmed = 0
+
+    def is_trimmable(self) -> bool:
+        return self._trimmable
+
+    def trim(self, tokens: int) -> None:
+        self.trimmed += tokens
+
+    @property
+    def state(self) -> list[object]:
+        return []
+
+
+@given(
+    keys=st.lists(
+        st.lists(st.integers(0, 1), min_size=1, max_size=4).map(
+            lambda blocks: [block for block in blocks for _ in range(11)]
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    trimmable=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_what_is_found_is_as_long_as_a_search_of_all_entries_would_find(
+    keys: list[list[int]], trimmable: bool
+) -> None:
+    cache = PrefixCache(10_000)
+    kept: list[list[int]] = []
+    for numbers in keys:
+        key = np.array(numbers, np.int64)
+        lengths = [_shared(other, numbers[:-1], trimmable) for other in kept if len(other) >= 16]
+        expected = max((n for n in lengths if n >= 16), default=0)
+        hit = cache.find(key, "salt")
+        assert (hit.length if hit else 0) == expected
+        assert cache.find(key, "other salt") is None
+        cache.put(key, "salt", [Layer(trimmable=trimmable)])
+        kept.append(numbers)
+        assert cache.bytes == 100 * len(cache)
+    cache.clear()
+    assert (len(cache), cache.bytes, len(cache._sharing)) == (0, 0, 0)
+
+
+def _shared(other: list[int], key: list[int], trimmable: bool) -> int:
+    length = common_length(np.array(other), np.array(key))
+    return length if trimmable or length == len(other) else 0
+
+
+def test_many_entries_do_not_slow_the_search() -> None:
+    """Counted in comparisons, not in time."""
+    cache = PrefixCache(1 << 30)
+    system = list(range(64))
+    for number in range(500):
+        key = np.array([*system, *([1000 + number] * 32)], np.int64)
+        cache.put(key, "", [Layer(trimmable=True)])
+    with mock.patch("worker.engine.prefix_cache.common_length", wraps=common_length) as compared:
+        hit = cache.find(np.array([*system, *([1007] * 32), 5], np.int64), "")
+    assert hit is not None and hit.length == 96
+    assert compared.call_count <= 16
