@@ -22,7 +22,7 @@ messages for people who write a worker in another language.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -39,6 +39,18 @@ FailureCode = Literal[
 ]
 WorkerAction = Literal["drain", "resume", "restart"]
 
+# Numbers as far as they make sense. A message with any other is malformed: what a peer claims is
+# checked once, where it comes in, and never reaches a counter or an index.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Number = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+Small = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+TokenId = Small
+SlotCount = Annotated[int, msgspec.Meta(ge=0, le=4096)]
+ChoiceCount = Annotated[int, msgspec.Meta(ge=1, le=128)]
+LogprobCount = Annotated[int, msgspec.Meta(ge=0, le=128)]
+Interval = Annotated[float, msgspec.Meta(ge=0.01, le=60)]
+
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """A map on the wire. Fields left at their default are not sent; unknown fields are ignored."""
@@ -54,7 +66,7 @@ class TextPart(Record, tag_field="type", tag="text"):
 class ImagePart(Record, tag_field="type", tag="image"):
     """Stands where the image stood in the message; `index` counts into `Job.images`."""
 
-    index: int
+    index: Count
 
 
 class ToolCall(Record):
@@ -81,22 +93,22 @@ class ImageInfo(Record):
 
     sha256: str
     media_type: str
-    width_px: int
-    height_px: int
+    width_px: Count
+    height_px: Count
 
 
 class Sampling(Record):
     """Per-request sampling. `None` means the model's own default (its generation config)."""
 
     seed: int
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: dict[int, float] = {}
+    temperature: Number | None = None
+    top_p: Number | None = None
+    top_k: Small | None = None
+    min_p: Number | None = None
+    repetition_penalty: Number | None = None
+    presence_penalty: Number = 0.0
+    frequency_penalty: Number = 0.0
+    logit_bias: dict[TokenId, Number] = {}
 
 
 class Tool(Record):
@@ -126,7 +138,7 @@ class ResponseFormat(Record):
 class Resume(Record):
     """What one choice of a migrated job had produced: all its token ids, in order."""
 
-    tokens: list[int]
+    tokens: list[TokenId]
     finish_reason: FinishReason | None = None
 
 
@@ -145,10 +157,10 @@ class Job(Record):
     prompt: str | None = None
     continue_final_message: bool = False
     images: list[ImageInfo] = []
-    max_tokens: int | None = None
+    max_tokens: Small | None = None
     stop: list[str] = []
-    choices: int = 1
-    logprobs: int | None = None
+    choices: ChoiceCount = 1
+    logprobs: LogprobCount | None = None
     """None: no logprobs; k: the chosen token's and the k likeliest (0 to 20)."""
     response_format: ResponseFormat | None = None
     tool_policy: ToolPolicy | None = None
@@ -174,15 +186,15 @@ class Hello(Record):
 
     worker: str
     models: list[str]
-    slots: int
-    stream_slots: int
+    slots: SlotCount
+    stream_slots: SlotCount
     state: WorkerState
     instance: str = ""
     device: str = ""
-    context_tokens: int | None = None
+    context_tokens: Count | None = None
     vision: bool = True
-    stall_timeout_s: float = 30.0
-    pid: int = 0
+    stall_timeout_s: Amount = 30.0
+    pid: Count = 0
     host: str = ""
     versions: dict[str, str] = {}
 
@@ -191,18 +203,18 @@ class Heartbeat(Record):
     """The worker's whole truth, every heartbeat interval and at once when it changes."""
 
     state: WorkerState
-    loaded_fraction: float = 0.0
-    free_slots: int = 0
-    free_stream_slots: int = 0
+    loaded_fraction: Amount = 0.0
+    free_slots: Count = 0
+    free_stream_slots: Count = 0
     jobs: list[str] = []
     """The jobs it holds for this gateway: whole answers, ..."""
     streams: list[str] = []
     """... and streams."""
-    active: int = 0
+    active: Count = 0
     """All jobs it holds, whoever sent them."""
-    steps: int = 0
-    last_step_age_s: float = 0.0
-    memory_bytes: int = 0
+    steps: Count = 0
+    last_step_age_s: Amount = 0.0
+    memory_bytes: Count = 0
     gauges: dict[str, float] = {}
 
 
@@ -210,7 +222,7 @@ class Accepted(Record):
     """A slot is taken, the prompt is tokenized and fits; prefill comes next."""
 
     job: str
-    prompt_tokens: int
+    prompt_tokens: Count
 
 
 class Rejected(Record):
@@ -230,7 +242,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 class ToolCallDelta(msgspec.Struct, frozen=True, array_like=True):
     """A piece of tool call number `index`. `id` and `name` come with its first piece."""
 
-    index: int
+    index: Count
     arguments: str = ""
     id: str = ""
     name: str = ""
@@ -245,9 +257,9 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     """
 
     job: str
-    sequence: int
-    choice: int
-    tokens: list[int]
+    sequence: Count
+    choice: Count
+    tokens: list[TokenId]
     text: str = ""
     finish_reason: FinishReason | None = None
     reasoning: str = ""
@@ -262,22 +274,22 @@ class Deltas(Record):
 
 
 class Usage(Record):
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int = 0
-    image_tokens: int = 0
-    reasoning_tokens: int = 0
+    prompt_tokens: Count
+    completion_tokens: Count
+    cached_tokens: Count = 0
+    image_tokens: Count = 0
+    reasoning_tokens: Count = 0
 
 
 class Timings(Record):
     """Where the worker's time went, measured on the worker. Zero means: did not happen."""
 
-    preprocess_s: float = 0.0
-    vision_s: float = 0.0
-    prefill_s: float = 0.0
-    first_token_s: float = 0.0
-    decode_s: float = 0.0
-    total_s: float = 0.0
+    preprocess_s: Amount = 0.0
+    vision_s: Amount = 0.0
+    prefill_s: Amount = 0.0
+    first_token_s: Amount = 0.0
+    decode_s: Amount = 0.0
+    total_s: Amount = 0.0
 
 
 class Done(Record):
@@ -319,7 +331,7 @@ class Welcome(Record):
     """Answers `Hello`: the session is open."""
 
     gateway: str
-    heartbeat_s: float
+    heartbeat_s: Interval
 
 
 class Ping(Record):
@@ -332,7 +344,7 @@ class Submit(Record):
     """`budget_s` is what is left of the job's deadline. Images follow as frames, in order."""
 
     job: Job
-    budget_s: float
+    budget_s: Amount
 
 
 class Cancel(Record):
@@ -373,3 +385,16 @@ TYPE_CODES: dict[type[msgspec.Struct], int] = {
 FromWorker = Hello | Heartbeat | Accepted | Rejected | Deltas | Done | Failed | Cancelled | Goodbye
 FromGateway = Welcome | Ping | Submit | Cancel | Identify | Control
 Message = FromWorker | FromGateway
+
+FROM_WORKER = frozenset(kind for kind, code in TYPE_CODES.items() if code < 64)
+FROM_GATEWAY = frozenset(TYPE_CODES) - FROM_WORKER
+
+MAX_BODY_BYTES: dict[type[msgspec.Struct], int] = {
+    Heartbeat: 1 << 20,
+    Deltas: 8 << 20,
+    Submit: 64 << 20,
+    Cancel: 1 << 20,
+}
+"""The longest MessagePack frame of a message; those not listed: `MAX_SHORT_BODY_BYTES`."""
+
+MAX_SHORT_BODY_BYTES = 64 << 10

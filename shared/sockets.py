@@ -9,7 +9,14 @@ import zmq.auth
 
 # Enough for 16 images of 20 MiB in frames of their own; libzmq's limit is per frame.
 MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_FRAME_BYTES_FROM_WORKERS = 8 * 1024 * 1024
+"""libzmq closes the connection of a peer that announces a longer frame, before any of it comes."""
+
 SEND_HIGH_WATER_MARK = 10_000
+RECEIVE_HIGH_WATER_MARK = 64
+"""Messages of one peer that wait here; beyond them it waits, in its own memory."""
+
+HANDSHAKE_MS = 5_000
 ZMTP_HEARTBEAT_MS = 2_000
 ZMTP_TIMEOUT_MS = 6_000
 
@@ -30,7 +37,7 @@ def make_router(
     # A worker that reconnects after a broken link must not wait for its dead connection to time
     # out. Routing ids are 16 random bytes, so nobody takes over another's by guessing.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-    _set_limits(socket)
+    _set_limits(socket, MAX_FRAME_BYTES_FROM_WORKERS)
     if curve_key is not None:
         public, secret = zmq.auth.load_certificate(curve_key)
         socket.curve_publickey, socket.curve_secretkey = public, secret
@@ -59,18 +66,19 @@ def make_dealer(
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, 100)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
-    _set_limits(socket)
+    _set_limits(socket, MAX_FRAME_BYTES)
     if curve_key is not None and server_key is not None:
         socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(curve_key)
         socket.curve_serverkey = zmq.auth.load_certificate(server_key)[0]
     return socket
 
 
-def _set_limits(socket: zmq.Socket[bytes]) -> None:
+def _set_limits(socket: zmq.Socket[bytes], max_frame_bytes: int) -> None:
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MARK)
-    socket.setsockopt(zmq.RCVHWM, SEND_HIGH_WATER_MARK)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER_MARK)
+    socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, ZMTP_TIMEOUT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TTL, ZMTP_TIMEOUT_MS)

@@ -7,16 +7,23 @@ Frame 2 and on: attachments, raw (only `Submit` has any: its images, in order).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import msgpack
 import msgspec
 
-from shared.messages import TYPE_CODES, Message, Submit
+from shared.messages import (
+    MAX_BODY_BYTES,
+    MAX_SHORT_BODY_BYTES,
+    TYPE_CODES,
+    Message,
+    Submit,
+)
 
 VERSION = 1
 MAX_ATTACHMENTS = 64
+MAX_REASON_CHARACTERS = 200
 
 _TYPES = {code: message_type for message_type, code in TYPE_CODES.items()}
 
@@ -38,8 +45,13 @@ def encode(message: Message) -> list[bytes]:
     return [header, cast(bytes, body)]
 
 
-def decode(frames: Sequence[Buffer]) -> tuple[Message, list[Buffer]]:
+def decode(
+    frames: Sequence[Buffer], expected: Collection[type[Any]] = frozenset(TYPE_CODES)
+) -> tuple[Message, list[Buffer]]:
     """Return the message and its attachments.
+
+    Args:
+        expected: the messages that this peer may send (`FROM_WORKER` or `FROM_GATEWAY`).
 
     Raises:
         VersionMismatch: the version byte is another one.
@@ -55,13 +67,16 @@ def decode(frames: Sequence[Buffer]) -> tuple[Message, list[Buffer]]:
     if version != VERSION:
         raise VersionMismatch(f"peer speaks version {version}, this side version {VERSION}")
     message_type = _TYPES.get(code)
-    if message_type is None:
+    if message_type is None or message_type not in expected:
         raise ProtocolError(f"unknown message type {code}")
+    limit = MAX_BODY_BYTES.get(message_type, MAX_SHORT_BODY_BYTES)
+    if len(frames[1]) > limit:
+        raise ProtocolError(f"a {message_type.__name__} has at most {limit} bytes")
     message = _decode_body(frames[1], message_type)
     attachments = list(frames[2:])
-    expected = len(message.job.images) if isinstance(message, Submit) else 0
-    if len(attachments) != expected or expected > MAX_ATTACHMENTS:
-        raise ProtocolError(f"expected {expected} attachments, got {len(attachments)}")
+    images = len(message.job.images) if isinstance(message, Submit) else 0
+    if len(attachments) != images or images > MAX_ATTACHMENTS:
+        raise ProtocolError(f"expected {images} attachments, got {len(attachments)}")
     return message, attachments
 
 
@@ -70,6 +85,7 @@ def _decode_body(body: Buffer, message_type: type[Any]) -> Message:
         fields = msgpack.unpackb(body, strict_map_key=False)
         return cast(Message, msgspec.convert(fields, message_type, str_keys=False))
     except (msgpack.UnpackException, msgspec.ValidationError, ValueError, TypeError) as error:
-        raise ProtocolError(f"malformed {message_type.__name__}: {error}") from error
+        reason = str(error)[:MAX_REASON_CHARACTERS]
+        raise ProtocolError(f"malformed {message_type.__name__}: {reason}") from error
     except RecursionError as error:
         raise ProtocolError(f"malformed {message_type.__name__}: nested too deeply") from error

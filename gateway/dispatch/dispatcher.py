@@ -14,8 +14,15 @@ from typing import Any
 import msgspec
 
 from gateway.dispatch.admission import Admission, Verdict
-from gateway.dispatch.jobs import ChoiceProgress, JobRecord, Milestones, Outcome, Phase
-from gateway.dispatch.refusals import deadline_passed, not_served, worker_error
+from gateway.dispatch.jobs import (
+    MAX_FRUITLESS_RUNS,
+    ChoiceProgress,
+    JobRecord,
+    Milestones,
+    Outcome,
+    Phase,
+)
+from gateway.dispatch.refusals import deadline_passed, not_finished, not_served, worker_error
 from gateway.dispatch.routing import affinity_key, choose
 from gateway.dispatch.workers import Registry, Session
 from gateway.errors import ApiError, InvalidRequest, QueueFull
@@ -199,7 +206,10 @@ class Dispatcher:
             else:
                 self._dispatch(record, session, now)
         kept.extend(line)
-        self._ready[pool] = kept
+        if kept:
+            self._ready[pool] = kept
+        else:
+            self._ready.pop(pool, None)
 
     def tick(self, now: float) -> None:
         """End the jobs whose deadline has passed: the latest first, so that none of them is given
@@ -226,9 +236,9 @@ class Dispatcher:
         session.outstanding.pop(message.job, None)
         if record is None:
             return
-        if message.reason == "no_slot":
-            # Another gateway was quicker; until its next heartbeat this worker counts as full.
-            self._mark_full(session, stream=record.stream)
+        # Another gateway was quicker, or it does not take any now; until its next heartbeat this
+        # worker counts as full.
+        self._mark_full(session, stream=record.stream)
         self.requeue(record)
         self.pump(record.pool, now)
         refused = message.reason == "no_slot" and record.at.accepted_at is None
@@ -255,7 +265,11 @@ class Dispatcher:
             record.at.last_token_at = now
         if record.stream:
             record.deadline_at = now + self.queue_timeout_s
-        self.effects.append(Tell(record.id, delta))
+        if record.overflows:
+            self.stop_on_worker(record)
+            self.fail(record, not_finished(record), now)
+        else:
+            self.effects.append(Tell(record.id, delta))
 
     def _done(self, session: Session, message: Done, now: float) -> None:
         record = self.on(session, message.job)
@@ -264,8 +278,7 @@ class Dispatcher:
             self.pump(session.pool, now)
             return
         if any(choice.finish_reason is None for choice in record.choices):
-            self.requeue(record)
-            self.pump(record.pool, now)
+            self._again(record, now)
             return
         session.finished += 1
         record.usage, record.timings = message.usage, message.timings
@@ -281,8 +294,8 @@ class Dispatcher:
             self.fail(record, worker_error(message, record), now)
 
     def _cancelled(self, session: Session, message: Cancelled, now: float) -> None:
-        session.outstanding.pop(message.job, None)
-        self.pump(session.pool, now)
+        """Who says so of a job that nobody has cancelled does not have it any more."""
+        self.take_back(session, message.job, now)
 
     # --- moves -----------------------------------------------------------------------------
 
@@ -302,6 +315,7 @@ class Dispatcher:
         assert record.job is not None
         record.move(Phase.DISPATCHED)
         record.runs += 1
+        record.fruitless_runs += 1
         record.run_id = f"{record.id}.{record.runs}"
         record.session, record.worker = session.routing_id, session.name
         record.next_sequence = 0
@@ -327,14 +341,21 @@ class Dispatcher:
         session.outstanding.pop(run_id, None)
         session.absent_beats.pop(run_id, None)
         if record is not None:
-            self.requeue(record)
+            self._again(record, now)
         self.pump(session.pool, now)
+
+    def _again(self, record: JobRecord, now: float) -> None:
+        """Run it again, unless that has brought nothing too often."""
+        if record.fruitless_runs >= MAX_FRUITLESS_RUNS:
+            self.fail(record, not_finished(record), now)
+        else:
+            self.requeue(record)
+            self.pump(record.pool, now)
 
     def _restart_after_gap(self, record: JobRecord, now: float) -> None:
         """A message was lost: run it again from what is known."""
         self.stop_on_worker(record)
-        self.requeue(record)
-        self.pump(record.pool, now)
+        self._again(record, now)
 
     def stop_on_worker(self, record: JobRecord) -> None:
         """Tell the worker to drop it. The slot there stays counted until the worker confirms."""

@@ -21,6 +21,14 @@ from shared.messages import Delta, FinishReason, Job, Resume, Timings, Usage
 MAX_DEATHS = 2
 """A job that two workers have died of is not given to a third."""
 
+MAX_FRUITLESS_RUNS = 10
+"""Runs that bring no token and end neither well nor by a fault: a worker that keeps no rule must
+not take the same job again and again until its deadline."""
+
+MAX_ANSWER_CHARACTERS = 16_000_000
+MAX_ANSWER_TOKENS = 4_000_000
+"""What one job may bring, all its choices together: more than any context holds."""
+
 Outcome = Literal["finished", "failed", "cancelled", "timed_out"]
 
 
@@ -94,6 +102,8 @@ class JobRecord:
     run_id: str = ""
     """Its id on the wire in its latest run; every dispatch gets a new one."""
     runs: int = 0
+    fruitless_runs: int = 0
+    """Runs since the last one that brought a token."""
     next_sequence: int = 0
     choices: list[ChoiceProgress] = field(default_factory=list)
     deaths: int = 0
@@ -125,6 +135,11 @@ class JobRecord:
         return bool(self.lost) and self.deaths + len(self.lost) >= MAX_DEATHS
 
     @property
+    def overflows(self) -> bool:
+        """Whether it has brought more than any answer can have."""
+        return self.characters > MAX_ANSWER_CHARACTERS or self.completion_tokens > MAX_ANSWER_TOKENS
+
+    @property
     def words(self) -> int:
         return sum(choice.words for choice in self.choices)
 
@@ -136,6 +151,8 @@ class JobRecord:
         """Remember what the client is about to see, so that another worker can go on from it."""
         choice = self.choices[delta.choice]
         choice.tokens.extend(delta.tokens)
+        if delta.tokens:
+            self.fruitless_runs = 0
         choice.finish_reason = delta.finish_reason
         choice.count_text(delta.reasoning)
         choice.count_text(delta.text)

@@ -25,7 +25,7 @@ from gateway.errors import ApiError
 from gateway.generation import Event, GenerationRequest
 from gateway.settings import Settings
 from shared import wire
-from shared.messages import Done, Job, Submit
+from shared.messages import FROM_WORKER, Done, Job, Submit
 from shared.sockets import make_router
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,12 @@ FIND_OUT_AFTER_S = (0.0, 0.01, 0.1)
 to send there."""
 
 MAX_MESSAGES_A_TURN = 256
-"""How many messages are read before other tasks of the event loop get their turn."""
+MAX_TURN_S = 0.02
+"""How many messages are read, and for how long, before other tasks of the event loop get their
+turn."""
+
+LATE_TICK_S = 0.5
+"""A tick that comes so much later than it should: it was this process that stood still."""
 
 
 class JobTicket:
@@ -109,7 +114,10 @@ class Link:
         self._authenticator: object | None = None
         self._tickets: dict[str, JobTicket] = {}
         self._flushing = False
+        self._finding_out: dict[float, bool] = {}
+        """Delays after which somebody is going to find out who has gone; true: and once more."""
         self._tick_handle: asyncio.TimerHandle | None = None
+        self._ticked_at = 0.0
 
     # --- life cycle ------------------------------------------------------------------------
 
@@ -173,27 +181,40 @@ class Link:
         router = self._router
         if router is None:
             return
-        now = time.monotonic()
+        now = began = time.monotonic()
         for _ in range(MAX_MESSAGES_A_TURN):
             try:
                 frames = router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
             self._take(frames[0], frames[1:], now)
+            now = time.monotonic()
+            if now - began > MAX_TURN_S:
+                self._loop.call_soon(self._receive)
+                break
         else:
             self._loop.call_soon(self._receive)
         self.flush()
 
     def _take(self, routing_id: bytes, frames: list[bytes], now: float) -> None:
         try:
-            message, _ = wire.decode(frames)
+            message, _ = wire.decode(frames, FROM_WORKER)
         except wire.ProtocolError as error:
             reason = "version" if isinstance(error, wire.VersionMismatch) else "malformed"
-            if self.membership.dropped[reason] == 0:
-                log.warning("dropped a message on the worker port: %s", error)
-            self.membership.dropped[reason] += 1
+            self._count_dropped(reason, "dropped a message on the worker port: %s", error)
             return
-        self.membership.message(routing_id, message, now)
+        try:
+            self.membership.message(routing_id, message, now)
+        except Exception:
+            # A boundary: whatever one message of one worker runs into, the others go on.
+            log.exception("a message on the worker port has failed")
+            self.membership.dropped["failed"] += 1
+
+    def _count_dropped(self, reason: str, words: str, *details: object) -> None:
+        """Log the first of its kind only: strangers decide how many there are."""
+        if self.membership.dropped[reason] == 0:
+            log.warning(words, *details)
+        self.membership.dropped[reason] += 1
 
     def flush(self) -> None:
         """Carry out the effects of what has just happened."""
@@ -206,7 +227,11 @@ class Link:
                 batch = effects[:]
                 effects.clear()
                 for effect in batch:
-                    self._carry_out(effect)
+                    try:
+                        self._carry_out(effect)
+                    except Exception:
+                        # A boundary: the effects after it belong to other requests.
+                        log.exception("an effect could not be carried out")
         finally:
             self._flushing = False
         # Sending may have swallowed the descriptor's edge for a message that arrived meanwhile.
@@ -243,7 +268,12 @@ class Link:
         """Some worker's connection broke; a ping to each finds out whose."""
         self._drain_monitor()
         for delay_s in FIND_OUT_AFTER_S:
-            self._loop.call_later(delay_s, self._find_out_who)
+            if delay_s in self._finding_out:
+                # One round finds out about all who went before it, however many they are.
+                self._finding_out[delay_s] = True
+            else:
+                self._finding_out[delay_s] = False
+                self._loop.call_later(delay_s, self._find_out_who, delay_s)
 
     def _drain_monitor(self) -> None:
         """Its descriptor, too, is edge-triggered and armed by reading until nothing is left."""
@@ -254,18 +284,27 @@ class Link:
             except zmq.Again:
                 return
             if event["event"] != zmq.EVENT_DISCONNECTED:
-                self.membership.dropped["refused_key"] += 1
-                log.warning("refused a worker: its key is unknown, or it has none")
+                self._count_dropped(
+                    "refused_key", "refused a worker: its key is unknown, or it has none"
+                )
 
-    def _find_out_who(self) -> None:
+    def _find_out_who(self, delay_s: float) -> None:
         """Read what a leaving worker has still said before its connection is judged."""
+        if self._finding_out.pop(delay_s):
+            self._finding_out[delay_s] = False
+            self._loop.call_later(max(delay_s, TICK_S), self._find_out_who, delay_s)
         self._receive()
         self.membership.ping()
         self.flush()
 
     def _tick(self) -> None:
+        self._tick_handle = self._loop.call_later(TICK_S, self._tick)
+        self._receive()
         now = time.monotonic()
+        if self._ticked_at and now - self._ticked_at > LATE_TICK_S:
+            # What the workers said meanwhile may still be unread: their silence is our own.
+            self.membership.excuse(now)
+        self._ticked_at = now
         self.membership.tick(now)
         self.dispatcher.tick(now)
-        self._receive()
-        self._tick_handle = self._loop.call_later(TICK_S, self._tick)
+        self.flush()

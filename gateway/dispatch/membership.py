@@ -28,6 +28,8 @@ from shared.messages import (
 log = logging.getLogger(__name__)
 
 MAX_SESSIONS = 1_024
+MAX_MODELS = 64
+MAX_NAME_CHARACTERS = 256
 
 
 class Membership:
@@ -64,6 +66,11 @@ class Membership:
         session = self.registry.sessions.get(routing_id)
         if session is not None:
             self._close(session, now, "has lost its connection", returning=True)
+
+    def excuse(self, now: float) -> None:
+        """This process stood still: nobody's silence until now counts."""
+        for session in self.registry.sessions.values():
+            session.seen_at = now
 
     def tick(self, now: float) -> None:
         for session in self.registry.sessions.values():
@@ -110,14 +117,14 @@ class Membership:
             self._send(routing_id, Identify())
 
     def _hello(self, routing_id: bytes, hello: Hello, now: float) -> None:
-        if not hello.models or not hello.worker or hello.slots < 0 or hello.stream_slots < 0:
+        if not _presentable(hello):
             self.dropped["bad_hello"] += 1
-            return
-        if len(self.registry.sessions) >= MAX_SESSIONS:
-            self.dropped["too_many_sessions"] += 1
             return
         known = self.registry.sessions.get(routing_id)
         older = known or self.registry.predecessor(hello, routing_id)
+        if older is None and len(self.registry.sessions) >= MAX_SESSIONS:
+            self.dropped["too_many_sessions"] += 1
+            return
         if older is not None:
             self._close(older, now, "has started anew", returning=True)
         self._challenged.pop(routing_id, None)
@@ -148,3 +155,16 @@ class Membership:
 
     def _send(self, routing_id: bytes, message: Message) -> None:
         self.dispatcher.effects.append(Send(routing_id, message))
+
+
+def _presentable(hello: Hello) -> bool:
+    """Whether what it calls itself may stand in logs, metrics and on the page."""
+    texts = [hello.worker, hello.instance, hello.host, hello.device, *hello.models]
+    texts += [text for item in hello.versions.items() for text in item]
+    return (
+        bool(hello.worker)
+        and 0 < len(hello.models) <= MAX_MODELS
+        and all(hello.models)
+        and len(hello.versions) <= MAX_MODELS
+        and all(len(text) <= MAX_NAME_CHARACTERS and text.isprintable() for text in texts)
+    )

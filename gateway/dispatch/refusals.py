@@ -58,6 +58,13 @@ def workers_lost(record: JobRecord) -> ApiError:
     )
 
 
+def not_finished(record: JobRecord) -> ApiError:
+    return WorkerFailed(
+        f"The workers did not finish this request in {record.runs} attempts, or answered with more "
+        f"than an answer can have. Request id: {record.request_id}."
+    )
+
+
 def worker_error(failure: Failed, record: JobRecord) -> ApiError:
     """The error a worker reported for one job, as its client is told."""
     if failure.code == "out_of_memory":

@@ -18,6 +18,7 @@ HEARTBEAT_S = 1.0
 SUSPECT_HEARTBEATS = 1.7
 MISSED_HEARTBEATS = 3
 LEASE_S = 20.0
+MAX_LEASES = 128
 
 
 def identity(hello: Hello) -> str:
@@ -130,9 +131,10 @@ class Registry:
         A session that never became ready leaves an earlier lease of its worker as it was.
         """
         self.sessions.pop(session.routing_id, None)
+        known = session.identity in self.leases
         if not returning:
             self.leases.pop(session.identity, None)
-        elif session.state != "loading":
+        elif session.state != "loading" and (known or len(self.leases) < MAX_LEASES):
             self.leases[session.identity] = Lease(session.hello, now + LEASE_S)
 
     def predecessor(self, hello: Hello, routing_id: bytes) -> Session | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgpack
 import msgspec
@@ -50,12 +51,33 @@ JSON_OBJECTS = st.dictionaries(
 def strategy_of(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Build a message type field by field, its optional ones too."""
     fields = {}
-    for name, hint in get_type_hints(kind).items():
+    for name, hint in get_type_hints(kind, include_extras=True).items():
         if "Any" in str(hint):
             fields[name] = JSON_OBJECTS if "None" not in str(hint) else st.none() | JSON_OBJECTS
         else:
-            fields[name] = st.from_type(hint)
+            fields[name] = values_of(hint)
     return st.builds(kind, **fields)
+
+
+def values_of(hint: Any) -> st.SearchStrategy[Any]:
+    """The values that a field may hold, within the limits it declares."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return within(*arguments)
+    if origin in (Union, UnionType):
+        return st.one_of([values_of(member) for member in arguments])
+    if origin is list:
+        return st.lists(values_of(arguments[0]), max_size=5)
+    if origin is dict:
+        return st.dictionaries(*map(values_of, arguments), max_size=5)
+    return st.from_type(hint)
+
+
+def within(kind: type[Any], meta: msgspec.Meta) -> st.SearchStrategy[Any]:
+    if kind is float:
+        return st.floats(meta.ge, meta.le)
+    highest = meta.le if meta.lt is None else meta.lt - 1
+    return st.integers(int(meta.ge or 0), int(highest))
 
 
 for declared in list(vars(vocabulary).values()):

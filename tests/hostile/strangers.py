@@ -1,0 +1,105 @@
+"""Peers of the worker port and of workers that keep no rule: plain sockets, unchecked messages."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgpack
+import zmq
+
+from shared import wire
+from shared.messages import TYPE_CODES, Hello, Message, Submit, Welcome
+
+PATIENCE_S = 10.0
+
+M = TypeVar("M")
+
+
+class Stranger:
+    """One end of a connection between the tiers; knows the frames and obeys nothing else."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self.socket = socket
+        socket.setsockopt(zmq.LINGER, 0)
+        self.inbox: list[tuple[bytes, Message]] = []
+        self.is_router = socket.type == zmq.ROUTER
+        self.peer = b""
+
+    def send(self, *frames: bytes) -> None:
+        address = (self.peer,) if self.is_router else ()
+        self.socket.send_multipart([*address, *frames])
+
+    def say(self, message: Message, *attachments: bytes) -> None:
+        self.send(*wire.encode(message), *attachments)
+
+    def claim(self, kind: type[Any], *attachments: bytes, **fields: Any) -> None:
+        """Say something of this kind with whatever fields, true to no type."""
+        body = msgpack.packb(fields)
+        self.send(bytes((wire.VERSION, TYPE_CODES[kind])), body, *attachments)
+
+    def hear(self, kind: type[M], patience_s: float = PATIENCE_S) -> M:
+        """Return the next message of that kind; others are dropped."""
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            if not self.socket.poll(50):
+                continue
+            frames = self.socket.recv_multipart()
+            if self.is_router:
+                self.peer, frames = frames[0], frames[1:]
+            message, _ = wire.decode(frames)
+            if isinstance(message, kind):
+                return message
+        raise AssertionError(f"no {kind.__name__} within {patience_s:g} s")
+
+
+@contextlib.contextmanager
+def stranger(endpoint: str, routing_id: bytes = b"") -> Iterator[Stranger]:
+    """A peer that connects to a gateway's worker port."""
+    with zmq.Context() as context:
+        socket = context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.ROUTING_ID, routing_id or secrets.token_bytes(16))
+        socket.connect(endpoint)
+        with socket:
+            yield Stranger(socket)
+
+
+@contextlib.contextmanager
+def false_worker(endpoint: str, model: str, **fields: Any) -> Iterator[Stranger]:
+    """A worker whose hello is believed, the only one of its model."""
+    facts = {"slots": 4, "stream_slots": 4, "state": "ready", "instance": secrets.token_hex(4)}
+    with stranger(endpoint) as peer:
+        peer.say(Hello(worker=f"false-{model}", models=[model], **(facts | fields)))
+        peer.hear(Welcome)
+        yield peer
+
+
+@contextlib.contextmanager
+def false_gateway(endpoint: str = "tcp://127.0.0.1:*") -> Iterator[Stranger]:
+    """A gateway of the test's own; its `endpoint` attribute is where workers find it."""
+    with zmq.Context() as context:
+        socket = context.socket(zmq.ROUTER)
+        socket.bind(endpoint)
+        with socket:
+            yield Stranger(socket)
+
+
+def where(peer: Stranger) -> str:
+    return peer.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def take_job(peer: Stranger, patience_s: float = PATIENCE_S) -> str:
+    """Return the id of the next job that is submitted."""
+    return peer.hear(Submit, patience_s).job.id
+
+
+def memory_bytes(pid: int) -> int:
+    """Resident memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"no process {pid}")
