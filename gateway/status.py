@@ -41,6 +41,9 @@ class Status(Protocol):
     def queue_stats(self) -> dict[str, Any]:
         """Return the body of `GET /v1/queue/stats`."""
 
+    def recent_requests(self) -> list[dict[str, Any]]:
+        """Return the latest requests that have ended, newest first, for the page."""
+
     def order(self, worker: str, action: WorkerAction) -> bool:
         """Pass an operator's order on; False when no such worker is connected."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 from gateway.dispatch.dispatcher import Dispatcher
@@ -12,6 +14,8 @@ from gateway.dispatch.statistics import Statistics
 from gateway.dispatch.workers import Registry, Session
 from gateway.status import Readiness, ServedModel
 from shared.messages import WorkerAction
+
+SHOWN_REQUESTS = 30
 
 
 class Report:
@@ -69,6 +73,10 @@ class Report:
             "metrics": self._statistics.report(),
             "workers": self.workers(),
         }
+
+    def recent_requests(self) -> list[dict[str, Any]]:
+        latest = islice(reversed(self._statistics.recent), SHOWN_REQUESTS)
+        return [asdict(line) for line in latest]
 
     def order(self, worker: str, action: WorkerAction) -> bool:
         return self._membership.control(worker, action)

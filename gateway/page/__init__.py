@@ -1,0 +1,1 @@
+"""The page at `/`: its files, and the live figures that it shows."""

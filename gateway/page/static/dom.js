@@ -1,0 +1,16 @@
+// Elements from plain values. Text only ever becomes text: what a model writes is never markup.
+
+export function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null) made.setAttribute(key, value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+export function setText(id, text) {
+  const target = document.getElementById(id);
+  // Untouched when nothing changed: screen readers read live regions again on every change.
+  if (target.textContent !== String(text)) target.textContent = text;
+}

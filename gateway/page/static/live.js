@@ -1,0 +1,115 @@
+// The live figures: one event stream, connected again when it breaks.
+
+import { element, setText } from "./dom.js";
+import { Plots } from "./plots.js";
+import { call, events } from "./server.js";
+
+const RECONNECT_MS = 2000;
+const OUTCOMES = { finished: "finished", failed: "failed", cancelled: "stopped", timed_out: "timed out" };
+
+export async function startLive(onModels) {
+  const plots = new Plots();
+  for (;;) {
+    let why = "The gateway has stopped sending figures.";
+    try {
+      for await (const { event, data } of events(await call("v1/status/stream"))) {
+        if (event === "history") plots.restart(data.points);
+        else plots.add(data.point);
+        show(data, event === "sample" ? data.point.rate : (data.points.at(-1)?.rate ?? 0));
+        onModels(data.models);
+      }
+    } catch (error) {
+      why = error.message;
+    }
+    setState("away", "not connected");
+    setText("missing", why);
+    await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
+  }
+}
+
+function show(data, rate) {
+  const queue = data.queue_stats;
+  setText("figure-active", queue.active_requests);
+  setText("figure-waiting", queue.queue_size);
+  setText("figure-rate", rate >= 100 ? Math.round(rate) : rate.toFixed(1));
+  setText("figure-total", data.metrics.total_requests);
+  showReadiness(data.ready);
+  document.getElementById("workers").replaceChildren(...data.workers.map(workerItem));
+  document.getElementById("recent").replaceChildren(...data.recent.map(requestRow));
+  document.getElementById("no-recent").hidden = data.recent.length > 0;
+}
+
+function showReadiness(ready) {
+  if (ready.ready) setState("ready", "ready");
+  else if (ready.loaded_fraction !== null) {
+    setState("loading", `loading ${Math.round(ready.loaded_fraction * 100)} %`);
+  } else setState("away", "no worker");
+  setText("missing", ready.ready ? "" : ready.reason);
+}
+
+function setState(state, words) {
+  document.getElementById("state").dataset.state = state;
+  setText("state", words);
+}
+
+function workerItem(worker) {
+  const item = element(
+    "li",
+    { "data-worker": worker.id },
+    element(
+      "div",
+      { class: "name" },
+      element("strong", {}, worker.model),
+      element("span", { class: "state", "data-state": worker.state }, worker.state),
+    ),
+    element("div", { class: "hint" }, workerFacts(worker)),
+  );
+  if (worker.state === "loading") {
+    const label = `Loading ${worker.model}`;
+    item.append(element("progress", { max: 1, value: worker.loaded_fraction ?? 0, "aria-label": label }));
+  }
+  return item;
+}
+
+function workerFacts(worker) {
+  if (worker.slots === undefined) return `${worker.id} · its slots are kept while it restarts`;
+  const facts = [
+    worker.id,
+    worker.device,
+    `${worker.active} of ${worker.slots} + ${worker.stream_slots} slots`,
+    worker.memory_bytes ? `${size(worker.memory_bytes)} memory` : "",
+    `${(worker.tokens_per_second ?? 0).toFixed(1)} tokens/s`,
+  ];
+  return facts.filter(Boolean).join(" · ");
+}
+
+function requestRow(request) {
+  const outcome = OUTCOMES[request.outcome] ?? request.outcome;
+  const words = request.error_code ? `${outcome}: ${request.error_code}` : outcome;
+  return element(
+    "tr",
+    { title: `request ${request.request_id}` },
+    element("td", {}, new Date(request.ended * 1000).toLocaleTimeString()),
+    element("td", {}, request.kind.replace("_", ", ")),
+    element("td", { "data-state": request.outcome }, words),
+    element("td", { class: "number" }, String(request.completion_tokens)),
+    element("td", { class: "number" }, seconds(request.first_token_s)),
+    element("td", { class: "number" }, seconds(request.total_s)),
+    element("td", { class: "number" }, request.tokens_per_second.toFixed(1)),
+  );
+}
+
+function seconds(value) {
+  if (value === null) return "–";
+  return value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(1)} s`;
+}
+
+export function size(bytes) {
+  const units = ["B", "KB", "MB", "GB"];
+  let step = 0;
+  while (bytes >= 1000 && step < units.length - 1) {
+    bytes /= 1000;
+    step += 1;
+  }
+  return `${bytes >= 100 || step === 0 ? Math.round(bytes) : bytes.toFixed(1)} ${units[step]}`;
+}

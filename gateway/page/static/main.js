@@ -1,0 +1,9 @@
+// Starts the page: the chat works even while the live figures cannot be had, and the other way round.
+
+import { startChat } from "./chat.js";
+import { startKeyDialog } from "./key.js";
+import { startLive } from "./live.js";
+
+startKeyDialog();
+const chat = startChat();
+startLive(chat.offerModels);
