@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -71,12 +72,7 @@ ERROR_SCHEMA: dict[str, Any] = {
 
 def describes_body(model: type[BaseModel]) -> dict[str, Any]:
     """Return the keyword arguments of a POST route whose handler parses `model` itself."""
-    schema = _inlined(model.model_json_schema())
-    content: dict[str, Any] = {"schema": schema}
-    examples = schema.pop("examples", [])
-    if examples:
-        content["example"] = examples[0]
-    body = {"required": True, "content": {"application/json": content}}
+    body = {"required": True, "content": {"application/json": _body_content(model)}}
     return {
         "response_model": None,
         "responses": errors(*GENERATION_ERRORS)
@@ -88,6 +84,17 @@ def describes_body(model: type[BaseModel]) -> dict[str, Any]:
         },
         "openapi_extra": {"requestBody": body},
     }
+
+
+@cache
+def _body_content(model: type[BaseModel]) -> dict[str, Any]:
+    """Drawing a schema takes milliseconds; many applications are made in tests."""
+    schema = _inlined(model.model_json_schema())
+    content: dict[str, Any] = {"schema": schema}
+    examples = schema.pop("examples", [])
+    if examples:
+        content["example"] = examples[0]
+    return content
 
 
 def errors(*classes: type[ApiError]) -> dict[int | str, dict[str, Any]]:
