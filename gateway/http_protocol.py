@@ -1,7 +1,8 @@
 """Uvicorn's HTTP/1.1 protocol with the limits it lacks: on time and size of what a client sends.
 
-A client that sends its headers or its body drop by drop holds a connection, never a slot, and
-only for a bounded time; headers are bounded in size; what is no HTTP gets the one error body.
+A client that sends its headers or its body drop by drop, or does not read its answer, holds a
+connection, never a slot, and only for a bounded time; headers, and all that frames a body, are
+bounded in size; what is no HTTP gets the one error body.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Receiving(enum.Enum):
 
 
 def bounded_protocol(
-    max_connections: int, header_timeout_s: float, body_timeout_s: float
+    max_connections: int, header_timeout_s: float, body_timeout_s: float, write_timeout_s: float
 ) -> Callable[..., HttpToolsProtocol]:
     """Return what `uvicorn.Config(http=...)` makes a protocol with, one a connection.
 
@@ -46,6 +47,7 @@ def bounded_protocol(
         max_connections: those beyond are told so and cut.
         header_timeout_s: from the connection's start or a request's first byte to its headers' end.
         body_timeout_s: from the headers' end to the body's.
+        write_timeout_s: for how long a client may leave an answer unread that waits for it.
     """
     limits = {
         Receiving.NOTHING: header_timeout_s,
@@ -56,6 +58,7 @@ def bounded_protocol(
     class Bounded(BoundedProtocol):
         limits_s = limits
         most_connections = max_connections
+        unread_limit_s = write_timeout_s
 
     return Bounded
 
@@ -63,13 +66,16 @@ def bounded_protocol(
 class BoundedProtocol(HttpToolsProtocol):
     limits_s: dict[Receiving, float]
     most_connections: int
+    unread_limit_s: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._receiving = Receiving.NOTHING
         self._header_bytes = 0
+        self._framing_bytes = 0
         self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -80,6 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._is_read()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -93,6 +100,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._refuse(HeadersTooLarge("The request headers are too large."))
+                return
+        elif self._receiving is Receiving.BODY:
+            # So do chunk extensions and trailers: what comes without any of the body.
+            self._framing_bytes += len(data)
+            if self._framing_bytes > MAX_HEADER_BYTES:
+                self._refuse(HeadersTooLarge("The body's framing is too large."))
                 return
         waiting = self._receiving is not Receiving.NOTHING or self._answered()
         if waiting and self._deadline is None and self.timeout_keep_alive_task is None:
@@ -110,6 +123,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._receiving = Receiving.HEADERS
         self._header_bytes = 0
+        self._framing_bytes = 0
         self.scope["state"]["abort_connection"] = self.transport.abort
 
     def on_headers_complete(self) -> None:
@@ -120,10 +134,42 @@ class BoundedProtocol(HttpToolsProtocol):
         self._disarm()
         super().on_headers_complete()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._receiving is Receiving.HEADERS:  # trailers mean nothing here
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._framing_bytes = -len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         self._receiving = Receiving.NOTHING
         self._disarm()
         super().on_message_complete()
+
+    # A client that does not read
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._is_read()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_reading()
+
+    def _watch_reading(self) -> None:
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.unread_limit_s, self.transport.abort)
+
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     # The deadline
 

@@ -201,6 +201,9 @@ class Link:
         if now - gateway.beat_at < interval and not changed:
             return
         gateway.beat_at = now
+        if gateway.id and gateway.greeted_as == "loading" and self.state == "ready":
+            # Only now is it known what the model can do.
+            gateway.id = ""
         if gateway.id:
             gateway.greeted_as = self.state
             gateway.stale = False

@@ -61,9 +61,15 @@ def worker_routes(status: Status, *, keys_are_set: bool) -> APIRouter:
 
 
 def _is_local(request: Request) -> bool:
-    if request.client is None:
-        return False
+    """From this machine, and by a name of it: a page that has rebound its own name to this
+    machine comes from here too, but under that name."""
+    asked_for = request.url.hostname or ""
+    caller = request.client.host if request.client else ""
+    return _is_loopback(caller) and (asked_for == "localhost" or _is_loopback(asked_for))
+
+
+def _is_loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(request.client.host).is_loopback
+        return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False

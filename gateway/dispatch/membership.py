@@ -125,7 +125,7 @@ class Membership:
         if older is None and len(self.registry.sessions) >= MAX_SESSIONS:
             self.dropped["too_many_sessions"] += 1
             return
-        if older is not None:
+        if older is not None and not (older is known and older.state == "loading"):
             self._close(older, now, "has started anew", returning=True)
         self._challenged.pop(routing_id, None)
         self.failover.absolve(routing_id, now)

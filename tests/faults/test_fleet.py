@@ -176,6 +176,17 @@ def test_different_models_side_by_side_are_told_apart_by_name() -> None:
         assert unknown.json()["error"]["code"] == "model_not_found"
 
 
+def test_orders_need_a_key_or_this_machine_under_its_own_name() -> None:
+    with serving(workers=1) as service:
+        worker = service.worker_states()[0]["id"]
+        url, order = f"{service.url}/v1/workers/{worker}", {"action": "resume"}
+        assert service.client.post(url, json=order).status_code == 200
+        rebound = service.client.post(url, json=order, headers={"Host": "evil.example"})
+        assert rebound.status_code == 403
+        assert service.client.post(f"{url}x", json=order).status_code == 404
+        assert service.client.post(url, json={"action": "explode"}).status_code == 400
+
+
 def test_a_hopeless_worker_says_why_and_ends() -> None:
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     worker = Tier("worker", "--gateway", endpoint, "--model-path", "no/such/model/anywhere")

@@ -201,6 +201,18 @@ def test_a_loading_worker_is_announced_with_its_progress() -> None:
     assert refusal.value.code == "loading" and "40%" in refusal.value.message
 
 
+def test_a_loaded_worker_says_hello_again_with_what_its_model_can_do() -> None:
+    simulation = Simulation()
+    for state, context in (("loading", None), ("ready", 4096)):
+        hello = Hello(
+            worker="a", models=["m"], slots=1, stream_slots=1, state=state, context_tokens=context
+        )
+        simulation.membership.message(b"x", hello, simulation.now)
+    (session,) = simulation.registry.sessions.values()
+    assert session.hello.context_tokens == 4096
+    assert simulation.dispatcher.resolve("m")
+
+
 def test_two_workers_of_one_name_are_two_workers() -> None:
     simulation = Simulation()
     for instance in ("1", "2"):
