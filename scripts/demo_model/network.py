@@ -293,15 +293,19 @@ class DemoModel(nn.Module):
         wanted = batch.targets != NOT_LEARNT
         logits = functional.linear(hidden[wanted], self.model.embed_tokens.weight)
         loss = functional.cross_entropy(logits.float(), batch.targets[wanted])
+        return loss, self.lessons_loss(images, batch)
+
+    def lessons_loss(self, images: Tensor, batch: Batch) -> Tensor:
+        """The mean cross-entropy of the image tokens' lessons; images as from the tower."""
         if not len(images):
-            return loss, torch.zeros(())
+            return torch.zeros((), requires_grad=True)
         answers = self.lesson_heads(images).float().split(LESSONS, dim=-1)
         lessons = [
             functional.cross_entropy(answer, batch.lessons[:, index], reduction="sum")
             for index, answer in enumerate(answers)
         ]
         # Not the number of lessons: it is 0 where every token lies in several quarters.
-        return loss, torch.stack(lessons).mean() / len(images)
+        return torch.stack(lessons).mean() / len(images)
 
 
 def checkpoint_config(sizes: Sizes) -> dict[str, Any]:

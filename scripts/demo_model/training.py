@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from .batches import Batches, batch_loader
 from .export import export
-from .network import DemoModel, Sizes
+from .network import Batch, DemoModel, Sizes
 from .tokenizer import train_tokenizer
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_STEPS = 300
+WARM_UP_STEPS = 100
 LESSONS_WEIGHT = 2.0  # of the image tokens' lessons, next to the answers
 DESCENT = 0.4  # of all steps
 STATE_NAME = "state.pt"
@@ -28,8 +29,9 @@ class Plan:
     work_dir: Path
     output: Path
     steps: int
+    vision_steps: int = 1000
     batch_size: int = 32
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 5e-4
     weight_decay: float = 0.05
     seed: int = 1
     workers: int = 1
@@ -89,7 +91,7 @@ def train(plan: Plan) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, plan)
         with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
-            loss, lessons = model.losses(next(batches))
+            loss, lessons = losses(model, next(batches), vision_only=step < plan.vision_steps)
         optimizer.zero_grad()
         (loss + LESSONS_WEIGHT * lessons).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -104,6 +106,14 @@ def train(plan: Plan) -> None:
         if step % plan.save_every == 0 or step == plan.steps:
             save(model, optimizer, step, state_path)
             export(model, tokenizer, plan.output)
+
+
+def losses(model: DemoModel, batch: Batch, vision_only: bool) -> tuple[Tensor, Tensor]:
+    """The losses of the answers (none if `vision_only`) and of the image tokens' lessons."""
+    if not vision_only:
+        return model.losses(batch)
+    images = model.visual(batch) if len(batch.pixels) else torch.zeros(0)
+    return torch.zeros(()), model.lessons_loss(images, batch)
 
 
 def save(model: DemoModel, optimizer: torch.optim.AdamW, step: int, path: Path) -> None:
