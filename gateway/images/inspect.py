@@ -8,6 +8,7 @@ from hashlib import sha256
 
 from PIL import Image, UnidentifiedImageError
 
+from gateway.images.jpeg_scans import MAX_SCANS, has_too_many_scans
 from gateway.images.sources import InvalidImage
 from shared.messages import ImageInfo
 
@@ -37,6 +38,10 @@ def inspect(data: bytes, param: str, max_pixels: int) -> ImageInfo:
             if width * height > max_pixels:
                 raise _too_many_pixels(param, max_pixels)
             media_type = FORMATS[ALIASES.get(image.format or "", image.format or "")]
+            if media_type == "image/jpeg" and has_too_many_scans(data):
+                raise InvalidImage(
+                    f"{param}: the JPEG has more than {MAX_SCANS} scans.", param=param
+                )
             image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(param, max_pixels) from None

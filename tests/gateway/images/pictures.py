@@ -48,6 +48,13 @@ def png_with_bomb(kind: bytes) -> bytes:
     return small[:after_header] + _chunk(kind, b"name\0\0" + packed) + small[after_header:]
 
 
+def jpeg_of_scans(scans: int, size: tuple[int, int] = (90, 90)) -> bytes:
+    """A progressive JPEG whose last scan is repeated."""
+    data = drawn("JPEG", size, "L", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * (scans - data.count(b"\xff\xda")) + data[-2:]
+
+
 def gif_of(frames: int) -> bytes:
     images = [Image.new("P", (8, 6), number % 250) for number in range(frames)]
     buffer = io.BytesIO()

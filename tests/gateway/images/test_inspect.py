@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from gateway.images.inspect import inspect, set_pillow_limits
 from gateway.images.sources import InvalidImage
-from tests.gateway.images.pictures import drawn, gif_of, noise, png_claiming, png_with_bomb
+from tests.gateway.images.pictures import (
+    drawn,
+    gif_of,
+    jpeg_of_scans,
+    noise,
+    png_claiming,
+    png_with_bomb,
+)
 
 MAX_PIXELS = 10_000
 
@@ -31,6 +38,11 @@ GOOD = {
     "jpeg progressive": (drawn("JPEG", progressive=True), "image/jpeg"),
     "webp": (drawn("WEBP"), "image/webp"),
     "webp lossless alpha": (drawn("WEBP", mode="RGBA", lossless=True), "image/webp"),
+    "jpeg with a few scans": (jpeg_of_scans(20, (8, 6)), "image/jpeg"),
+    "jpeg with a preview": (
+        drawn("JPEG", exif=b"Exif\0\0" + b"\xff\xda\0\3" * 1000),
+        "image/jpeg",
+    ),
     "gif": (drawn("GIF", mode="P"), "image/gif"),
     "gif frames": (gif_of(30), "image/gif"),
 }
@@ -51,6 +63,7 @@ BAD = {
     "bomb beyond integers": png_claiming(2**31 - 1, 2**31 - 1),
     "no width": png_claiming(0, 10),
     "short data": png_claiming(90, 90),
+    "scan bomb": jpeg_of_scans(100_000),
     "text bomb": png_with_bomb(b"zTXt"),
     "png signature only": b"\x89PNG\r\n\x1a\n",
     "jpeg signature only": b"\xff\xd8\xff\xe0",
