@@ -1,0 +1,90 @@
+"""The terminal client against a real gateway and a scripted worker."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.chat_client import ChatError, main, picture_url, printable, sort_words
+from tests.processes import ROOT, Service, await_condition, free_port, serving, words
+
+EXAMPLE = ROOT / "docs" / "example.png"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with serving() as running:
+        yield running
+
+
+def test_an_answer_is_printed(service: Service) -> None:
+    output = io.StringIO()
+    assert main(["--url", service.url, 'script: {"tokens": 6}'], output) == 0
+    assert output.getvalue() == words(6) + "\n"
+
+
+def test_a_picture_goes_along(service: Service) -> None:
+    assert main(["--url", service.url, str(EXAMPLE), "What is in it?"], io.StringIO()) == 0
+    assert service.get("/v1/queue/stats")["metrics"]["request_types"]["vision_stream"] == 1
+
+
+def test_turns_follow_each_other(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = iter(
+        ['script: {"tokens": 2}', f"{EXAMPLE.parent}/missing.png", 'script: {"tokens": 3}']
+    )
+
+    def read_line(prompt: str) -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", read_line)
+    output = io.StringIO()
+    assert main(["--url", service.url], output) == 0
+    assert words(2) + "\n" + words(3) + "\n" in output.getvalue()
+
+
+def test_ctrl_c_stops_the_answer_and_frees_the_slot(service: Service) -> None:
+    question = 'script: {"tokens": 5000, "delay_s": 0.02}'
+    command = [sys.executable, "-m", "scripts.chat_client", "--url", service.url, question]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert client.stdout.read(2) == "w0"
+        client.send_signal(signal.SIGINT)
+        assert "[stopped]" in client.stdout.read()
+    assert client.returncode == 130
+    await_condition(
+        lambda: service.get("/v1/queue/stats")["queue_stats"]["active_requests"] == 0, "a free slot"
+    )
+
+
+def test_no_server_is_told_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--url", f"http://127.0.0.1:{free_port()}", "Hello"]) == 1
+    assert "scripts/serve" in capsys.readouterr().err
+
+
+def test_the_servers_refusal_is_shown(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--url", service.url, "--model", "nobody", "Hello"]) == 1
+    assert "nobody" in capsys.readouterr().err
+
+
+def test_pictures_are_told_from_words() -> None:
+    pictures, question = sort_words([str(EXAMPLE), "https://example.com/a", "What", "is it?"])
+    assert [url[:14] for url in pictures] == ["data:image/png", "https://exampl"]
+    assert question == "What is it?"
+
+
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ChatError, match=r"gone\.jpg"):
+        picture_url(str(tmp_path / "gone.jpg"))
+
+
+def test_a_model_cannot_steer_the_terminal() -> None:
+    assert printable("a\x1b[31mb\n\tc\x9b") == "a[31mb\n\tc"
