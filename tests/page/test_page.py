@@ -1,0 +1,162 @@
+"""The page in a real browser, before a real gateway and workers."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scripts.demo_model import answers
+from scripts.demo_model.scenes import example_scene
+from tests.page.browser import Page, chromium
+from tests.processes import ROOT, Service, await_condition, serving, words
+
+EXAMPLE = base64.b64encode((ROOT / "docs" / "example.png").read_bytes()).decode()
+KEY = "a-key-for-tests"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Any, service: Service) -> Iterator[Page]:
+    opened = Page(browser, service.url)
+    opened.await_ready()
+    yield opened
+    assert opened.console_problems() == []
+
+
+def test_it_shows_the_workers_and_what_was_asked(page: Page, service: Service) -> None:
+    assert service.script(tokens=5).status_code == 200
+    page.await_text("#recent", "finished")
+    worker = service.worker_states()[0]
+    assert worker["model"] in page.text("#workers")
+    assert page.find("#rate-plot canvas").size["width"] > 100
+
+
+def test_an_answer_is_streamed_and_the_next_turn_knows_it(page: Page) -> None:
+    page.ask('script: {"tokens": 12}')
+    assert page.await_answer().strip() == words(12).strip()
+    page.ask('script: {"tokens": 3}')
+    await_condition(lambda: len(page.browser.find_elements("css selector", ".turn")) == 4, "turns")
+    assert page.await_answer().strip() == words(3).strip()
+
+
+def test_stop_keeps_what_came_and_frees_the_slot(page: Page, service: Service) -> None:
+    page.ask('script: {"tokens": 5000, "delay_s": 0.02}')
+    page.await_text(".turn.assistant .text", "w3")
+    page.find("#stop").click()
+    page.await_text(".turn.assistant .hint:last-child", "stopped")
+    await_condition(
+        lambda: service.get("/v1/queue/stats")["queue_stats"]["active_requests"] == 0,
+        "the job cancelled",
+    )
+    page.await_text("#recent tr:first-child", "stopped")
+
+
+def test_a_refused_question_goes_back_to_be_mended(page: Page) -> None:
+    page.browser.execute_script(
+        "document.getElementById('temperature').closest('details').open = true"
+    )
+    page.find("#temperature").send_keys("9")
+    page.ask("Too warm?")
+    page.await_text("#notice", "temperature")
+    assert page.find("#question").get_property("value") == "Too warm?"
+    # The browser itself notes every status of 400 and above.
+    page.browser.get_log("browser")
+
+
+def test_what_a_model_writes_is_never_markup(page: Page) -> None:
+    page.ask("<img src=x onerror=document.title='broken'>")
+    page.await_answer()
+    assert "<img" in page.text(".turn.user .text")
+    assert page.browser.title == "proxy-OAI-compat"
+
+
+def test_the_conversation_can_be_copied_as_code(page: Page) -> None:
+    page.browser.execute_script(
+        "navigator.clipboard.writeText = async (text) => { window.copied = text }"
+    )
+    page.drop(EXAMPLE)
+    page.find("#question").send_keys("What's this?")
+    page.browser.execute_script("document.getElementById('copy-python').click()")
+    page.await_text("#chat", "Send")
+    program = await_condition(
+        lambda: page.browser.execute_script("return window.copied"), "something copied"
+    )
+    compile(program, "copied", "exec")
+    assert "What's this?" in program and EXAMPLE[:40] in program
+
+
+def test_it_fits_a_narrow_screen(page: Page) -> None:
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    wide = page.browser.execute_script("return document.documentElement.scrollWidth")
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert wide <= 360
+
+
+def test_a_killed_worker_shows_up_and_comes_back(browser: Any) -> None:
+    with serving() as service:
+        page = Page(browser, service.url)
+        page.await_ready()
+        os.kill(service.worker_states()[0]["pid"], signal.SIGKILL)
+        script = "return new Promise((seen) => new MutationObserver((_, watcher) => {"
+        script += "const states = [...document.querySelectorAll('#workers .state')];"
+        script += "if (states.some((state) => state.innerText !== 'ready'))"
+        script += "{ watcher.disconnect(); seen(true); }})"
+        script += ".observe(document.getElementById('workers'), { childList: true }))"
+        assert page.browser.execute_script(script)
+        page.await_text("#workers .state", "ready")
+
+
+@contextlib.contextmanager
+def serving_with_key() -> Iterator[Service]:
+    with serving(workers=0, gateway_flags=("--api-key", KEY)) as service:
+        service.client.headers["Authorization"] = f"Bearer {KEY}"
+        service.add_worker()
+        service.await_ready(1)
+        yield service
+
+
+def test_the_key_is_asked_for(browser: Any) -> None:
+    with serving_with_key() as service:
+        page = Page(browser, service.url)
+        await_condition(lambda: page.find("#key").is_displayed(), "the question for the key")
+        page.find("#key").send_keys("wrong\n")
+        page.await_text("#key-problem", "did not accept")
+        page.find("#key").send_keys(KEY + "\n")
+        page.await_ready()
+        page.ask('script: {"tokens": 4}')
+        assert page.await_answer().strip() == words(4).strip()
+        page.browser.execute_script("sessionStorage.clear()")
+        page.browser.get_log("browser")
+
+
+def test_it_answers_rightly_about_a_dropped_picture(browser: Any) -> None:
+    with serving(worker_flags=("--max-concurrency", "8")) as service:
+        page = Page(browser, service.url)
+        page.await_ready()
+        page.drop(EXAMPLE)
+        page.ask("What is in this image?")
+        assert page.await_answer() == answers.caption(example_scene())
+        page.ask("How many shapes are there?")
+        await_condition(
+            lambda: len(page.browser.find_elements("css selector", ".turn")) == 4, "a second turn"
+        )
+        assert page.await_answer() == answers.count(2)
+        assert page.console_problems() == []
