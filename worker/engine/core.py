@@ -88,7 +88,7 @@ class MlxEngine:
         return True
 
     def step(self) -> list[EngineEvent]:
-        if not self._batch.busy and not self._prefills:
+        if not self._batch.busy:
             self._intake.settle()
         self._receive()
         self._admit()
@@ -215,14 +215,18 @@ class MlxEngine:
             self._prefills.pacer.note_newcomers(
                 tokens=self._prefills.next_tokens, waiting=waiting, running=len(self._batch)
             )
-            progress = self._prefills.work(decoding=decoding)
+            progress = self._prefills.work(decoding=decoding, others_come=len(self._intake) > 0)
             worked = True
             for task, error in progress.failed:
                 self._fail(task, error)
             for joining in progress.joining:
                 self._join(joining)
-            # Another piece would take about as long as this one.
-            if 2 * (time.perf_counter() - started) > self._prefills.pacer.allowance_s:
+            # Another piece would take about as long as this one. With nobody decoding, look
+            # first whether others have come.
+            if (
+                not decoding
+                or 2 * (time.perf_counter() - started) > self._prefills.pacer.allowance_s
+            ):
                 break
         return worked
 

@@ -51,6 +51,8 @@ class PrefillQueue:
         self._prefiller = Prefiller(model, prefixes)
         self.pacer = Pacer(stall_s)
         self._entries: deque[Entry] = deque()
+        self._wait_s = stall_s
+        self._waits_since: float | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -80,8 +82,11 @@ class PrefillQueue:
     def remove(self, task: Task) -> None:
         self._entries = deque(entry for entry in self._entries if entry.task is not task)
 
-    def work(self, *, decoding: bool) -> Progress:
+    def work(self, *, decoding: bool, others_come: bool) -> Progress:
         """Do one piece of prefill: a chunk, some of an image, or several short prompts at once.
+
+        With nobody decoding and others about to come, those here wait for them for a moment,
+        encoding their pictures meanwhile: together they are prefilled and decoded at less cost.
 
         What fails, fails alone: the entries of its task leave the queue.
         """
@@ -92,12 +97,21 @@ class PrefillQueue:
         ready = self._embed(tokens, seconds, progress)
         if 2 * (time.perf_counter() - started) > seconds:
             return progress  # that was enough for now
+        if others_come and not decoding and self._may_wait():
+            return progress
+        self._waits_since = None
         together = self._shareable(ready, tokens)
         if len(together) > 1 and self._run_together(together, progress):
             return progress
         if ready:
             self._advance(ready[0], tokens, progress)
         return progress
+
+    def _may_wait(self) -> bool:
+        now = time.perf_counter()
+        if self._waits_since is None:
+            self._waits_since = now
+        return now - self._waits_since < self._wait_s
 
     # --- pieces ----------------------------------------------------------------------------------
 
