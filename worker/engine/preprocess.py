@@ -18,7 +18,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from shared.messages import Job
 from worker.engine.faults import JobFault
@@ -26,6 +26,9 @@ from worker.engine.model import LoadedModel
 from worker.engine.prompt import PromptWriter
 
 Key = npt.NDArray[np.int64]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+"""Pillow would open forty others, some of them by starting programs."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +134,28 @@ def decode_image(data: bytes, index: int = 0) -> Image.Image:
         JobFault: the data cannot be decoded.
     """
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            upright = ImageOps.exif_transpose(opened)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            upright = _in_8_bits(ImageOps.exif_transpose(opened))
             if upright.has_transparency_data:
                 layer = upright.convert("RGBA")
                 ground = Image.new("RGBA", layer.size, "white")
                 return Image.alpha_composite(ground, layer).convert("RGB")
             return upright.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:
+        words = f"Image {index + 1} is not a PNG, JPEG, WebP or GIF image."
+        raise JobFault("invalid_image", words, "messages") from None
+    # A boundary: decoders raise whatever their parsing runs into, and it costs this job alone.
+    except Exception as error:
         raise JobFault(
             "invalid_image", f"Image {index + 1} cannot be decoded: {error}", "messages"
         ) from error
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grays, which Pillow would cut off at 255: all but the darkest as white."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def cache_key(ids: Sequence[int], places: Sequence[int], image_keys: Sequence[str]) -> Key:
