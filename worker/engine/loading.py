@@ -30,8 +30,8 @@ from worker.engine.interface import ModelError
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_AND_WORDS = ("*.json", "*.jsonl", "*.safetensors", "*.model", "*.tiktoken", "*.txt")
-DOWNLOADED = [*WEIGHTS_AND_WORDS, "*.jinja", "*.py"]
+DOWNLOADED = [f"*.{kind}" for kind in "json jsonl safetensors model tiktoken txt jinja py".split()]
+"""What mlx-vlm reads of a model; hubs hold the same weights in other forms beside it."""
 TEXT_OPTIONS = frozenset({"padding", "padding_side", "add_special_tokens", "truncation"})
 CACHE_SHARE = 0.25
 """Most of the working set that freed Metal buffers may keep, so that they do not crowd it."""

@@ -14,7 +14,6 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_vlm.models.base import BaseImageProcessor
 from mlx_vlm.models.cache import make_prompt_cache
 
 from worker.engine import loading
@@ -159,12 +158,6 @@ class LoadedModel:
             if isinstance(marker, str) and marker:
                 return marker
         return "<image>"
-
-    @property
-    def own_image_processor(self) -> bool:
-        """Whether mlx-vlm splits the prompt itself, at `<image>`, for this model."""
-        image_processor = getattr(self.processor, "image_processor", None)
-        return isinstance(image_processor, BaseImageProcessor)
 
     # --- computing ---------------------------------------------------------------------------
 
