@@ -30,7 +30,10 @@ from worker.engine.interface import ModelError
 
 log = logging.getLogger(__name__)
 
-DOWNLOADED = [f"*.{kind}" for kind in "json jsonl safetensors model tiktoken txt jinja py".split()]
+DOWNLOADED = [
+    f"*.{kind}"
+    for kind in ["json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja", "py"]
+]
 """What mlx-vlm reads of a model; hubs hold the same weights in other forms beside it."""
 TEXT_OPTIONS = frozenset({"padding", "padding_side", "add_special_tokens", "truncation"})
 CACHE_SHARE = 0.25
