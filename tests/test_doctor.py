@@ -1,0 +1,152 @@
+"""The doctor finds what is wrong, says so in plain words and tells how to mend it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from scripts.doctor_checks.__main__ import BUILT_IN_MODEL, main
+from scripts.doctor_checks.findings import Finding
+from scripts.doctor_checks.machine import check_machine, check_packages, satisfies
+from scripts.doctor_checks.model import cache_bytes_a_token, check_model
+from scripts.doctor_checks.service import Service, check_service
+from tests.processes import ROOT, await_condition, free_port, serving
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    copy = tmp_path / "model"
+    shutil.copytree(BUILT_IN_MODEL, copy)
+    return copy
+
+
+def told(findings: Iterable[Finding]) -> str:
+    return "\n".join(f"{finding}" for finding in findings)
+
+
+def problems(findings: Iterable[Finding]) -> list[Finding]:
+    wrong = [finding for finding in findings if finding.wrong]
+    assert all(finding.remedy for finding in wrong), "a problem without its remedy"
+    return wrong
+
+
+def test_a_good_model_is_complete_and_fits(model: Path) -> None:
+    findings = list(check_model(model))
+    assert not problems(findings) and "fits" in told(findings)
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
+def test_a_missing_file_is_named(model: Path, name: str) -> None:
+    (model / name).unlink()
+    assert name.partition(".")[2] in told(problems(check_model(model)))
+
+
+def test_no_tokenizer(model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    assert "tokenizer" in told(problems(check_model(model)))
+
+
+def test_weights_cut_off_in_the_download(model: Path) -> None:
+    weights = model / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "cut off" in told(problems(check_model(model)))
+
+
+def test_weights_that_are_only_a_pointer(model: Path) -> None:
+    (model / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert "damaged" in told(problems(check_model(model)))
+
+
+def test_a_part_that_the_index_lists_is_missing(model: Path) -> None:
+    index = {"weight_map": {"a": WEIGHTS, "b": "model-2.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "missing: model-2.safetensors" in told(problems(check_model(model)))
+
+
+def test_a_model_larger_than_memory(model: Path) -> None:
+    assert "does not fit" in told(problems(check_model(model, memory=1_000_000)))
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    assert "no folder" in told(problems(check_model(tmp_path / "gone")))
+
+
+def test_the_cache_of_grouped_heads() -> None:
+    config = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3}
+    assert cache_bytes_a_token(config) == 2 * 3 * 64 * 2
+    assert cache_bytes_a_token(config | {"num_key_value_heads": 1}) == 2 * 3 * 16 * 2
+
+
+def test_packages(tmp_path: Path) -> None:
+    assert not problems(check_packages())
+    asked = tmp_path / "requirements.txt"
+    asked.write_text("httpx>=99\nno-such-package==1  # why\nmlx==1; sys_platform == 'plan9'\n")
+    words = told(problems(check_packages(asked)))
+    assert "httpx is" in words and "no-such-package is not installed" in words
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted", "holds"),
+    [
+        ("1.10.2", ">=1.9,<2", True),
+        ("2.0", ">=1.9,<2", False),
+        ("2", "==2.0.0", True),
+        ("0.32.3", "==0.32.4", False),
+    ],
+)
+def test_versions(installed: str, wanted: str, holds: bool) -> None:
+    assert satisfies(installed, wanted) is holds
+
+
+def test_rosetta_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr("platform.processor", lambda: "i386")
+    assert "Rosetta" in told(problems(check_machine()))
+
+
+def test_a_port_taken_by_a_stranger() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        stranger.settimeout(0)
+        service = Service(f"http://127.0.0.1:{stranger.getsockname()[1]}", None)
+        assert "is taken" in told(problems(check_service(service, run=False)))
+
+
+def test_no_gateway_is_wrong_only_for_who_wants_an_answer() -> None:
+    service = Service(f"http://127.0.0.1:{free_port()}", None)
+    assert not problems(check_service(service, run=False))
+    assert "scripts/serve" in told(problems(check_service(service, run=True)))
+
+
+def test_a_running_service_is_asked_about_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(gateway_flags=("--api-key", "k"), workers=0) as running:
+        running.client.headers["Authorization"] = "Bearer k"
+        host = Service(running.url, "k")
+        await_condition(lambda: host.ask("/health")[0] == 200, "the gateway's start")
+        assert main(["--url", running.url]) == 1
+        assert "--key" in capsys.readouterr().out
+        assert main(["--url", running.url, "--key", "k"]) == 1
+        assert "not ready" in capsys.readouterr().out
+        running.add_worker()
+        running.await_ready(1)
+        assert main(["--url", running.url, "--key", "k", "--run"]) == 0
+        assert "A picture was answered in" in capsys.readouterr().out
+
+
+def test_the_launcher_works_from_anywhere(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [ROOT / "scripts" / "doctor", "--model-path", tmp_path / "gone"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "There is no folder" in done.stdout, done.stderr
