@@ -44,18 +44,29 @@ def _extend_with_room(layer: Any, more: Any) -> None:
     length = max(layer.size(), more.size())
     capacity = (length // layer.step + 1) * layer.step
 
-    def padded(array: mx.array, used: int) -> mx.array:
-        widths = [(0, 0), (0, 0), (length - used, capacity - length), (0, 0)]
-        return mx.pad(array[..., :used, :], widths)
-
     pairs = [(layer, layer.size()), (more, more.size())]
-    layer.keys = mx.concatenate([padded(cache.keys, used) for cache, used in pairs])
-    layer.values = mx.concatenate([padded(cache.values, used) for cache, used in pairs])
+    layer.keys, layer.values = (
+        _right_aligned([(cache.keys, used) for cache, used in pairs], length, capacity),
+        _right_aligned([(cache.values, used) for cache, used in pairs], length, capacity),
+    )
     layer.left_padding = mx.concatenate(
         [cache.left_padding + (length - used) for cache, used in pairs]
     )
     layer.offset = mx.concatenate([layer.offset, more.offset])
     layer._idx = length
+
+
+def _right_aligned(parts: Sequence[tuple[mx.array, int]], length: int, capacity: int) -> mx.array:
+    """Copy the used columns of [rows, heads, columns, width] parts so that all end at `length`."""
+    first = parts[0][0]
+    rows = sum(part.shape[0] for part, _ in parts)
+    joined = mx.zeros((rows, first.shape[1], capacity, first.shape[3]), first.dtype)
+    start = 0
+    for part, used in parts:
+        stop = start + part.shape[0]
+        joined[start:stop, :, length - used : length] = part[..., :used, :]
+        start = stop
+    return joined
 
 
 def keep_rows(batch: Cache, indices: Sequence[int]) -> None:

@@ -30,10 +30,8 @@ from worker.engine.interface import ModelError
 
 log = logging.getLogger(__name__)
 
-DOWNLOADED = [
-    f"*.{kind}"
-    for kind in ["json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja", "py"]
-]
+KINDS = ("json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja", "py")
+DOWNLOADED = [f"*.{kind}" for kind in KINDS]
 """What mlx-vlm reads of a model; hubs hold the same weights in other forms beside it."""
 TEXT_OPTIONS = frozenset({"padding", "padding_side", "add_special_tokens", "truncation"})
 CACHE_SHARE = 0.25

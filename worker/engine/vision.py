@@ -111,6 +111,7 @@ class RememberingTower:
         self._memory = memory
         self._keys: tuple[str, ...] = ()
         self._deadline = 0.0
+        self._encoding = False
         self._at_hand: dict[tuple[object, ...], Features] = {}
         self._underway: dict[tuple[object, ...], Underway] = {}
         self._notes: list[Any] = []
@@ -124,6 +125,7 @@ class RememberingTower:
             self.end()
             self._keys = image_keys
         self._deadline = time.perf_counter() + seconds
+        self._encoding = False
 
     def end(self) -> None:
         self._keys = ()
@@ -140,6 +142,8 @@ class RememberingTower:
         for index, item in enumerate(items):
             owner = self._keys[index] if per_image else (self._keys, index)
             parts.append(self._remembered((owner, tuple(item.pixels.shape)), item))
+        if self._encoding and time.perf_counter() >= self._deadline:
+            raise MoreToEncode  # what comes after the images can wait for the next call
         if len(parts) == 1:
             return parts[0]
         return tree_map(lambda *leaves: _joined(leaves), parts[0], *parts[1:])
@@ -160,6 +164,7 @@ class RememberingTower:
 
     def _encoded(self, key: tuple[object, ...], item: Item) -> Features:
         """Go on with an image, at least by a layer, until it is done or time is up."""
+        self._encoding = True
         underway = self._underway.get(key)
         if underway is None:
             self._notes.clear()
