@@ -104,6 +104,9 @@ class Page:
     def ask(self, question: str) -> None:
         self.find("#question").send_keys(question + "\n")
 
+    def turns(self) -> int:
+        return len(self.browser.find_elements("css selector", ".turn"))
+
     def await_answer(self) -> str:
         """Wait until nothing is being answered, and return the last answer."""
         await_condition(lambda: self.find("#send").is_displayed(), "the answer's end", 30)

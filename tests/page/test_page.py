@@ -52,7 +52,7 @@ def test_an_answer_is_streamed_and_the_next_turn_knows_it(page: Page) -> None:
     page.ask('script: {"tokens": 12}')
     assert page.await_answer().strip() == words(12).strip()
     page.ask('script: {"tokens": 3}')
-    await_condition(lambda: len(page.browser.find_elements("css selector", ".turn")) == 4, "turns")
+    await_condition(lambda: page.turns() == 4, "a second turn")
     assert page.await_answer().strip() == words(3).strip()
 
 
@@ -155,8 +155,6 @@ def test_it_answers_rightly_about_a_dropped_picture(browser: Any) -> None:
         page.ask("What is in this image?")
         assert page.await_answer() == answers.caption(example_scene())
         page.ask("How many shapes are there?")
-        await_condition(
-            lambda: len(page.browser.find_elements("css selector", ".turn")) == 4, "a second turn"
-        )
+        await_condition(lambda: page.turns() == 4, "a second turn")
         assert page.await_answer() == answers.count(2)
         assert page.console_problems() == []

@@ -95,8 +95,15 @@ function requestRow(request) {
     element("td", { class: "number" }, String(request.completion_tokens)),
     element("td", { class: "number" }, seconds(request.first_token_s)),
     element("td", { class: "number" }, seconds(request.total_s)),
-    element("td", { class: "number" }, request.tokens_per_second.toFixed(1)),
+    element("td", { class: "number" }, rate(request)),
   );
+}
+
+// Over all the time since the request had its slot: a short answer that arrives in one piece would
+// seem endlessly fast from its first token on.
+function rate(request) {
+  const held = request.total_s - request.queue_s;
+  return held > 0 ? (request.completion_tokens / held).toFixed(1) : "–";
 }
 
 function seconds(value) {

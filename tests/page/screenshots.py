@@ -1,0 +1,70 @@
+"""Draws the README's screenshots: `python -m tests.page.screenshots`."""
+
+from __future__ import annotations
+
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from scripts.demo_model import answers
+from scripts.demo_model.scenes import example_scene
+from tests.page.browser import Page, chromium
+from tests.processes import ROOT, Service, await_condition, serving
+
+FOLDER = ROOT / "docs" / "screenshots"
+EXAMPLE = base64.b64encode((ROOT / "docs" / "example.png").read_bytes()).decode()
+COLOURS = 128
+QUESTIONS = [
+    ("What is in this image?", answers.caption(example_scene())),
+    ("How many shapes are there?", answers.count(2)),
+]
+VIEWS = {
+    "light": (False, (1280, 900)),
+    "dark": (True, (1280, 900)),
+    "narrow": (False, (360, 780)),
+}
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with serving(worker_flags=("--max-concurrency", "8")) as service:
+        work_for_the_plots(service)
+        for name, (dark, size) in VIEWS.items():
+            with chromium(dark=dark, size=size) as browser:
+                draw(browser, service, FOLDER / f"{name}.png")
+
+
+def work_for_the_plots(service: Service) -> None:
+    """Let the plots have something to show."""
+    question = {"role": "user", "content": "What is the capital of France?"}
+    body = {"messages": [question], "max_tokens": 64}
+    for together in (1, 4, 12, 6, 2):
+        with ThreadPoolExecutor(together) as pool:
+            for _ in pool.map(lambda _: service.ask(body), range(together * 6)):
+                pass
+
+
+def draw(browser: Any, service: Service, file: Path) -> None:
+    page = Page(browser, service.url)
+    page.await_ready()
+    for turn, (question, right) in enumerate(QUESTIONS, 1):
+        if turn == 1:
+            page.drop(EXAMPLE)
+        page.ask(question)
+        await_condition(lambda turns=turn: page.turns() == 2 * turns, "the turn shown")
+        answer = page.await_answer()
+        if answer != right:
+            raise SystemExit(f"no screenshot of a wrong answer: {question} {answer}")
+    total = service.get("/v1/queue/stats")["metrics"]["total_requests"]
+    page.await_text("#figure-total", str(total))
+    browser.execute_script("scrollTo(0, 0); document.activeElement.blur()")
+    picture = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
