@@ -1,0 +1,122 @@
+"""`openai` for Python: errors are the client's own classes, and its retries are told when."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+
+from tests.clients.asking import CAPITAL, MODEL, text
+from tests.processes import Service, await_condition, scripted, serving
+
+BROKEN_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+
+@pytest.fixture
+def api(base_url: str) -> Iterator[OpenAI]:
+    with OpenAI(base_url=base_url, api_key="any", max_retries=0) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"temperature": 9}, "temperature"),
+        ({"messages": []}, "messages"),
+        ({"store": True}, "store"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"extra_body": {"temprature": 1}}, "temprature"),
+        (
+            {"messages": [{"role": "user", "content": [BROKEN_IMAGE]}]},
+            "messages[0].content[0].image_url.url",
+        ),
+    ],
+)
+def test_a_wrong_request_names_its_field(api: OpenAI, change: dict[str, Any], param: str) -> None:
+    request: dict[str, Any] = {"model": MODEL, "messages": text(CAPITAL), **change}
+    with pytest.raises(openai.BadRequestError) as caught:
+        api.chat.completions.create(**request)
+    assert caught.value.param == param
+    assert caught.value.code
+    assert caught.value.type == "invalid_request_error"
+    assert caught.value.request_id
+
+
+def test_an_unknown_model(api: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        api.chat.completions.create(model="gpt-4o", messages=text(CAPITAL))
+    assert caught.value.code == "model_not_found"
+    assert caught.value.param == "model"
+    with pytest.raises(openai.NotFoundError):
+        api.models.retrieve("gpt-4o")
+
+
+def test_a_missing_key() -> None:
+    flags = ("--api-key", "secret")
+    with serving(gateway_flags=flags, workers=0) as service:
+        with pytest.raises(openai.AuthenticationError) as caught:
+            OpenAI(base_url=f"{service.url}/v1", api_key="wrong").models.list()
+        assert caught.value.code == "invalid_api_key"
+        with pytest.raises(openai.InternalServerError) as none:
+            ask(OpenAI(base_url=f"{service.url}/v1", api_key="secret", max_retries=0))
+        assert none.value.code == "no_worker"
+
+
+def ask(api: OpenAI, **script: Any) -> Any:
+    body = scripted(**script)
+    return api.chat.completions.create(model="", **body)
+
+
+def occupy(service: Service, api: OpenAI, until: Callable[[], bool]) -> Any:
+    """Take the only stream slot; returns the stream that holds it."""
+    stream = ask(api, stream=True, tokens=1000, delay_s=0.01)
+    next(iter(stream))
+    await_condition(until, "the slot is taken")
+    return stream
+
+
+def test_a_full_server_and_a_retry_after_what_it_said(narrow: Service) -> None:
+    def taken() -> bool:
+        return bool(narrow.get("/v1/queue/stats")["queue_stats"]["active_requests"])
+
+    with OpenAI(base_url=f"{narrow.url}/v1", api_key="any", max_retries=0) as api:
+        stream = occupy(narrow, api, taken)
+        with pytest.raises(openai.RateLimitError) as caught:
+            ask(api, stream=True, tokens=1)
+        assert caught.value.code == "queue_full"
+        told_s = int(caught.value.response.headers["Retry-After"])
+        stream.close()
+        await_condition(lambda: not taken(), "the slot is free")
+        second = occupy(narrow, api, taken)
+        attempts = count_attempts(api, frees=second)
+        started_at = time.monotonic()
+        retrying = api.with_options(max_retries=2)
+        assert list(ask(retrying, stream=True, tokens=1))
+    assert attempts == [429, 200]
+    assert time.monotonic() - started_at >= min(told_s, 1)
+
+
+def count_attempts(api: OpenAI, frees: Any) -> list[int]:
+    """Return a list that grows with each status; the first 429 ends the stream `frees`."""
+    statuses: list[int] = []
+
+    def on_response(response: Any) -> None:
+        statuses.append(response.status_code)
+        if response.status_code == 429:
+            frees.close()
+
+    api._client.event_hooks["response"].append(on_response)
+    return statuses
+
+
+def test_a_failure_in_mid_stream_is_raised(narrow: Service) -> None:
+    with (
+        OpenAI(base_url=f"{narrow.url}/v1", api_key="any", max_retries=0) as api,
+        pytest.raises(openai.APIError, match="The script says: fail") as caught,
+    ):
+        list(ask(api, stream=True, tokens=8, at=4, delay_s=0.01, fault="fail"))
+    assert caught.value.code == "worker_failed"
