@@ -79,5 +79,9 @@ class LiveStream(Response):
             await writer.write(self._feed.history())
             while True:
                 await writer.write(await writer.keep_alive_until(self._feed.next_sample))
+        except asyncio.CancelledError:
+            # The server stops (or the page is gone): the stream ends in order, it is not broken.
+            await writer.write(b"", last=True)
+            raise
         finally:
             writer.close()

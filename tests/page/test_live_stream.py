@@ -1,0 +1,85 @@
+"""The page's files and its stream of figures, without a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.errors import QueueFull
+from gateway.page.files import STATIC, read_files
+from gateway.page.live import MOST_LISTENERS, LiveFeed
+from gateway.status import Readiness
+from tests.processes import serving
+
+
+class StatusOfOne:
+    """One worker that makes `tokens` tokens."""
+
+    tokens = 0
+
+    def queue_stats(self) -> dict[str, Any]:
+        worker = {"id": "a", "pid": 1, "tokens": self.tokens}
+        return {"queue_stats": {"active_requests": 2}, "metrics": {}, "workers": [worker]}
+
+    def readiness(self) -> Readiness:
+        return Readiness(ready=True)
+
+    def models(self) -> list[Any]:
+        return []
+
+    def recent_requests(self) -> list[dict[str, Any]]:
+        return []
+
+
+def test_rates_are_differences_and_never_negative() -> None:
+    status = StatusOfOne()
+    feed = LiveFeed(status)  # type: ignore[arg-type]
+    for now, tokens in ((1.0, 100), (3.0, 150), (4.0, 0)):
+        status.tokens = tokens
+        feed.sample(now)
+    points = json.loads(feed.history().split(b"data: ")[1])["points"]
+    assert [point["rate"] for point in points] == [0, 25, 0]
+
+
+def test_listeners_are_bounded() -> None:
+    feed = LiveFeed(StatusOfOne())  # type: ignore[arg-type]
+    places = [feed.listening() for _ in range(MOST_LISTENERS + 1)]
+    for place in places[:-1]:
+        place.__enter__()
+    with pytest.raises(QueueFull):
+        places[-1].__enter__()
+    places[0].__exit__(None, None, None)
+    with feed.listening():
+        pass
+
+
+def test_the_page_names_no_other_host() -> None:
+    for name in read_files():
+        if not name.startswith("vendor/") and not name.endswith(".svg"):
+            assert not re.search(r"https?://", (STATIC / name).read_text()), name
+
+
+def test_files_are_kept_and_asked_about_again() -> None:
+    with serving(workers=1) as service:
+        first = service.client.get(service.url + "/")
+        assert "default-src 'none'" in first.headers["content-security-policy"]
+        tag = {"If-None-Match": first.headers["etag"]}
+        assert service.client.get(service.url + "/", headers=tag).status_code == 304
+        assert service.client.get(service.url + "/page/../app.py").status_code == 404
+        assert service.client.get(service.url + "/page/none.js").status_code == 404
+
+
+def test_a_stopping_gateway_ends_the_stream_in_order() -> None:
+    with serving() as service:
+        with httpx.stream("GET", service.url + "/v1/status/stream", timeout=20) as stream:
+            pieces = stream.iter_text()
+            assert next(pieces).startswith("event: history")
+            service.gateway.process.terminate()
+            for _ in pieces:
+                pass
+        service.gateway.process.wait(10)
+        assert "Traceback" not in service.gateway.output()
