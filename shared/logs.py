@@ -23,6 +23,10 @@ def configure(level: str, log_format: str, process: str) -> None:
         log_format: one of `FORMATS`; "auto" is text on a terminal and JSON elsewhere.
         process: "gateway" or a worker's name; stands in every JSON line.
     """
+    # What no formatter here shows need not be looked up for every line (the logging module's own
+    # advice on optimization; most of all the walk up the stack to name the caller).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     handler.setFormatter(JsonFormatter(process) if as_json else TextFormatter())

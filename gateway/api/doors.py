@@ -14,6 +14,7 @@ import logging
 import re
 import uuid
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 from starlette.requests import Request
@@ -202,6 +203,7 @@ def _without_port(host: str) -> str:
     return host.partition(":")[0]
 
 
+@lru_cache(maxsize=256)
 def _is_loopback_address(name: str) -> bool:
     try:
         return ipaddress.ip_address(name).is_loopback

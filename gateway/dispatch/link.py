@@ -118,6 +118,7 @@ class Link:
         """Delays after which somebody is going to find out who has gone; true: and once more."""
         self._tick_handle: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
+        self._tick_began_at = 0.0
 
     # --- life cycle ------------------------------------------------------------------------
 
@@ -218,10 +219,10 @@ class Link:
 
     def flush(self) -> None:
         """Carry out the effects of what has just happened."""
-        if self._flushing:
+        effects = self.dispatcher.effects
+        if self._flushing or not effects:
             return
         self._flushing = True
-        effects = self.dispatcher.effects
         try:
             while effects:
                 batch = effects[:]
@@ -299,6 +300,11 @@ class Link:
 
     def _tick(self) -> None:
         self._tick_handle = self._loop.call_later(TICK_S, self._tick)
+        began = time.monotonic()
+        if self._tick_began_at:
+            lag_s = began - self._tick_began_at - TICK_S
+            self.statistics.metrics.loop_lag.set(max(0.0, lag_s))
+        self._tick_began_at = began
         self._receive()
         now = time.monotonic()
         if self._ticked_at and now - self._ticked_at > LATE_TICK_S:
