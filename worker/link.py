@@ -22,6 +22,7 @@ import zmq
 
 from shared import wire
 from shared.messages import (
+    FROM_GATEWAY,
     Accepted,
     Cancel,
     Cancelled,
@@ -55,6 +56,10 @@ INSTANCE_VARIABLE = "WORKER_INSTANCE"
 MISSED_PINGS = 3
 POLL_MS = 100
 MIN_NEWS_INTERVAL_S = 0.05
+MAX_MESSAGES_A_TURN = 64
+"""How many messages of one gateway are read before the others, and the engine's, get their turn."""
+
+MAX_DELTAS_A_MESSAGE = 256
 
 
 class Ending(Enum):
@@ -76,6 +81,7 @@ class Gateway:
     heard_at: float = 0.0
     beat_at: float = 0.0
     greeted_as: str = ""
+    dropped: int = 0
     stale: bool = field(default=False)
     """Other gateways' jobs have changed what is free here since the last heartbeat."""
 
@@ -258,15 +264,17 @@ class Link:
     # --- messages --------------------------------------------------------------------------
 
     def _receive(self, gateway: Gateway, now: float) -> None:
-        while True:
+        for _ in range(MAX_MESSAGES_A_TURN):
             try:
                 frames = gateway.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
             try:
-                message, images = wire.decode(frames)
+                message, images = wire.decode(frames, FROM_GATEWAY)
             except wire.ProtocolError as error:
-                log.warning("dropped a message from %s: %s", gateway.endpoint, error)
+                gateway.dropped += 1
+                if gateway.dropped == 1:
+                    log.warning("dropped a message from %s: %s", gateway.endpoint, error)
                 continue
             gateway.heard_at = now
             self._handle(gateway, message, [bytes(image) for image in images])
@@ -336,7 +344,7 @@ class Link:
             for event in self._outputs.get():
                 self._send_event(event, waiting)
         for index, deltas in waiting.items():
-            self._send(self._gateways[index], Deltas(items=deltas))
+            self._send_deltas(self._gateways[index], deltas)
 
     def _send_event(self, event: Output, waiting: dict[int, list[Delta]]) -> None:
         holder = self.slots.holder(event.job)
@@ -347,12 +355,15 @@ class Link:
             return
         gateway = self._gateways[holder]
         if not isinstance(event, Accepted):
-            if waiting[holder]:
-                self._send(gateway, Deltas(items=waiting.pop(holder)))
+            self._send_deltas(gateway, waiting.pop(holder, []))
             self.slots.release(event.job)
             self._served += isinstance(event, Done | Failed)
             self._mark_stale(gateway)
         self._send(gateway, event)
+
+    def _send_deltas(self, gateway: Gateway, deltas: list[Delta]) -> None:
+        for start in range(0, len(deltas), MAX_DELTAS_A_MESSAGE):
+            self._send(gateway, Deltas(items=deltas[start : start + MAX_DELTAS_A_MESSAGE]))
 
     def _mark_stale(self, cause: Gateway) -> None:
         for gateway in self._gateways:

@@ -19,8 +19,9 @@ class Slots:
         self._held: dict[str, Held] = {}
 
     def take(self, job_id: str, gateway: int, *, stream: bool) -> bool:
-        """Give the job a slot; False when none is free."""
-        if self.free(stream=stream) <= 0:
+        """Give the job a slot; False when none is free, or the job has one: nobody can take over
+        another gateway's job by its name."""
+        if job_id in self._held or self.free(stream=stream) <= 0:
             return False
         self._held[job_id] = Held(gateway, stream)
         return True
