@@ -12,26 +12,45 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
-from shared.messages import ChatMessage, Done, Failed, ImageInfo, ImagePart, Job, Sampling, TextPart
-from worker.engine.interface import Engine, ModelFacts
+from shared.messages import (
+    ChatMessage,
+    Delta,
+    Done,
+    Failed,
+    ImageInfo,
+    ImagePart,
+    Job,
+    Sampling,
+    TextPart,
+)
+from worker.engine.interface import Engine, EngineEvent, ModelFacts
 
 TOKENS = 6
 NAP_S = 0.001
+LONG = "What follows is of no meaning. " * 40
 GREEDY = Sampling(seed=0, temperature=0.0)
 SAMPLED = Sampling(seed=0, temperature=1.0, top_p=0.9, top_k=20, presence_penalty=0.1)
 
 
 def warm_up(engine: Engine, facts: ModelFacts) -> None:
     """Run them alone and side by side; what fails here is left to fail for real requests."""
-    for group in _groups(facts):
-        for job, images in group:
-            engine.submit(job, images)
-        left = {job.id for job, _ in group}
+    for first, *others in _groups(facts):
+        engine.submit(*first)
+        left = {first[0].id}
         while left:
-            if not engine.has_work():
-                time.sleep(NAP_S)  # the pool still prepares
-            ended = {event.job for event in engine.step() if isinstance(event, Done | Failed)}
-            left -= ended
+            events = _step(engine)
+            if others and any(isinstance(event, Delta | Failed) for event in events):
+                for job, images in others:  # they join while the first one is running
+                    engine.submit(job, images)
+                    left.add(job.id)
+                others = []
+            left -= {event.job for event in events if isinstance(event, Done | Failed)}
+
+
+def _step(engine: Engine) -> list[EngineEvent]:
+    if not engine.has_work():
+        time.sleep(NAP_S)  # the pool still prepares
+    return engine.step()
 
 
 Made = tuple[Job, Sequence[bytes]]
@@ -47,9 +66,15 @@ def _groups(facts: ModelFacts) -> Iterator[list[Made]]:
             _job("w-image-too", "What is that?", SAMPLED, picture),
             _job("w-beside", "Hello.", GREEDY),
         ]
+    # Long enough to be cut into pieces between the other's tokens.
+    pictures = [_picture()] if facts.vision else []
+    yield [
+        _job("w-stream", "Go on.", GREEDY, tokens=4 * TOKENS),
+        _job("w-long", LONG, GREEDY, *pictures),
+    ]
 
 
-def _job(name: str, text: str, sampling: Sampling, *images: bytes) -> Made:
+def _job(name: str, text: str, sampling: Sampling, *images: bytes, tokens: int = TOKENS) -> Made:
     parts = [ImagePart(index=index) for index in range(len(images))]
     job = Job(
         id=name,
@@ -61,7 +86,7 @@ def _job(name: str, text: str, sampling: Sampling, *images: bytes) -> Made:
         messages=[ChatMessage(role="user", content=[*parts, TextPart(text=text)])],
         images=[ImageInfo(sha256="", media_type="image/png", width_px=0, height_px=0)]
         * len(images),
-        max_tokens=TOKENS,
+        max_tokens=tokens,
         ignore_eos=True,
     )
     return job, images
