@@ -188,7 +188,13 @@ class ForcedCallReader:
         return "", []
 
     def _take_arguments(self) -> str:
-        """Take up to the end of the arguments object, or all there is."""
+        """Take up to the end of the arguments object, or all there is.
+
+        Not the blanks before it: clients parse what they have at every piece, and a blank is no
+        beginning of JSON to them.
+        """
+        if self._depth == 0:
+            self._held = self._held.lstrip()
         for place, character in enumerate(self._held):
             self._scan(character)
             if self._depth == 0 and character == "}" and not self._in_string:
