@@ -15,6 +15,7 @@ import json
 import shlex
 import shutil
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,6 @@ PATH = "/v1/chat/completions"
 DEMO_MODEL = ROOT / "worker" / "demo_model"
 SLOTS = "32"
 WARM_UP_S = 2.0
-UNREACHABLE_TOKEN = 1
-"""An id that no answer of the demo model ends with (it is never drawn in training)."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,8 @@ def _row(
     return {
         "case": case.name,
         "connections": connections,
+        "rival's tokens": answered_tokens(rival),
+        "our tokens": answered_tokens(ours),
         "rival requests/s": median(theirs.per_second for theirs, _ in turns),
         "ours requests/s": median(mine.per_second for _, mine in turns),
         "ratio": median(m.per_second / max(t.per_second, 1e-9) for t, m in turns),
@@ -144,13 +145,28 @@ def picture() -> str:
 
 @contextlib.contextmanager
 def endless_copy(checkpoint: Path) -> Iterator[Path]:
-    """A copy whose configuration names an end token that never comes."""
+    """A copy whose end token is its padding token, which no answer contains."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / checkpoint.name
         shutil.copytree(checkpoint, copy)
-        for name in ("config.json", "generation_config.json"):
-            path = copy / name
-            if path.exists():
-                fields = json.loads(path.read_text()) | {"eos_token_id": UNREACHABLE_TOKEN}
-                path.write_text(json.dumps(fields))
+        padding_id = json.loads((copy / "config.json").read_text())["pad_token_id"]
+        padding = json.loads((copy / "tokenizer_config.json").read_text())["pad_token"]
+        _change(copy / "config.json", eos_token_id=padding_id)
+        _change(copy / "generation_config.json", eos_token_id=padding_id)
+        _change(copy / "tokenizer_config.json", eos_token=padding)
         yield copy
+
+
+def _change(path: Path, **fields: Any) -> None:
+    if path.exists():
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def answered_tokens(target: Target) -> int:
+    """Ask once, not streamed, and return how many tokens the answer says it has."""
+    asked = json.loads(target.body) | {"stream": False}
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(target.url, json.dumps(asked).encode(), headers)
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        usage = json.load(answer)["usage"]
+    return int(usage.get("completion_tokens", usage.get("output_tokens", 0)))
