@@ -74,6 +74,7 @@ class Preprocessor:
         if not ids:
             raise JobFault("invalid_request", "The prompt is empty.", "messages")
         self._check_length(len(ids), job)
+        self._check_tokens([] if images else ids, job)
         image_keys = tuple(_hash(data) for data in images)
         places = [i for i, token in enumerate(ids) if token in self._model.image_token_ids]
         if places and places[-1] == len(ids) - 1:
@@ -125,6 +126,14 @@ class Preprocessor:
                 "Shorten the messages or send fewer or smaller images.",
                 "messages" if job.prompt is None else "prompt",
             )
+
+    def _check_tokens(self, ids: Sequence[int], job: Job) -> None:
+        """Refuse tokens that the model does not have: looking one up reads foreign memory and ends
+        the process. A tokenizer may know more than its model, and a gateway may be told anything.
+        """
+        resumed = (token for point in job.resume for token in point.tokens)
+        if max(itertools.chain(ids, resumed), default=0) >= self._model.vocabulary:
+            raise JobFault("invalid_request", "The prompt has tokens that this model has not.")
 
 
 def decode_image(data: bytes, index: int = 0) -> Image.Image:
