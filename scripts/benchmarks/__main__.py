@@ -8,6 +8,7 @@ needs no MLX.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -35,6 +36,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     module.add_arguments(parser)
     options = parser.parse_args(argv[1:])
+    # So that the servers under test are stopped, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     report = module.run(options)
     print(report.text())
     if options.json is not None:

@@ -1,6 +1,6 @@
 """The engine against mlx-vlm's `BatchGenerator` driven directly, on the same prompts, in one run.
 
-    python -m scripts.benchmarks.engine --model-path <folder or hub id>
+    scripts/bench engine --model-path <folder or hub id>
 
 Ratios hold; absolute figures are of the machine and the hour. Both sides are warmed up, take
 turns, and are judged by their best round.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import random
 import threading
 import time
@@ -29,6 +28,7 @@ from mlx_vlm.generate.ar import BatchGenerator  # noqa: E402
 from mlx_vlm.utils import prepare_inputs  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from scripts.benchmarks.report import Progress, Report  # noqa: E402
 from shared.messages import (  # noqa: E402
     ChatMessage,
     Done,
@@ -44,6 +44,8 @@ from worker.engine.interface import EngineEvent  # noqa: E402
 from worker.engine.loading import load_weights, resolve_folder  # noqa: E402
 from worker.engine.options import EngineOptions  # noqa: E402
 from worker.engine.preprocess import decode_image  # noqa: E402
+
+DESCRIPTION = "The engine against mlx-vlm's BatchGenerator driven directly, in turns."
 
 GREEDY = Sampling(seed=0, temperature=0.0)
 
@@ -233,20 +235,22 @@ def stalls(ours: Ours, prompt_tokens: int) -> dict[str, Any]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-path", default=str(Path("worker/demo_model")))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="after one that warms up")
     parser.add_argument("--long-prompt", type=int, default=2000, help="tokens, about")
-    options = parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> Report:
     mx.random.seed(0)
+    progress = Progress(len(CASES) + 1)
     ours = Ours(options.model_path)
     theirs = Theirs(options.model_path, ours.engine.render)
+    rows = []
     for case in CASES:
-        print(json.dumps(measure(case, ours, theirs, options.rounds)), flush=True)
-    print(json.dumps(stalls(ours, options.long_prompt)), flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+        progress.step(case.name)
+        rows.append(measure(case, ours, theirs, options.rounds))
+    progress.step("a long prompt joins")
+    joining = stalls(ours, options.long_prompt)
+    progress.end()
+    return Report("engine", {"Tokens per second": rows, "A long prompt joins": [joining]})
