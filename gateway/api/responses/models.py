@@ -265,6 +265,7 @@ class ResponsesRequest(TokenSampling):
         "more variables for the model's chat template"
     )
 
+    client_metadata: Any = ignored("what Codex says of itself; not used")
     max_tool_calls: int | None = ignored("bounds built-in tools, of which there are none")
     metadata: dict[str, str] | None = ignored("labels, which the answer repeats")
     prompt_cache_key: str | None = ignored(CACHED)
