@@ -26,7 +26,10 @@ FIRST_GUESS_SERVICE_S = 1.0
 
 @dataclass(frozen=True)
 class Finished:
-    """One line of the history. Times in seconds; `ended` is a wall-clock Unix time."""
+    """One line of the history. Times in seconds; `ended` is a wall-clock Unix time.
+
+    `tokens_per_second` is over the whole time the request held its slot, prefill included.
+    """
 
     request_id: str
     kind: str
@@ -125,7 +128,7 @@ class Statistics:
         over_at = at.over_at if at.over_at is not None else at.arrived_at
         total_s = over_at - at.arrived_at
         tokens = record.completion_tokens or estimate_tokens(record.words, record.characters)
-        generating_s = over_at - at.accepted_at if at.accepted_at is not None else 0.0
+        held_s = over_at - at.slot_at if at.slot_at is not None else 0.0
         return Finished(
             request_id=record.request_id,
             kind=record.kind,
@@ -140,7 +143,7 @@ class Statistics:
             queue_s=(at.slot_at if at.slot_at is not None else over_at) - at.arrived_at,
             first_token_s=at.first_token_at - at.arrived_at if at.first_token_at else None,
             total_s=total_s,
-            tokens_per_second=tokens / generating_s if generating_s > 0 else 0.0,
+            tokens_per_second=tokens / held_s if held_s > 0 else 0.0,
             migrations=record.migrations,
         )
 
