@@ -18,6 +18,7 @@ from gateway.api.generate import Generator
 from gateway.api.messages.routes import messages_routes
 from gateway.api.model_routes import model_routes
 from gateway.api.responses.routes import responses_routes
+from gateway.api.shortcut import Endpoint, Shortcut, straight_endpoints
 from gateway.api.status_routes import status_routes
 from gateway.api.worker_routes import worker_routes
 from gateway.generation import Dispatch
@@ -84,21 +85,28 @@ def create_app(
     )
     error_responses.install(app)
     generator = Generator(dispatch, images, settings)
-    app.include_router(chat_routes(generator))
-    app.include_router(completion_routes(generator))
-    app.include_router(messages_routes(generator))
-    app.include_router(responses_routes(generator))
+    generating = [
+        chat_routes(generator),
+        completion_routes(generator),
+        messages_routes(generator),
+        responses_routes(generator),
+    ]
+    for router in generating:
+        app.include_router(router)
     app.include_router(model_routes(status))
     app.include_router(status_routes(status))
     app.include_router(worker_routes(status, keys_are_set=bool(keys)))
     app.include_router(docs_routes(app))
     app.include_router(page_routes(status, settings))
-    _add_doors(app, settings, keys)
+    _add_doors(app, settings, keys, straight_endpoints(generating))
     return app
 
 
-def _add_doors(app: FastAPI, settings: Settings, keys: tuple[str, ...]) -> None:
+def _add_doors(
+    app: FastAPI, settings: Settings, keys: tuple[str, ...], endpoints: dict[str, Endpoint]
+) -> None:
     """The last one added is the outermost: even a refused key or origin gets a request id."""
+    app.add_middleware(Shortcut, endpoints=endpoints)
     app.add_middleware(BodyBudget, max_bytes=settings.max_buffered_bytes)
     app.add_middleware(Doors, keys=keys, hosts=_accepted_hosts(settings))
     if settings.cors_origin:
