@@ -50,7 +50,12 @@ class TextFormatter(logging.Formatter):
         fields = getattr(record, "fields", {})
         tail = "".join(f" {key}={_plain(value)}" for key, value in fields.items())
         line = f"{clock} {record.levelname.lower():7} {escape(record.getMessage())}{escape(tail)}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        # Indented and escaped: what an exception says may come from outside, and must not look
+        # like a line of the log.
+        traceback = self.formatException(record.exc_info).split("\n")
+        return "\n".join((line, *(f"    {escape(words)}" for words in traceback)))
 
 
 class JsonFormatter(logging.Formatter):
