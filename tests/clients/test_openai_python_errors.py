@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
 
 from tests.clients.asking import CAPITAL, MODEL, text
-from tests.processes import Service, await_condition, scripted, serving
+from tests.processes import Service, Tier, await_condition, free_port, scripted
 
 BROKEN_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
@@ -55,15 +56,37 @@ def test_an_unknown_model(api: OpenAI) -> None:
         api.models.retrieve("gpt-4o")
 
 
-def test_a_missing_key() -> None:
-    flags = ("--api-key", "secret")
-    with serving(gateway_flags=flags, workers=0) as service:
-        with pytest.raises(openai.AuthenticationError) as caught:
-            OpenAI(base_url=f"{service.url}/v1", api_key="wrong").models.list()
-        assert caught.value.code == "invalid_api_key"
-        with pytest.raises(openai.InternalServerError) as none:
-            ask(OpenAI(base_url=f"{service.url}/v1", api_key="secret", max_retries=0))
-        assert none.value.code == "no_worker"
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    """The base URL of a gateway that wants a key and has no worker."""
+    port, endpoint = free_port(), f"tcp://127.0.0.1:{free_port()}"
+    flags = ("--host", "127.0.0.1", "--port", str(port), "--bind", endpoint)
+    tier = Tier("gateway", *flags, "--api-key", "secret")
+    try:
+        await_condition(lambda: answers(f"http://127.0.0.1:{port}/health"), "the gateway listens")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        tier.stop()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_a_wrong_key(guarded: str) -> None:
+    with pytest.raises(openai.AuthenticationError) as caught:
+        OpenAI(base_url=guarded, api_key="wrong").models.list()
+    assert caught.value.code == "invalid_api_key"
+
+
+def test_no_worker(guarded: str) -> None:
+    with pytest.raises(openai.InternalServerError) as caught:
+        ask(OpenAI(base_url=guarded, api_key="secret", max_retries=0))
+    assert caught.value.code == "no_worker"
+    assert "Retry-After" in caught.value.response.headers
 
 
 def ask(api: OpenAI, **script: Any) -> Any:
