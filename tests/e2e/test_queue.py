@@ -127,6 +127,16 @@ def test_a_client_that_leaves_frees_everything(service: Service, stream: bool) -
     await_condition(lambda: active(service) == (0, 0), "the slot is free")
 
 
+def counted(service: Service) -> float:
+    """Requests admitted so far, by outcome, as Prometheus sees them."""
+    text = service.client.get(f"{service.url}/metrics").text
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.startswith("gateway_requests_total") and 'outcome="refused"' not in line
+    )
+
+
 async def test_a_thousand_random_cancels_leave_nothing_behind(service: Service) -> None:
     rng = random.Random(7)
 
@@ -147,30 +157,27 @@ async def test_a_thousand_random_cancels_leave_nothing_behind(service: Service) 
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
-    before = service.get("/v1/queue/stats")["metrics"]["total_requests"]
+    before = counted(service)
     gate = asyncio.Semaphore(16)
     await asyncio.gather(*(come_and_go(gate) for _ in range(1000)))
-    await asyncio.to_thread(
-        await_condition, lambda: active(service) == (0, 0), "everything is free again"
-    )
-    after = service.get("/v1/queue/stats")["metrics"]["total_requests"]
-    text = service.client.get(f"{service.url}/metrics").text
-    counted = sum(
-        float(line.rpartition(" ")[2])
-        for line in text.splitlines()
-        if line.startswith("gateway_requests_total") and 'outcome="refused"' not in line
-    )
-    assert counted == after > before
+
+    def balanced() -> bool:
+        # A reset connection may still be waiting to be accepted: it is counted when it is.
+        total = service.get("/v1/queue/stats")["metrics"]["total_requests"]
+        return active(service) == (0, 0) and counted(service) == total > before
+
+    await asyncio.to_thread(await_condition, balanced, "everything is free and counted once")
     assert answer_text(service.script(tokens=3)) == words(3)
 
 
-def test_refusals_are_quick_while_everything_is_taken(service: Service) -> None:
-    """Not a timing: a thousand refusals pass while four answers run, and disturb none of them."""
-    with ThreadPoolExecutor(8) as pool:
-        running = in_background(service, pool, 4, tokens=30, delay_s=0.02)
-        statuses = {service.script(tokens=1).status_code for _ in range(200)}
-        assert 429 in statuses
-        assert all(answer_text(job.result()) == words(30) for job in running)
+def test_refusals_disturb_none_of_those_who_run() -> None:
+    flags = ("--queue-size", "2")
+    with serving(gateway_flags=flags, worker_flags=SLOTS) as service:
+        with ThreadPoolExecutor(8) as pool:
+            running = in_background(service, pool, 3, tokens=60, delay_s=0.02)
+            statuses = {service.script(tokens=1).status_code for _ in range(100)}
+            assert 429 in statuses
+            assert all(answer_text(job.result()) == words(60) for job in running)
 
 
 def test_a_gateway_restart_under_load_breaks_only_its_own_connections() -> None:
