@@ -31,23 +31,27 @@ def not_served(model: str | None, registry: Registry) -> ApiError:
     available = sorted({name for h in registry.available_hellos() for name in h.models})
     if model and available:
         return NotFound(
-            f"The model {model!r} is not served here. Available: {', '.join(available)}.",
+            f"The model {model!r} is not served here. Available: {', '.join(available)} "
+            "(a worker's --served-model-name gives it other names).",
             param="model",
             code="model_not_found",
         )
     return NoWorker(
-        "No worker is connected, so there is no model to answer. Start one: python -m worker",
+        "No worker is connected, so there is no model to answer. Start one (python -m worker), "
+        "or read in its log why it does not come up.",
         retry_after_s=NO_WORKER_RETRY_S,
     )
 
 
 def deadline_passed(record: JobRecord, limit_s: float) -> ApiError:
     if not record.active:
-        words = f"The request waited in the queue for {limit_s:g} s without getting a slot."
+        words = f"The request waited in the queue for {limit_s:g} s without getting a slot; "
+        words += "try again later, or ask for a longer --queue-timeout or more workers."
     elif record.stream and record.at.last_token_at is not None:
         words = f"No token came for {limit_s:g} s; the stream was ended."
     else:
-        words = f"The request was not done within {limit_s:g} s (it was {record.phase.value})."
+        words = f"The request was not done within {limit_s:g} s (it was {record.phase.value}); "
+        words += "a smaller max_tokens, or a longer --queue-timeout at the gateway, would help."
     return DeadlinePassed(words)
 
 

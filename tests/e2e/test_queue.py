@@ -171,13 +171,12 @@ async def test_a_thousand_random_cancels_leave_nothing_behind(service: Service) 
 
 
 def test_refusals_disturb_none_of_those_who_run() -> None:
-    flags = ("--queue-size", "2")
-    with serving(gateway_flags=flags, worker_flags=SLOTS) as service:
-        with ThreadPoolExecutor(8) as pool:
-            running = in_background(service, pool, 3, tokens=60, delay_s=0.02)
-            statuses = {service.script(tokens=1).status_code for _ in range(100)}
-            assert 429 in statuses
-            assert all(answer_text(job.result()) == words(60) for job in running)
+    full = serving(gateway_flags=("--queue-size", "2"), worker_flags=SLOTS)
+    with full as service, ThreadPoolExecutor(8) as pool:
+        running = in_background(service, pool, 3, tokens=60, delay_s=0.02)
+        statuses = {service.script(tokens=1).status_code for _ in range(100)}
+        assert 429 in statuses
+        assert all(answer_text(job.result()) == words(60) for job in running)
 
 
 def test_a_gateway_restart_under_load_breaks_only_its_own_connections() -> None:
