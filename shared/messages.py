@@ -44,6 +44,7 @@ WorkerAction = Literal["drain", "resume", "restart"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 Number = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+Gauge = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 Small = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 TokenId = Small
 SlotCount = Annotated[int, msgspec.Meta(ge=0, le=4096)]
@@ -215,7 +216,7 @@ class Heartbeat(Record):
     steps: Count = 0
     last_step_age_s: Amount = 0.0
     memory_bytes: Count = 0
-    gauges: dict[str, float] = {}
+    gauges: dict[str, Gauge] = {}
 
 
 class Accepted(Record):

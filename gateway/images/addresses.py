@@ -12,6 +12,7 @@ import ipaddress
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 # Never fetched from, not even when private hosts are allowed: they hand out credentials.
 METADATA = frozenset(
@@ -84,5 +85,8 @@ def _carried_ipv4(ip: IPAddress) -> ipaddress.IPv4Address | None:
 
 
 def _in_this_network(ip: IPAddress) -> bool:
-    """0.0.0.0/8 and the broadcast address count as private in Python, but lead anywhere."""
-    return ip.version == 4 and (ip.packed[0] == 0 or ip.packed[0] >= 240)
+    """These count as private in Python, but lead anywhere: 0.0.0.0/8, the broadcast address, and
+    the prefix behind which a network may put any IPv4 address."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        return ip in LOCAL_NAT64
+    return ip.packed[0] == 0 or ip.packed[0] >= 240

@@ -158,6 +158,7 @@ def test_false_accounts_stay_out_of_the_books(service: Service, name: str) -> No
         def act(job: str) -> None:
             peer.claim(Deltas, items=[[job, 0, 0, [1], "x", "stop"]])
             peer.claim(Done, job=job, **COUNTS[name])
+            peer.claim(Heartbeat, state="ready", gauges={"x": NAN, "y": float("inf")})
             beat = {"state": "ready", "free_slots": 4, "free_stream_slots": 4}
             peer.claim(Heartbeat, **beat)
             peer.claim(Heartbeat, **beat)
@@ -166,6 +167,8 @@ def test_false_accounts_stay_out_of_the_books(service: Service, name: str) -> No
     assert response.json()["error"]["code"] in ("worker_failed", "timeout")
     metrics = service.client.get(f"{service.url}/metrics").text
     assert "NaN" not in metrics
+    with service.client.stream("GET", f"{service.url}/v1/status/stream") as live:
+        assert "NaN" not in next(live.iter_text())
 
 
 def test_jobs_of_others_cannot_be_touched(service: Service) -> None:
