@@ -72,6 +72,8 @@ class GenerationRequest:
     ignore_eos: bool = False
     echo: bool = False
     tenant: str = ""
+    route: str = ""
+    """The path the client asked on; only the statistics look at it."""
 
     @property
     def kind(self) -> str:

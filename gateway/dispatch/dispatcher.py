@@ -26,7 +26,7 @@ from gateway.dispatch.refusals import deadline_passed, not_finished, not_served,
 from gateway.dispatch.routing import affinity_key, choose
 from gateway.dispatch.workers import Registry, Session
 from gateway.errors import ApiError, InvalidRequest, QueueFull
-from gateway.generation import Event
+from gateway.generation import Event, GenerationRequest
 from shared.messages import (
     Accepted,
     Cancel,
@@ -127,9 +127,10 @@ class Dispatcher:
         return pool, model or pool
 
     def reserve(
-        self, job_id: str, request_id: str, kind: str, pool: str, *, stream: bool, now: float
+        self, job_id: str, request_id: str, request: GenerationRequest, pool: str, now: float
     ) -> JobRecord:
         """Take a slot or a place in the queue. Raises QueueFull when there is neither."""
+        stream = request.stream
         verdict = self.admission.judge(pool, stream=stream)
         if verdict is Verdict.REFUSE:
             raise QueueFull(retry_after_s=self._retry_after(pool, stream))
@@ -137,7 +138,8 @@ class Dispatcher:
             id=job_id,
             request_id=request_id,
             pool=pool,
-            kind=kind,
+            kind=request.kind,
+            route=request.route,
             stream=stream,
             at=Milestones(arrived_at=now),
             deadline_at=now + self.queue_timeout_s,

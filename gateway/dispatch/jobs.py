@@ -89,6 +89,7 @@ class JobRecord:
     request_id: str
     pool: str
     kind: str
+    route: str
     stream: bool
     at: Milestones
     deadline_at: float

@@ -164,11 +164,9 @@ class Link:
         pool, model = self.dispatcher.resolve(request.model)
         job_id = uuid.uuid4().hex
         try:
-            record = self.dispatcher.reserve(
-                job_id, request_id, request.kind, pool, stream=request.stream, now=time.monotonic()
-            )
+            record = self.dispatcher.reserve(job_id, request_id, request, pool, time.monotonic())
         except ApiError:
-            self.statistics.refused(request.kind)
+            self.statistics.refused(request.route, request.kind)
             raise
         ticket = JobTicket(self, record, model)
         self._tickets[job_id] = ticket

@@ -31,7 +31,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = self._counter(
-            "requests", "Requests by kind and outcome.", "kind", "outcome"
+            "requests", "Requests by route, kind and outcome.", "route", "kind", "outcome"
         )
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens processed.")
         self._completion_tokens = self._counter("completion_tokens", "Tokens generated.")
@@ -65,12 +65,12 @@ class Metrics:
             for name, text in WORKER_GAUGES.items()
         }
 
-    def refused(self, kind: str) -> None:
-        self._requests.labels(kind, "refused").inc()
+    def refused(self, route: str, kind: str) -> None:
+        self._requests.labels(route, kind, "refused").inc()
 
     def ended(self, record: JobRecord, completion_tokens: int) -> None:
         at = record.at
-        self._requests.labels(record.kind, record.outcome or "failed").inc()
+        self._requests.labels(record.route, record.kind, record.outcome or "failed").inc()
         self._completion_tokens.inc(completion_tokens)
         self._migrations.inc(record.migrations)
         if at.slot_at is not None:

@@ -79,9 +79,9 @@ class Statistics:
     def retry_after_s(self, stream: bool, ahead: int, slots: int) -> float:
         return self._service_times.wait_s(stream, ahead, slots)
 
-    def refused(self, kind: str) -> None:
+    def refused(self, route: str, kind: str) -> None:
         self.refusals[kind] += 1
-        self.metrics.refused(kind)
+        self.metrics.refused(route, kind)
 
     def ended(self, record: JobRecord) -> None:
         """Count a job that was admitted and is now over, whatever became of it."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from gateway.dispatch.dispatcher import Dispatcher, Ended, Send
 from gateway.dispatch.membership import Membership
 from gateway.dispatch.workers import Registry
+from gateway.generation import GenerationRequest
 from scripts.benchmarks.report import Progress, Report, Row, percentile
 from shared.messages import (
     Accepted,
@@ -40,6 +41,7 @@ DESCRIPTION = "The real dispatcher core on simulated workers: busy slots, cache 
 WIRE_S = 0.001
 """One way between the tiers, on a local network."""
 
+ASKED = GenerationRequest(model="m", stream=False, prompt="p")
 SERVICE_MEDIAN_S = 2.0
 SERVICE_SPREAD = 0.7
 """Of the lognormal times that answers take: most between half a second and eight."""
@@ -160,9 +162,7 @@ class Fleet:
         )
         with self.watch:
             pool, _ = self._dispatcher.resolve("m")
-            record = self._dispatcher.reserve(
-                number, number, "text", pool, stream=False, now=self.now
-            )
+            record = self._dispatcher.reserve(number, number, ASKED, pool, self.now)
             self._dispatcher.submit(record, job, (), self.now)
         self._carry_out()
 

@@ -24,6 +24,7 @@ def to_generation(
     if vision_only:
         conversation.require_image("messages")
     return GenerationRequest(
+        route="/v1/chat/completions",
         model=body.model or None,
         stream=bool(body.stream),
         messages=conversation.turns,

@@ -62,6 +62,7 @@ class CompletionRequest(SamplingParameters):
                 code="text_only_not_supported",
             )
         return GenerationRequest(
+            route="/v1/completions",
             model=self.model or None,
             stream=bool(self.stream),
             prompt=self._one_prompt(),

@@ -60,6 +60,7 @@ def _generation(
     output = body.output_config or models.OutputConfig()
     choice = body.tool_choice
     return GenerationRequest(
+        route="/v1/messages",
         model=body.model or None,
         stream=stream,
         messages=conversation.turns,

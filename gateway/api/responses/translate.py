@@ -33,6 +33,7 @@ def to_generation(
         conversation.require_image("input")
     effort = body.reasoning.effort if body.reasoning else None
     return GenerationRequest(
+        route="/v1/responses",
         model=body.model or None,
         stream=bool(body.stream),
         messages=conversation.turns,

@@ -15,6 +15,7 @@ from gateway.dispatch.jobs import JobRecord
 from gateway.dispatch.membership import Membership
 from gateway.dispatch.workers import Registry
 from gateway.errors import ApiError
+from gateway.generation import GenerationRequest
 from shared.messages import (
     Accepted,
     Cancel,
@@ -151,8 +152,8 @@ class Simulation:
         """Raises what `reserve` raises."""
         pool, _ = self.dispatcher.resolve("m")
         job_id = f"job-{next(self._ids)}"
-        kind = "text_stream" if stream else "text"
-        record = self.dispatcher.reserve(job_id, job_id, kind, pool, stream=stream, now=self.now)
+        asked = GenerationRequest(model="m", stream=stream, prompt="p")
+        record = self.dispatcher.reserve(job_id, job_id, asked, pool, self.now)
         client = self.clients[job_id] = Client(record)
         if submit:
             self.submit(client)
