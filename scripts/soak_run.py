@@ -134,7 +134,14 @@ def soak(
 ) -> tuple[str, list[str]]:
     """Return the table and what is wrong."""
     flags = ("--engine", engine, "--max-concurrency", "8", "--max-streams", "8")
-    bounds = ("--write-timeout", "2", "--body-timeout", "5", "--max-buffered-bytes", str(256 * MIB))
+    bounds = (
+        "--write-timeout",
+        "2",
+        "--body-timeout",
+        "60",
+        "--max-buffered-bytes",
+        str(256 * MIB),
+    )
     with serving(workers=1, worker_flags=flags, gateway_flags=bounds) as service:
         processes = [
             Process("gateway", service.gateway.process.pid),

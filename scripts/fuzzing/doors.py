@@ -1,0 +1,75 @@
+"""The doors that strangers' bytes come through, each as a function that may raise nothing.
+
+`run.py` fuzzes them; `tests/hostile/test_corpus.py` replays the corpus that this left.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from gateway.api.chat.models import ChatCompletionRequest
+from gateway.api.chat.translate import to_generation as from_chat
+from gateway.api.completions.models import CompletionRequest
+from gateway.api.messages.models import MessagesRequest
+from gateway.api.messages.translate import to_generation as from_messages
+from gateway.api.parameters import parse
+from gateway.api.responses.models import ResponsesRequest
+from gateway.api.responses.translate import to_generation as from_responses
+from gateway.errors import InvalidRequest
+from gateway.generation import ImageSource
+from gateway.images.data_urls import decode_data_url
+from gateway.images.inspect import inspect, set_pillow_limits
+from gateway.images.sources import InvalidImage
+from shared import wire
+
+MAX_PIXELS = 100_000
+MAX_BYTES = 1_000_000
+
+LIMITS: dict[str, Any] = {"tenant": "", "max_images": 4, "vision_only": False}
+
+
+def requests(data: bytes) -> None:
+    """All four validators read the same body; each makes a request of it or refuses it."""
+    readers: list[Callable[[], object]] = [
+        lambda: from_chat(parse(ChatCompletionRequest, data), **LIMITS),
+        lambda: from_messages(parse(MessagesRequest, data), **LIMITS),
+        lambda: from_responses(parse(ResponsesRequest, data), **LIMITS),
+        lambda: parse(CompletionRequest, data).to_generation(tenant="", vision_only=False),
+    ]
+    for read in readers:
+        try:
+            read()
+        except InvalidRequest as refusal:
+            assert refusal.message and refusal.status == 400
+
+
+def images(data: bytes) -> None:
+    """As a picture inside a data URL, and as a data URL itself."""
+    set_pillow_limits(MAX_PIXELS)
+    as_picture = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    for url in (as_picture, "data:" + data.decode("latin-1")):
+        try:
+            decoded = decode_data_url(ImageSource(url, "here"), MAX_BYTES)
+            info = inspect(decoded, "here", MAX_PIXELS)
+        except InvalidImage as refusal:
+            assert refusal.param == "here"
+        else:
+            assert 0 < info.width_px * info.height_px <= MAX_PIXELS
+
+
+def messages(data: bytes) -> None:
+    """The first two bytes are the header, the rest is the body; what is taken can be said again."""
+    try:
+        message, _ = wire.decode([data[:2], data[2:]])
+    except wire.ProtocolError:
+        return
+    assert wire.decode(wire.encode(message))[0] is not None
+
+
+DOORS: dict[str, Callable[[bytes], None]] = {
+    "requests": requests,
+    "images": images,
+    "messages": messages,
+}
