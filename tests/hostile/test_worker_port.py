@@ -23,7 +23,7 @@ GROWTH_BYTES = 250 * MIB
 HELLO = {"worker": "w", "models": ["m"], "slots": 1, "stream_slots": 1, "state": "loading"}
 
 ZMTP_GREETING = b"\xff" + b"\0" * 8 + b"\x7f\x03\0" + b"NULL".ljust(20, b"\0") + b"\0" * 32
-ZMTP_READY = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
+ZMTP_READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
 
 
 @pytest.fixture(scope="module")
