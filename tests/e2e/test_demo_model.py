@@ -21,6 +21,7 @@ from tests.processes import ROOT, Service, answer_text, await_condition, serving
 MLX = ("--max-concurrency", "8", "--stall-timeout", "20")
 EXAMPLE = (ROOT / "docs" / "example.png").read_bytes()
 FORMATS = ("PNG", "JPEG", "WEBP")
+RIGHT_OF_32 = 22
 
 
 def image_part(data: bytes, media_type: str = "image/png") -> dict[str, Any]:
@@ -80,8 +81,8 @@ def test_several_turns_about_one_picture(service: Service) -> None:
 
 
 async def test_thirty_two_pictures_at_once_each_get_their_own_answer(service: Service) -> None:
-    """Every answer is right or, where the model errs, wrong about its own picture alone: the same
-    as when asked alone."""
+    """Every answer is the one that its picture gets when asked about alone, and most are right:
+    as many as the model card promises, with room for chance."""
     rng = random.Random(11)
     scenes = [
         random_scene(rng, (rng.randrange(160, 640), rng.randrange(160, 640))) for _ in range(32)
@@ -99,11 +100,10 @@ async def test_thirty_two_pictures_at_once_each_get_their_own_answer(service: Se
         for response, body in zip(together, bodies, strict=True)
     ]
     right = [answers.caption(scene) for scene in scenes]
-    wrong = [index for index in range(32) if texts[index] != right[index]]
-    assert len(wrong) <= 1, [(texts[index], right[index]) for index in wrong]
-    for index in wrong:
-        alone = answer_text(service.ask({**bodies[index], "stream": False}))
-        assert alone == texts[index]
+    assert sum(text == wanted for text, wanted in zip(texts, right, strict=True)) >= RIGHT_OF_32
+    for index, body in enumerate(bodies):
+        alone = answer_text(service.ask({**body, "stream": False}))
+        assert texts[index] == alone
 
 
 def test_both_workers_are_used(service: Service) -> None:
