@@ -75,6 +75,9 @@ class Page:
 
     def __init__(self, browser: Any, url: str) -> None:
         self.browser = browser
+        # What the page before had to say about its server's end is not this page's.
+        browser.get("about:blank")
+        browser.get_log("browser")
         browser.get(url + "/")
 
     def find(self, css: str) -> Any:

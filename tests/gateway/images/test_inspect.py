@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from hashlib import sha256
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from gateway.images.inspect import inspect, set_pillow_limits
 from gateway.images.sources import InvalidImage
@@ -22,7 +24,15 @@ from tests.gateway.images.pictures import (
 
 MAX_PIXELS = 10_000
 
-set_pillow_limits(MAX_PIXELS)
+
+@pytest.fixture(autouse=True)
+def pillow_limits() -> Iterator[None]:
+    """The limits are the process's own: other tests get theirs back."""
+    before = Image.MAX_IMAGE_PIXELS
+    set_pillow_limits(MAX_PIXELS)
+    yield
+    Image.MAX_IMAGE_PIXELS = before
+
 
 # What that sets for the process, the test runner takes back for each test.
 pytestmark = pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
