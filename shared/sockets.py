@@ -13,8 +13,9 @@ MAX_FRAME_BYTES_FROM_WORKERS = 8 * 1024 * 1024
 """libzmq closes the connection of a peer that announces a longer frame, before any of it comes."""
 
 SEND_HIGH_WATER_MARK = 10_000
-RECEIVE_HIGH_WATER_MARK = 64
-"""Messages of one peer that wait here; beyond them it waits, in its own memory."""
+RECEIVE_HIGH_WATER_MARK = 0
+"""No limit, because libzmq (4.3.5) does not survive its own: a peer that fills its pipe, sends a
+ZMTP ping and breaks its connection makes it abort the process (`Assertion failed: !_io_error`)."""
 
 HANDSHAKE_MS = 5_000
 ZMTP_HEARTBEAT_MS = 2_000

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 
@@ -127,6 +129,23 @@ def test_half_messages_and_other_protocols(service: Service) -> None:
     for beginning in beginnings * 5:
         with raw(service) as connection:
             connection.sendall(beginning)
+
+
+def test_a_full_pipe_a_ping_and_a_broken_connection(service: Service) -> None:
+    """With a limit on messages that wait, libzmq aborts the process here."""
+    message = b"\x01\x02ab\x00\x01c"
+    ping = b"\x04\x0a\x04PING\x00\x14ctx"
+    for number in range(30):
+        with raw(service) as connection:
+            connection.sendall(ZMTP_GREETING)
+            connection.recv(64)
+            connection.sendall(ZMTP_READY)
+            await_condition(lambda c=connection: c.recv(64), "the other side is ready")
+            linger = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            with contextlib.suppress(OSError):
+                connection.sendall(message * 100 * number + (message * 20 + ping) * 50)
+    assert service.gateway.process.poll() is None
 
 
 def test_hundreds_of_silent_connections(service: Service) -> None:
