@@ -10,22 +10,27 @@ from scripts.benchmarks.report import percentile
 NUMBER = "{{number}}"
 """Stands in a body where each request gets a number of its own, so that no cache can help."""
 
+PICTURE = "{{picture}}"
+"""Stands in a body where each request gets another one of the target's pictures."""
+
 
 @dataclass(frozen=True)
 class Target:
-    """Where to send which body. `events`: server-sent events of one answer, 0 when it is whole."""
+    """Where to send which body. `events`: server-sent events of one answer, 0 when it is whole;
+    `pictures`: data URLs."""
 
     url: str
     body: str
     events: int = 0
+    pictures: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What one run of load measured. Times in seconds.
 
-    `first_s` are times to the first byte of an answer, `gaps_s` the mean gap between the events
-    of each stream; both are empty where the client cannot see them (wrk).
+    `first_s` are times to the first text of an answer, `gaps_s` those between the texts of each
+    stream; both are empty where the client cannot see them (wrk).
     """
 
     requests: int

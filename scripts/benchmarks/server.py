@@ -1,172 +1,237 @@
-"""The whole system against another server with an OpenAI URL, on the same checkpoint, in turns.
+"""The whole system against other servers with an OpenAI URL, on the same checkpoint.
 
-The rival is started with a command line of the user's. Both get a copy of the checkpoint that
-never ends an answer by itself, so that "64 tokens" are 64 tokens; every request has a number in
-its text, so that nobody answers from a cache.
+Only one server runs at a time. Each round starts every server, puts the same load on it and stops
+it; every other round goes the other way round, so that a machine that gets slower by and by is
+slower for all. The checkpoint is a copy that never ends an answer by itself (`checkpoint.py`);
+each request has a number in its text and a picture of its own, so that nobody answers from a
+cache.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
-import io
 import json
-import shlex
-import shutil
-import tempfile
+import sys
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
+from scripts.benchmarks import steady
+from scripts.benchmarks.cases import CASES, Case, pictures, target
+from scripts.benchmarks.checkpoint import endless_copy
+from scripts.benchmarks.load import NUMBER, PICTURE, Target
+from scripts.benchmarks.report import Progress, Report, Row, median, percentile
+from scripts.benchmarks.rivals import KNOWN, READY, Running, Side, ours, rival, same_blas
+from scripts.benchmarks.steady import Steady
+from scripts.benchmarks.tiers import ROOT
 
-from scripts.benchmarks import closed_loop
-from scripts.benchmarks.load import NUMBER, Target
-from scripts.benchmarks.report import Progress, Report, Row, median
-from scripts.benchmarks.tiers import ROOT, Service, serving, started
+DESCRIPTION = "The whole system against other servers on the same checkpoint, in turns."
 
-DESCRIPTION = "The whole system against a rival's server on the same checkpoint, in turns."
-
-PATH = "/v1/chat/completions"
 DEMO_MODEL = ROOT / "worker" / "demo_model"
-SLOTS = "32"
-WARM_UP_S = 2.0
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    tokens: int
-    stream: bool = False
-    image: bool = False
-
-
-CASES = (
-    Case("1 token", 1),
-    Case("64 tokens", 64),
-    Case("64 tokens, streamed", 64, stream=True),
-    Case("1 image, 16 tokens", 16, image=True),
-)
+WARM_UP_S = 1.0
+WANTED = {1: 1.0}
+WANTED_AT_MORE = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--rival", help="command line that starts it; {model} becomes the checkpoint's folder"
+        "--rival",
+        action="append",
+        default=[],
+        metavar="NAME[=COMMAND]",
+        help="starts it; {model} and {port} are filled in. Without a command: " + ", ".join(KNOWN),
     )
-    parser.add_argument("--rival-url", default="http://127.0.0.1:8080", help="without a path")
-    parser.add_argument("--rival-ready", default="/v1/models", help="answers 200 when it serves")
+    parser.add_argument("--rival-ready", default=READY, help="answers 200 when a rival serves")
     parser.add_argument("--model-path", type=Path, default=DEMO_MODEL, help="a local checkpoint")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each run of load")
-    parser.add_argument("--rounds", type=int, default=3, help="turns each side gets")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each run of load")
+    parser.add_argument("--rounds", type=int, default=2, help="turns each server gets")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32])
+    names = [case.name for case in CASES]
+    parser.add_argument("--cases", nargs="+", default=names, choices=names)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of load."""
+
+    case: Case
+    connections: int
+
+
+@dataclass
+class Turn:
+    """What one server did with one kind of load in one round. `cpu_s` by tier."""
+
+    load: Steady
+    tokens: int
+    cpu_s: dict[str, float]
+
+    @property
+    def cpu_ms_a_request(self) -> float:
+        return 1e3 * sum(self.cpu_s.values()) / max(1, self.load.answered)
+
+
+@dataclass
+class Figures:
+    """Everything measured: turns by kind of load and server, in the order of the rounds."""
+
+    turns: dict[Cell, dict[str, list[Turn]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+    processes: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def run(options: argparse.Namespace) -> Report:
-    report = Report("server")
-    progress = Progress(len(CASES) * len(options.connections))
-    with contextlib.ExitStack() as stack:
-        model = stack.enter_context(endless_copy(options.model_path))
-        flags = ["--model-path", str(model), "--max-concurrency", SLOTS, "--max-streams", SLOTS]
-        service = stack.enter_context(serving(["--queue-size", "256"], flags))
-        if options.rival:
-            command = shlex.split(options.rival.replace("{model}", str(model)))
-            ready_url = options.rival_url + options.rival_ready
-            stack.enter_context(started("rival", command, ready_url))
-        rows = list(_rows(service, str(model), options, progress))
-        report.tables["Requests a second"] = rows
+    sides = [ours(), *(rival(asked, options.rival_ready) for asked in options.rival)]
+    cells = [
+        Cell(case, connections)
+        for case in CASES
+        if case.name in options.cases
+        for connections in options.connections
+    ]
+    progress = Progress(options.rounds * len(sides) * len(cells))
+    figures = Figures()
+    pictures()  # drawn before anything is timed
+    with endless_copy(options.model_path) as model:
+        for number in range(options.rounds):
+            for side in sides[:: 1 if number % 2 == 0 else -1]:
+                _one_turn(side, model, cells, options.seconds, figures, progress)
     progress.end()
+    return reported(figures, cells, [side.name for side in sides])
+
+
+def _one_turn(
+    side: Side,
+    model: Path,
+    cells: Sequence[Cell],
+    seconds: float,
+    figures: Figures,
+    progress: Progress,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(side.start(model))
+        except (OSError, RuntimeError) as error:
+            figures.notes.append(f"{side.name} did not start: {error}")
+            return
+        fresh = [tier.resident_bytes() for tier in running.tiers]
+        for cell in cells:
+            progress.step(f"{side.name}: {cell.case.name}, {cell.connections} connections")
+            figures.turns[cell][side.name].append(measure(running, cell, seconds))
+        for tier, before in zip(running.tiers, fresh, strict=True):
+            figures.processes.append(
+                {
+                    "server": side.name,
+                    "process": tier.name,
+                    "seconds to ready": running.ready_s,
+                    "MB at the start": before / 1e6,
+                    "MB after the load": tier.resident_bytes() / 1e6,
+                }
+            )
+
+
+def measure(running: Running, cell: Cell, seconds: float) -> Turn:
+    asked = target(cell.case, running.url, running.model)
+    steady.run(asked, cell.connections, WARM_UP_S)
+    tokens = answered_tokens(asked)
+    before = {tier.name: tier.cpu_s() for tier in running.tiers}
+    load = steady.run(asked, cell.connections, seconds)
+    spent = {tier.name: tier.cpu_s() - before[tier.name] for tier in running.tiers}
+    return Turn(load, tokens, spent)
+
+
+def answered_tokens(asked: Target) -> int:
+    """Ask once, not streamed, and return how many tokens the answer says it has; 0 when there is
+    no such answer."""
+    text = asked.body.replace(NUMBER, "0")
+    if asked.pictures:
+        text = text.replace(PICTURE, asked.pictures[0])
+    body = json.dumps(json.loads(text) | {"stream": False}).encode()
+    request = urllib.request.Request(asked.url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            usage = json.load(answer)["usage"]
+    except (OSError, ValueError, KeyError):
+        return 0
+    return int(usage.get("completion_tokens", usage.get("output_tokens", 0)))
+
+
+# --- what is told ------------------------------------------------------------------------------
+
+
+def reported(figures: Figures, cells: Sequence[Cell], names: Sequence[str]) -> Report:
+    report = Report("server")
+    measured = [cell for cell in cells if cell in figures.turns]
+    if len(names) > 1:
+        report.tables["Ours against the best rival"] = list(ratio_rows(figures, measured, names))
+    report.tables["Each server"] = [
+        figures_row(cell, name, figures.turns[cell][name])
+        for cell in measured
+        for name in names
+        if figures.turns[cell][name]
+    ]
+    report.tables["Processes"] = figures.processes
+    report.notes = figures.notes
+    if same_blas():
+        report.notes.append("All servers run with the same OpenBLAS and float32 weights.")
+    elif sys.platform == "linux":
+        report.notes.append("No OpenBLAS was found.")
     return report
 
 
-def _rows(
-    service: Service, model: str, options: argparse.Namespace, progress: Progress
-) -> Iterator[Row]:
-    for case in CASES:
-        for connections in options.connections:
-            progress.step(f"{case.name}, {connections} connections")
-            ours = Target(service.url + PATH, json.dumps(body(case)))
-            rival = Target(options.rival_url + PATH, json.dumps({"model": model, **body(case)}))
-            yield _row(case, connections, ours, rival, options)
+def ratio_rows(figures: Figures, cells: Sequence[Cell], names: Sequence[str]) -> Iterator[Row]:
+    mine, *others = names
+    for cell in cells:
+        turns = figures.turns[cell]
+        rates = {name: rate(turns[name]) for name in others if turns[name]}
+        if not turns[mine] or not rates:
+            continue
+        best = max(rates, key=lambda name: rates[name])
+        pairs = list(zip(turns[mine], turns[best], strict=False))
+        yield {
+            "case": cell.case.name,
+            "connections": cell.connections,
+            "ours requests/s": rate(turns[mine]),
+            "best rival": best,
+            "its requests/s": rates[best],
+            "ratio": median(m.load.per_second / max(t.load.per_second, 1e-9) for m, t in pairs),
+            "wanted": WANTED.get(cell.connections, WANTED_AT_MORE),
+            "CPU a request, its / ours": median(
+                t.cpu_ms_a_request / max(m.cpu_ms_a_request, 1e-9) for m, t in pairs
+            ),
+        }
 
 
-def _row(
-    case: Case, connections: int, ours: Target, rival: Target, options: argparse.Namespace
-) -> Row:
-    for target in (rival, ours):
-        closed_loop.run(target, connections, WARM_UP_S)
-    turns = [
-        (
-            closed_loop.run(rival, connections, options.seconds),
-            closed_loop.run(ours, connections, options.seconds),
-        )
-        for _ in range(options.rounds)
-    ]
-    return {
-        "case": case.name,
-        "connections": connections,
-        "rival's tokens": answered_tokens(rival),
-        "our tokens": answered_tokens(ours),
-        "rival requests/s": median(theirs.per_second for theirs, _ in turns),
-        "ours requests/s": median(mine.per_second for _, mine in turns),
-        "ratio": median(m.per_second / max(t.per_second, 1e-9) for t, m in turns),
-        "rival p50 ms": median(theirs.p50_s * 1e3 for theirs, _ in turns),
-        "ours p50 ms": median(mine.p50_s * 1e3 for _, mine in turns),
-        "rival p99 ms": median(theirs.p99_s * 1e3 for theirs, _ in turns),
-        "ours p99 ms": median(mine.p99_s * 1e3 for _, mine in turns),
-        "rival errors": sum(theirs.errors for theirs, _ in turns),
-        "our errors": sum(mine.errors for _, mine in turns),
+def rate(turns: Sequence[Turn]) -> float:
+    return median(turn.load.per_second for turn in turns)
+
+
+def figures_row(cell: Cell, name: str, turns: Sequence[Turn]) -> Row:
+    latencies_s = [x for turn in turns for x in turn.load.latencies_s]
+    first_s = [x for turn in turns for x in turn.load.first_s] if cell.case.stream else []
+    gaps_s = [x for turn in turns for x in turn.load.gaps_s] if cell.case.stream else []
+    tokens = max(turn.tokens for turn in turns)
+    row: Row = {
+        "case": cell.case.name,
+        "connections": cell.connections,
+        "server": name,
+        "tokens": tokens,
+        "requests/s": rate(turns),
+        "tokens/s": rate(turns) * tokens,
     }
-
-
-def body(case: Case) -> dict[str, Any]:
-    text = f"Question {NUMBER}: what is to be seen here?"
-    content: str | list[dict[str, Any]] = text
-    if case.image:
-        image = {"type": "image_url", "image_url": {"url": picture()}}
-        content = [image, {"type": "text", "text": text}]
-    return {
-        "messages": [{"role": "user", "content": content}],
-        "max_tokens": case.tokens,
-        "temperature": 0,
-        "stream": case.stream,
-    }
-
-
-def picture() -> str:
-    """A picture of 300 by 200 pixels as a data URL."""
-    gradient = Image.linear_gradient("L").resize((300, 200)).convert("RGB")
-    data = io.BytesIO()
-    gradient.save(data, "PNG")
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
-
-
-@contextlib.contextmanager
-def endless_copy(checkpoint: Path) -> Iterator[Path]:
-    """A copy whose end token is its padding token, which no answer contains."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / checkpoint.name
-        shutil.copytree(checkpoint, copy)
-        padding_id = json.loads((copy / "config.json").read_text())["pad_token_id"]
-        padding = json.loads((copy / "tokenizer_config.json").read_text())["pad_token"]
-        _change(copy / "config.json", eos_token_id=padding_id)
-        _change(copy / "generation_config.json", eos_token_id=padding_id)
-        _change(copy / "tokenizer_config.json", eos_token=padding)
-        yield copy
-
-
-def _change(path: Path, **fields: Any) -> None:
-    if path.exists():
-        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
-
-
-def answered_tokens(target: Target) -> int:
-    """Ask once, not streamed, and return how many tokens the answer says it has."""
-    asked = json.loads(target.body) | {"stream": False}
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(target.url, json.dumps(asked).encode(), headers)
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        usage = json.load(answer)["usage"]
-    return int(usage.get("completion_tokens", usage.get("output_tokens", 0)))
+    for label, values in (("", latencies_s), ("first token ", first_s), ("gap ", gaps_s)):
+        row[f"{label}p50 ms"] = percentile(values, 0.5) * 1e3 if values else None
+        row[f"{label}p99 ms"] = percentile(values, 0.99) * 1e3 if values else None
+    row["errors"] = sum(turn.load.errors for turn in turns)
+    row["CPU ms/request"] = median(turn.cpu_ms_a_request for turn in turns)
+    row["CPU us/token"] = row["CPU ms/request"] * 1e3 / max(1, tokens)
+    row["by process"] = ", ".join(
+        f"{tier} {median(1e3 * t.cpu_s[tier] / max(1, t.load.answered) for t in turns):.3g}"
+        for tier in turns[0].cpu_s
+    )
+    row["client's share of a core"] = median(turn.load.client_share for turn in turns)
+    return row

@@ -12,14 +12,17 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_S = 300.0
+LOOK_EVERY_S = 0.05
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def free_port() -> int:
@@ -31,11 +34,18 @@ def free_port() -> int:
 class Tier:
     """A server's process and all that it starts."""
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] = NOTHING
+    ) -> None:
         self.name = name
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         self._process = subprocess.Popen(
-            command, cwd=ROOT, stdout=self._log, stderr=self._log, start_new_session=True
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
         )
 
     def cpu_s(self) -> float:
@@ -56,7 +66,7 @@ class Tier:
         while time.monotonic() < until and self._process.poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
                 return
-            time.sleep(0.05)
+            time.sleep(LOOK_EVERY_S)
         raise RuntimeError(f"{self.name} does not answer at {url}:\n{self._output()}")
 
     def stop(self) -> None:
@@ -102,9 +112,11 @@ def serving(gateway_flags: Sequence[str], worker_flags: Sequence[str]) -> Iterat
 
 
 @contextlib.contextmanager
-def started(name: str, command: Sequence[str], ready_url: str) -> Iterator[Tier]:
+def started(
+    name: str, command: Sequence[str], ready_url: str, environment: Mapping[str, str] = NOTHING
+) -> Iterator[Tier]:
     """Any other server, ready."""
-    tier = Tier(name, command)
+    tier = Tier(name, command, environment)
     try:
         tier.await_answer(ready_url)
         yield tier

@@ -18,18 +18,19 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
-def load_openblas() -> bool:
-    """Load the first OpenBLAS that can be loaded; False where none is needed or found."""
+def load_openblas() -> str | None:
+    """Load the first OpenBLAS that can be loaded and return its file; None where none is needed
+    or found."""
     if sys.platform != "linux":
-        return False
+        return None
     for library in _candidates():
         try:
             ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
         except OSError:
             continue  # e.g. its libgfortran is missing
-        return True
+        return library
     log.warning("no OpenBLAS found: MLX will be slow on this CPU (pip install cmeel-openblas)")
-    return False
+    return None
 
 
 def _candidates() -> Iterator[str]:
