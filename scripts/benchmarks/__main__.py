@@ -16,6 +16,7 @@ from pathlib import Path
 
 QUESTIONS = {
     "gateway": "the gateway with an engine that costs nothing, against the bare framework",
+    "system": "the whole system against mlx-vlm's BatchGenerator driven in one process",
     "server": "the whole system against any server with an OpenAI URL",
     "scale": "a hundred Macs: the real dispatcher core on simulated workers",
     "engine": "the engine against mlx-vlm's BatchGenerator driven directly",

@@ -49,8 +49,12 @@ def target(case: Case, url: str, model: str | None) -> Target:
     )
 
 
+def question(number: int | str) -> str:
+    return f"Question {number}: what is to be seen here?"
+
+
 def body(case: Case) -> dict[str, Any]:
-    text = f"Question {NUMBER}: what is to be seen here?"
+    text = question(NUMBER)
     content: str | list[dict[str, Any]] = text
     if case.image:
         image = {"type": "image_url", "image_url": {"url": PICTURE}}

@@ -97,14 +97,18 @@ class Connection(asyncio.Protocol):
 
 
 class Client:
-    """Connections to one server, made when all others are busy."""
+    """Connections to one server, made when all others are busy.
 
-    def __init__(self, target: Target) -> None:
+    Args:
+        first: the first request's number; none: one that nobody has had.
+    """
+
+    def __init__(self, target: Target, first: int | None = None) -> None:
         address = urlsplit(target.url)
         self._host, self._port = address.hostname or "", address.port or 80
         self._head = f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n"
         self._target = target
-        self._numbers = itertools.count(random.randrange(10**9))
+        self._numbers = itertools.count(random.randrange(10**9) if first is None else first)
         self._idle: list[Connection] = []
 
     async def ask(self) -> Answer:
