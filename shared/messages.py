@@ -299,6 +299,8 @@ class Done(Record):
     job: str
     usage: Usage
     timings: Timings
+    stops: list[str | None] = []
+    """The stop string that ended each choice, None where it was something else; empty: nowhere."""
 
 
 class Failed(Record):

@@ -14,6 +14,8 @@ class ChoiceAnswer:
 
     def __init__(self) -> None:
         self.finish_reason: FinishReason | None = None
+        self.stop: str | None = None
+        """The stop string that ended it; known once the answer is whole."""
         self._blocks = Blocks()
 
     @property
@@ -70,4 +72,6 @@ class Answer:
     def _end(self, done: Done) -> None:
         for choice in self.choices:
             choice.end()
+        for choice, stop in zip(self.choices, done.stops, strict=False):
+            choice.stop = stop
         self.usage, self.timings, self.done = done.usage, done.timings, True

@@ -56,6 +56,15 @@ def test_a_question_and_a_picture(api: Anthropic) -> None:
     assert only_text(seen) == COUNT_ANSWER
 
 
+def test_a_stop_sequence_is_named(api: Anthropic) -> None:
+    stops = ["nowhere", " is"]
+    asked = api.messages.create(
+        model=MODEL, max_tokens=50, messages=text(CAPITAL), stop_sequences=stops
+    )
+    assert only_text(asked) == CAPITAL_ANSWER.partition(" is")[0]
+    assert (asked.stop_reason, asked.stop_sequence) == ("stop_sequence", " is")
+
+
 def test_a_stream(api: Anthropic) -> None:
     with api.messages.stream(
         model=MODEL, max_tokens=50, messages=about_the_picture(COUNT)

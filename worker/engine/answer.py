@@ -54,6 +54,11 @@ class Answer:
         self._calls = _call_reader(language, job, choice)
 
     @property
+    def stop(self) -> str | None:
+        """The stop string that ended it."""
+        return self._stops.match
+
+    @property
     def thinking(self) -> bool:
         return self._splitter.thinking
 

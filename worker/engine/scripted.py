@@ -1,7 +1,8 @@
 """An engine that plays a script instead of a model: for tests, and for trying the gateway alone.
 
 `python -m worker --engine scripted`. The script is JSON in the last user message (or the
-prompt), after the word `script:`; without one it answers eight tokens at once:
+prompt), after the word `script:`; without one it answers eight tokens at once. Stop strings are
+honoured.
 
     script: {"tokens": 20, "delay_s": 0.05, "at": 10, "fault": "die"}
 
@@ -23,7 +24,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +43,7 @@ from shared.messages import (
     Usage,
 )
 from worker.engine.interface import EngineEvent, ModelFacts
+from worker.engine.stop import StopFinder
 
 MARK = "script:"
 NAP_S = 0.002
@@ -65,6 +67,9 @@ class Play:
         self.job = job
         self.script = script
         self.made = [len(point.tokens) for point in job.resume] or [0] * job.choices
+        self.stops = [StopFinder(job.stop) for _ in self.made]
+        for stop, made in zip(self.stops, self.made, strict=True):
+            stop.push(words(range(made)))
         self.sequence = 0
         self.started_at = now
         self.due_at = now + script.first_delay_s
@@ -92,23 +97,37 @@ class Play:
         """The next burst of every choice."""
         events: list[EngineEvent] = []
         for choice, made in enumerate(self.made):
-            upto = min(self.limit, made + self.script.burst)
-            if upto == made and self.limit:
+            if self.over(choice) and self.limit:
                 continue
-            self.made[choice] = upto
-            tokens = list(range(made, upto))
-            finish = self.finish_reason if upto >= self.limit else None
-            text = "".join(f"w{i} " for i in tokens)
+            tokens = list(range(made, min(self.limit, made + self.script.burst)))
+            self.made[choice] += len(tokens)
+            stop = self.stops[choice]
+            text = stop.push(words(tokens))
+            finish: FinishReason | None = None
+            if stop.found:
+                finish = "stop"
+            elif self.over(choice):
+                text += stop.finish()
+                finish = self.finish_reason
             events.append(Delta(self.job.id, self.sequence, choice, tokens, text, finish))
             self.sequence += 1
         return events
 
+    def over(self, choice: int) -> bool:
+        return self.made[choice] >= self.limit or self.stops[choice].found
+
     def finished(self) -> bool:
-        return min(self.made) >= self.limit
+        return all(map(self.over, range(len(self.made))))
 
     def done(self, now: float) -> Done:
         usage = Usage(prompt_tokens=self.prompt_tokens, completion_tokens=sum(self.made))
-        return Done(job=self.job.id, usage=usage, timings=Timings(total_s=now - self.started_at))
+        stops = [stop.match for stop in self.stops]
+        return Done(
+            job=self.job.id,
+            usage=usage,
+            timings=Timings(total_s=now - self.started_at),
+            stops=stops if any(stops) else [],
+        )
 
 
 class ScriptedEngine:
@@ -173,6 +192,10 @@ class ScriptedEngine:
         del self._plays[play.job.id]
         words = "The script says: fail."
         return [Failed(job=play.job.id, code=play.script.code, message=words)]
+
+
+def words(tokens: Iterable[int]) -> str:
+    return "".join(f"w{token} " for token in tokens)
 
 
 def last_text(job: Job) -> str:

@@ -15,16 +15,22 @@ class StopFinder:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
         self._held = ""
-        self.found = False
+        self.match: str | None = None
+        """The stop string that was found."""
+
+    @property
+    def found(self) -> bool:
+        return self.match is not None
 
     def push(self, text: str) -> str:
         """Return the text that is certainly before any stop string. After a match: nothing."""
         if self.found or not self._stops:
             return "" if self.found else text
         self._held += text
-        start = self._first_match()
-        if start >= 0:
-            self.found = True
+        first = self._first_match()
+        if first is not None:
+            start, end = first
+            self.match = self._held[start:end]
             passed, self._held = self._held[:start], ""
             return passed
         keep = self._longest_start()
@@ -37,11 +43,14 @@ class StopFinder:
         passed, self._held = self._held, ""
         return passed
 
-    def _first_match(self) -> int:
-        """Where the match that is complete first starts, or -1."""
+    def _first_match(self) -> tuple[int, int] | None:
+        """Where the match that is complete first starts and ends."""
         places = [(self._held.find(stop), len(stop)) for stop in self._stops]
         matches = [(place + length, place) for place, length in places if place >= 0]
-        return min(matches)[1] if matches else -1
+        if not matches:
+            return None
+        end, start = min(matches)
+        return start, end
 
     def _longest_start(self) -> int:
         return max(held_back(self._held, stop) for stop in self._stops)

@@ -176,7 +176,10 @@ class Task:
             decode_s=now - first,
             total_s=now - self._submitted_at,
         )
-        return Done(job=self.job.id, usage=usage, timings=timings)
+        stops = [answer.stop for answer in answers]
+        return Done(
+            job=self.job.id, usage=usage, timings=timings, stops=stops if any(stops) else []
+        )
 
     def _is_end(self, choice: Choice, token: int) -> bool:
         """Whether this token said nothing but that the answer ends."""

@@ -26,7 +26,7 @@ class MessagesRenderer:
         choice = answer.choices[0]
         message = _message(identity) | {
             "content": [_block(block) for block in choice.blocks],
-            "stop_reason": STOP_REASONS[choice.finish_reason],
+            **_end(choice.finish_reason, choice.stop),
             "usage": _usage(answer.usage),
             "timings": timings_content(answer.timings),
         }
@@ -73,7 +73,7 @@ class MessagesStream:
 
     def _end(self, pieces: list[bytes], done: Done) -> None:
         pieces += map(_block_event, self._blocks.end())
-        delta = {"stop_reason": STOP_REASONS[self._finish_reason], "stop_sequence": None}
+        delta = _end(self._finish_reason, next(iter(done.stops), None))
         pieces.append(_event("message_delta", {"delta": delta, "usage": _usage(done.usage)}))
         pieces.append(_event("message_stop", {}))
 
@@ -90,6 +90,13 @@ def _message(identity: Identity) -> dict[str, Any]:
         "model": identity.model,
         "stop_sequence": None,
     }
+
+
+def _end(finish_reason: FinishReason | None, stop: str | None) -> dict[str, Any]:
+    """A stop sequence after a tool call is not why the answer has ended."""
+    if finish_reason == "stop" and stop is not None:
+        return {"stop_reason": "stop_sequence", "stop_sequence": stop}
+    return {"stop_reason": STOP_REASONS[finish_reason], "stop_sequence": None}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

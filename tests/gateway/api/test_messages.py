@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import anthropic
+import msgspec
 import pytest
 from anthropic import AsyncAnthropic
 
@@ -96,6 +97,31 @@ async def test_an_empty_answer_is_an_empty_text() -> None:
         body = (await running.client.post(PATH, json=asked())).json()
     assert [block["text"] for block in body["content"]] == [""]
     assert body["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "stop", "stop_reason", "stop_sequence"),
+    [
+        ("stop", "END", "stop_sequence", "END"),
+        ("stop", None, "end_turn", None),
+        ("tool_calls", "END", "tool_use", None),
+        ("length", None, "max_tokens", None),
+    ],
+)
+async def test_the_stop_sequence_that_ended_the_answer_is_named(
+    finish_reason: Any, stop: str | None, stop_reason: str, stop_sequence: str | None
+) -> None:
+    def script(ticket: FakeTicket) -> None:
+        last = msgspec.structs.replace(done(), stops=[stop] if stop else [])
+        ticket.tell(accepted(), delta("Once", finish_reason=finish_reason), last)
+
+    async with gateway(script) as running, client(running) as api:
+        request: Any = {"model": "m", "max_tokens": 9, "messages": [USER]}
+        whole = await api.messages.create(**request, stop_sequences=["END"])
+        async with api.messages.stream(**request, stop_sequences=["END"]) as stream:
+            streamed = await stream.get_final_message()
+    for message in (whole, streamed):
+        assert (message.stop_reason, message.stop_sequence) == (stop_reason, stop_sequence)
 
 
 async def test_anthropics_client_asks_streams_and_counts() -> None:

@@ -139,6 +139,10 @@ def test_stop_strings_end_an_answer_and_do_not_show(drive: MakeDriver) -> None:
     stopped = driver.solo(ask("x", max_tokens=16, stop=[stop]))
     assert stopped.finish_reason == "stop"
     assert stopped.text == text[: text.index(stop)]
+    assert stopped.done.stops == [stop]
+    both = driver.solo(ask("x", max_tokens=16, choices=2, stop=["no such text", stop]))
+    assert both.done.stops == [stop, stop]
+    assert driver.solo(ask("x", max_tokens=4, stop=["no such text"])).done.stops == []
 
 
 def test_an_answer_without_a_limit_ends_with_the_context(drive: MakeDriver) -> None:
