@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
 
-from shared.messages import Accepted, Job
+from shared.messages import Accepted, CountedTokens, Job
 from worker.engine import loading
 from worker.engine.answer import Language
-from worker.engine.batch import Chosen, DecodeBatch, Row
+from worker.engine.batch import Chosen, Row
+from worker.engine.batches import Batches
 from worker.engine.detokenizer import Vocabulary
 from worker.engine.faults import JobFault, is_out_of_memory
 from worker.engine.grammar import GrammarMaker
@@ -77,6 +78,9 @@ class MlxEngine:
     def submit(self, job: Job, images: Sequence[bytes]) -> None:
         self._intake.submit(job, images)
 
+    def count(self, job: Job, images: Sequence[bytes]) -> None:
+        self._intake.count(job, images)
+
     def cancel(self, job_id: str) -> bool:
         if self._intake.cancel(job_id):
             return True
@@ -118,6 +122,7 @@ class MlxEngine:
             "vision_cache_misses": float(features.misses),
             "vision_cache_bytes": float(features.bytes),
             "rows": float(len(self._batch)),
+            "batches": float(self._batch.count),
             "waiting": float(len(self._waiting)),
             "tokens_per_second": rate,
         }
@@ -148,7 +153,7 @@ class MlxEngine:
         self._intake = Intake(Preprocessor(model, self._writer), grammars, threads, self._wake)
         self._prefixes = PrefixCache(self._options.prefix_cache_bytes)
         self._prefills = PrefillQueue(model, self._prefixes, self._options.stall_s)
-        self._batch = DecodeBatch(model)
+        self._batch = Batches(model)
         self._memory = MemoryBudget(limit_bytes, model.bytes_per_token)
         self._memory.describe()
         self._most_rows = self._options.max_rows if model.batchable else 1
@@ -165,6 +170,8 @@ class MlxEngine:
         for arrival in self._intake.collect():
             if isinstance(arrival, Refused):
                 self._events.append(failed(arrival.job.id, arrival.fault))
+            elif isinstance(arrival, CountedTokens):
+                self._events.append(arrival)
             else:
                 self._accept(arrival)
 
@@ -337,7 +344,7 @@ class MlxEngine:
     def _recover(self, error: Exception, rows: Sequence[Row]) -> None:
         """After a failed step: give everyone a new start from their tokens."""
         log.error("a step has failed; its rows are prefilled again", exc_info=error)
-        self._batch = DecodeBatch(self._model)
+        self._batch = Batches(self._model)
         self._leaving.clear()
         mx.clear_cache()
         tasks = list(dict.fromkeys(row.name.task for row in rows if isinstance(row.name, Choice)))

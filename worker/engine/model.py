@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 from mlx_vlm.models.cache import make_prompt_cache
 
 from worker.engine import loading
@@ -99,6 +100,7 @@ class LoadedModel:
         image_token_ids: placeholders that stand where image features go.
         context_tokens: most tokens of prompt plus answer; None: unknown.
         batchable: whether rows can be decoded together.
+        weight_bytes: of the language model, which a decode step reads.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class LoadedModel:
         self.trimmable = can_trim(cache)
         self.vocabulary = 0
         self.bytes_per_token = 0.0
+        self.weight_bytes = _weight_bytes(self._language)
 
     # --- facts -----------------------------------------------------------------------------
 
@@ -285,6 +288,11 @@ def sampling_defaults(generation: Mapping[str, Any]) -> SamplingDefaults:
     names = SamplingDefaults.__dataclass_fields__
     given = {name: generation[name] for name in names if generation.get(name) is not None}
     return SamplingDefaults(**given)
+
+
+def _weight_bytes(language: nn.Module) -> int:
+    weights = (value for _, value in tree_flatten(language.parameters()))
+    return sum(value.nbytes for value in weights if isinstance(value, mx.array))
 
 
 def _one_delta(delta: Any) -> mx.array:

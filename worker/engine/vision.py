@@ -11,6 +11,7 @@ has these computed one after the other, a few between two decode steps.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
@@ -171,22 +172,42 @@ class RememberingTower:
             features = self._tower(item.pixels, *item.args, **item.kwargs)
             underway = self._underway[key] = Underway(features, deque(self._notes))
             self._notes.clear()
-        while underway.layers:
-            _compute(underway.layers.popleft())
-            if time.perf_counter() >= self._deadline:
-                raise MoreToEncode
+        if self._deadline < math.inf:
+            self._advance(underway.layers)
         _compute(underway.features)
         del self._underway[key]
         return underway.features
 
+    def _advance(self, layers: deque[Any]) -> None:
+        """Compute layers, as many at once as the time seems to allow, until they are all done.
+
+        Waiting for the device after every layer would cost more than a small layer itself.
+        """
+        together = 1
+        while layers:
+            started = time.perf_counter()
+            for _ in range(min(together, len(layers)) - 1):
+                layers.popleft()  # those after it cannot be computed without it
+            _compute(layers.popleft())
+            now = time.perf_counter()
+            if now >= self._deadline:
+                raise MoreToEncode
+            each_s = (now - started) / together
+            together = max(1, int((self._deadline - now) / max(each_s, 1e-6)))
+
 
 def _note_layers(module: nn.Module, notes: list[Any]) -> None:
-    """Put stand-ins into every list of layers within the tower."""
-    for child in module.children().values():
+    """Put stand-ins into every list of equal layers within the tower."""
+    # Not `children()`: its lists are copies.
+    for child in module.values():
         if isinstance(child, nn.Module):
             _note_layers(child, notes)
-        elif isinstance(child, list) and all(isinstance(layer, nn.Module) for layer in child):
+        elif isinstance(child, list) and _are_layers(child):
             child[:] = [NotedLayer(layer, notes) for layer in child]
+
+
+def _are_layers(items: list[Any]) -> bool:
+    return len({type(item) for item in items}) == 1 and isinstance(items[0], nn.Module)
 
 
 def _compute(features: Features) -> None:

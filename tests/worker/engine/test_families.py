@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from mlx_vlm.generate import generate_step
 from mlx_vlm.utils import prepare_inputs
@@ -15,7 +16,9 @@ from tests.worker.engine.checkpoints import FAMILIES
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, assistant, job, picture, user
 from worker.engine.loading import load_weights
+from worker.engine.model import to_mlx
 from worker.engine.preprocess import decode_image
+from worker.engine.vision import MoreToEncode
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
 SEEING = [family for family in FAMILIES if family != "llama"]
@@ -136,6 +139,26 @@ def test_a_long_prompt_in_small_pieces_is_the_same_prompt(
     result = driver.solo(asked)
     assert not driver.results["stream"].over
     same_start(result.tokens, reference(checkpoint(family), rendered(driver, asked), images, 10))
+
+
+@pytest.mark.parametrize("family", SEEING)
+def test_a_picture_is_encoded_a_layer_at_a_time_while_others_wait(
+    family: str, drive: MakeDriver
+) -> None:
+    driver = drive(family, vision_cache_bytes=0)
+    model = driver.engine._model
+    prompt = driver.engine._intake._preprocessor.prepare(*job("1", "What is it?", [RED]))
+    inputs = {name: to_mlx(value) for name, value in prompt.inputs.items()}
+    whole = model.embed(prompt.ids, inputs, prompt.image_keys)
+    pieces = 0
+    while True:
+        try:
+            found = model.embed(prompt.ids, inputs, prompt.image_keys, seconds=0.0)
+            break
+        except MoreToEncode:
+            pieces += 1
+    assert pieces >= 2  # as many as its tower has layers, at least
+    assert mx.allclose(found.embeds, whole.embeds, atol=1e-5)
 
 
 def test_a_model_that_cannot_batch_serves_one_after_the_other(
