@@ -119,3 +119,7 @@ class Dispatch(Protocol):
             NoWorker: no live worker, or one that is still loading.
             QueueFull: no free place (429).
         """
+
+    def count(self, request: GenerationRequest, request_id: str) -> Ticket:
+        """Take a place for a prompt whose tokens are only to be counted: no slot, and nothing in
+        the statistics. The ticket's one event is `Accepted`. Raises as `reserve` does."""

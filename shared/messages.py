@@ -198,6 +198,8 @@ class Hello(Record):
     pid: Count = 0
     host: str = ""
     versions: dict[str, str] = {}
+    counts: bool = False
+    """Whether it answers `CountTokens`."""
 
 
 class Heartbeat(Record):
@@ -318,6 +320,13 @@ class Cancelled(Record):
     job: str
 
 
+class CountedTokens(Record):
+    """Answers `CountTokens`."""
+
+    job: str
+    prompt_tokens: Count
+
+
 class Goodbye(Record):
     """The worker leaves; what it still held was `Rejected` before.
 
@@ -350,6 +359,16 @@ class Submit(Record):
     budget_s: Amount
 
 
+class CountTokens(Record):
+    """How long is this job's prompt? Takes no slot; only for workers whose `Hello` says `counts`.
+
+    Images follow as frames, in order. Answered by `CountedTokens`, also when the prompt is longer
+    than the context, by `Failed`, or by `Rejected` when the worker has too many to count.
+    """
+
+    job: Job
+
+
 class Cancel(Record):
     """Idempotent. Answered by `Cancelled` unless the job's end is already on its way."""
 
@@ -377,16 +396,29 @@ TYPE_CODES: dict[type[msgspec.Struct], int] = {
     Failed: 7,
     Cancelled: 8,
     Goodbye: 9,
+    CountedTokens: 10,
     Welcome: 65,
     Ping: 66,
     Submit: 67,
     Cancel: 68,
     Identify: 69,
     Control: 70,
+    CountTokens: 71,
 }
 
-FromWorker = Hello | Heartbeat | Accepted | Rejected | Deltas | Done | Failed | Cancelled | Goodbye
-FromGateway = Welcome | Ping | Submit | Cancel | Identify | Control
+FromWorker = (
+    Hello
+    | Heartbeat
+    | Accepted
+    | Rejected
+    | Deltas
+    | Done
+    | Failed
+    | Cancelled
+    | Goodbye
+    | CountedTokens
+)
+FromGateway = Welcome | Ping | Submit | Cancel | Identify | Control | CountTokens
 Message = FromWorker | FromGateway
 
 FROM_WORKER = frozenset(kind for kind, code in TYPE_CODES.items() if code < 64)
@@ -396,6 +428,7 @@ MAX_BODY_BYTES: dict[type[msgspec.Struct], int] = {
     Heartbeat: 1 << 20,
     Deltas: 8 << 20,
     Submit: 64 << 20,
+    CountTokens: 64 << 20,
     Cancel: 1 << 20,
 }
 """The longest MessagePack frame of a message; those not listed: `MAX_SHORT_BODY_BYTES`."""

@@ -2,7 +2,8 @@
 
 Frame 0: two bytes, the protocol version and the message's type code.
 Frame 1: the message's fields as MessagePack.
-Frame 2 and on: attachments, raw (only `Submit` has any: its images, in order).
+Frame 2 and on: attachments, raw: the job's images, in order (only `Submit` and `CountTokens`
+have any).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from shared.messages import (
     MAX_BODY_BYTES,
     MAX_SHORT_BODY_BYTES,
     TYPE_CODES,
+    CountTokens,
     Message,
     Submit,
 )
@@ -74,7 +76,7 @@ def decode(
         raise ProtocolError(f"a {message_type.__name__} has at most {limit} bytes")
     message = _decode_body(frames[1], message_type)
     attachments = list(frames[2:])
-    images = len(message.job.images) if isinstance(message, Submit) else 0
+    images = len(message.job.images) if isinstance(message, Submit | CountTokens) else 0
     if len(attachments) != images or images > MAX_ATTACHMENTS:
         raise ProtocolError(f"expected {images} attachments, got {len(attachments)}")
     return message, attachments

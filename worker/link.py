@@ -27,6 +27,8 @@ from shared.messages import (
     Cancel,
     Cancelled,
     Control,
+    CountedTokens,
+    CountTokens,
     Delta,
     Deltas,
     Done,
@@ -35,6 +37,7 @@ from shared.messages import (
     Heartbeat,
     Hello,
     Identify,
+    Job,
     Message,
     Ping,
     Rejected,
@@ -44,7 +47,7 @@ from shared.messages import (
     WorkerState,
 )
 from shared.sockets import make_dealer
-from worker.loop import Drop, EngineLoop, Output, Run
+from worker.loop import CountPrompt, Drop, EngineLoop, Output, Run
 from worker.settings import Settings
 from worker.slots import Slots
 
@@ -60,6 +63,8 @@ MAX_MESSAGES_A_TURN = 64
 """How many messages of one gateway are read before the others, and the engine's, get their turn."""
 
 MAX_DELTAS_A_MESSAGE = 256
+MAX_COUNTS = 16
+"""Prompts that are counted, or wait to be, at once: they share threads with generations."""
 
 
 class Ending(Enum):
@@ -97,6 +102,8 @@ class Link:
         self.settings = settings
         self.name = name
         self.slots = Slots(settings.max_concurrency, settings.max_streams)
+        self.counts: dict[str, int] = {}
+        """The prompts being counted, and for which gateway."""
         self.loop: EngineLoop | None = None
         self._report = report
         self._context = zmq.Context()
@@ -223,6 +230,8 @@ class Link:
         gateway.greeted_as = ""
         for job_id in self.slots.jobs_of(gateway.index):
             self._drop(job_id)
+        # The engine counts them to the end; its answers find nobody.
+        self.counts = {job: index for job, index in self.counts.items() if index != gateway.index}
 
     def _hello(self) -> Hello:
         assert self.loop is not None
@@ -242,6 +251,7 @@ class Link:
             pid=os.getpid(),
             host=network.gethostname(),
             versions={"python": platform.python_version(), **(facts.versions if facts else {})},
+            counts=True,
         )
 
     def _heartbeat(self, gateway: Gateway) -> Heartbeat:
@@ -283,6 +293,8 @@ class Link:
         match message:
             case Submit():
                 self._submit(gateway, message, images)
+            case CountTokens():
+                self._count(gateway, message, images)
             case Cancel():
                 for job_id in message.jobs:
                     self._cancel(gateway, job_id)
@@ -301,18 +313,33 @@ class Link:
     def _submit(self, gateway: Gateway, message: Submit, images: list[bytes]) -> None:
         assert self.loop is not None
         job = message.job
-        reason: RejectReason | None = None
-        if self.state != "ready":
-            reason = "loading" if self.state == "loading" else "draining"
-        elif job.model not in self.settings.model_names:
-            reason = "unknown_model"
-        elif not self.slots.take(job.id, gateway.index, stream=job.stream):
+        reason = self._unfit(job)
+        if reason is None and not self.slots.take(job.id, gateway.index, stream=job.stream):
             reason = "no_slot"
         if reason is not None:
             self._send(gateway, Rejected(job=job.id, reason=reason))
             return
         self._mark_stale(gateway)
         self.loop.put(Run(job, images))
+
+    def _count(self, gateway: Gateway, message: CountTokens, images: list[bytes]) -> None:
+        assert self.loop is not None
+        job = message.job
+        reason = self._unfit(job)
+        taken = job.id in self.counts or self.slots.holder(job.id) is not None
+        if reason is None and (taken or len(self.counts) >= MAX_COUNTS):
+            reason = "no_slot"
+        if reason is not None:
+            self._send(gateway, Rejected(job=job.id, reason=reason))
+            return
+        self.counts[job.id] = gateway.index
+        self.loop.put(CountPrompt(job, images))
+
+    def _unfit(self, job: Job) -> RejectReason | None:
+        """Why no job, or not this one, can be taken now, slots apart."""
+        if self.state != "ready":
+            return "loading" if self.state == "loading" else "draining"
+        return None if job.model in self.settings.model_names else "unknown_model"
 
     def _cancel(self, gateway: Gateway, job_id: str) -> None:
         if self.slots.holder(job_id) == gateway.index:
@@ -349,6 +376,7 @@ class Link:
     def _send_event(self, event: Output, waiting: dict[int, list[Delta]]) -> None:
         holder = self.slots.holder(event.job)
         if holder is None:
+            self._take_count(event)
             return
         if isinstance(event, Delta):
             waiting[holder].append(event)
@@ -360,6 +388,11 @@ class Link:
             self._served += isinstance(event, Done | Failed)
             self._mark_stale(gateway)
         self._send(gateway, event)
+
+    def _take_count(self, event: Output) -> None:
+        asker = self.counts.pop(event.job, None)
+        if asker is not None and isinstance(event, CountedTokens | Failed):
+            self._send(self._gateways[asker], event)
 
     def _send_deltas(self, gateway: Gateway, deltas: list[Delta]) -> None:
         for start in range(0, len(deltas), MAX_DELTAS_A_MESSAGE):

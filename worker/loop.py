@@ -25,6 +25,12 @@ class Run:
 
 
 @dataclass(frozen=True)
+class CountPrompt:
+    job: Job
+    images: Sequence[bytes]
+
+
+@dataclass(frozen=True)
 class Drop:
     job_id: str
 
@@ -34,7 +40,7 @@ class Wake:
     pass
 
 
-Order = Run | Drop | Wake
+Order = Run | CountPrompt | Drop | Wake
 Output = EngineEvent | Cancelled
 
 
@@ -101,6 +107,8 @@ class EngineLoop:
             wait_s = 0.0
             if isinstance(order, Run):
                 engine.submit(order.job, order.images)
+            elif isinstance(order, CountPrompt):
+                engine.count(order.job, order.images)
             elif isinstance(order, Drop) and engine.cancel(order.job_id):
                 confirmed.append(Cancelled(job=order.job_id))
 

@@ -56,15 +56,14 @@ class Generator:
         return GenerationResponse(self, generation, renderer, request.state.request_id)
 
     async def count_tokens(self, request: Request, generation: GenerationRequest) -> int:
-        """Return how long the prompt is, as the worker says when it accepts the job; it is
-        cancelled then.
+        """Return how long the prompt is, as a worker counts it: outside all slots.
 
         Raises:
             ApiError: as for any generation.
             ClientGone: nobody waits for the number any more.
         """
         async with UntilGone(request.receive):
-            ticket = self.dispatch.reserve(generation, request.state.request_id)
+            ticket = self.dispatch.count(generation, request.state.request_id)
             try:
                 await self.submit(ticket, generation, request.state.request_id)
                 accepted = [e for e in await ticket.next_events() if isinstance(e, Accepted)]

@@ -293,7 +293,7 @@ class Dispatcher:
         if record is None:
             self.pump(session.pool, now)
         else:
-            self.fail(record, worker_error(message, record), now)
+            self.fail(record, worker_error(message, record.request_id), now)
 
     def _cancelled(self, session: Session, message: Cancelled, now: float) -> None:
         """Who says so of a job that nobody has cancelled does not have it any more."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import secrets
 import time
-import uuid
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import cast
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from gateway.dispatch.counting import PromptRecord
 from gateway.dispatch.dispatcher import Dispatcher, Ended, Send, Tell
 from gateway.dispatch.jobs import JobRecord
 from gateway.dispatch.membership import Membership
@@ -37,6 +37,7 @@ WATCHED_EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
 TICK_S = 0.05
+ID_BYTES = 16
 FIND_OUT_AFTER_S = (0.0, 0.01, 0.1)
 """When to ping after a broken connection: libzmq announces the break a little before it refuses
 to send there."""
@@ -50,21 +51,13 @@ LATE_TICK_S = 0.5
 """A tick that comes so much later than it should: it was this process that stood still."""
 
 
-class JobTicket:
-    """One request's end of its job; implements `gateway.generation.Ticket`."""
+class Mailbox:
+    """What a request's handler is told, in order."""
 
-    def __init__(self, link: Link, record: JobRecord, model: str) -> None:
-        self.job_id = record.id
-        self.model = model
-        self._link = link
-        self._record = record
+    def __init__(self) -> None:
         self._events: deque[Event] = deque()
         self._error: ApiError | None = None
         self._news: asyncio.Future[None] | None = None
-
-    def submit(self, job: Job, images: Sequence[bytes]) -> None:
-        self._link.dispatcher.submit(self._record, job, images, time.monotonic())
-        self._link.flush()
 
     async def next_events(self) -> list[Event]:
         while not self._events:
@@ -76,10 +69,6 @@ class JobTicket:
         self._events.clear()
         return events
 
-    def cancel(self) -> None:
-        self._link.dispatcher.cancel(self._record, time.monotonic())
-        self._link.flush()
-
     def tell(self, news: Event | ApiError) -> None:
         if isinstance(news, ApiError):
             self._error = news
@@ -87,6 +76,44 @@ class JobTicket:
             self._events.append(news)
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
+
+
+class JobTicket(Mailbox):
+    """One request's end of its job; implements `gateway.generation.Ticket`."""
+
+    def __init__(self, link: Link, record: JobRecord, model: str) -> None:
+        super().__init__()
+        self.job_id = record.id
+        self.model = model
+        self._link = link
+        self._record = record
+
+    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+        self._link.dispatcher.submit(self._record, job, images, time.monotonic())
+        self._link.flush()
+
+    def cancel(self) -> None:
+        self._link.dispatcher.cancel(self._record, time.monotonic())
+        self._link.flush()
+
+
+class CountTicket(Mailbox):
+    """One request's end of the count of its prompt; implements `gateway.generation.Ticket`."""
+
+    def __init__(self, link: Link, record: PromptRecord, model: str) -> None:
+        super().__init__()
+        self.job_id = record.id
+        self.model = model
+        self._link = link
+        self._record = record
+
+    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+        self._link.membership.counting.submit(self._record, job, images)
+        self._link.flush()
+
+    def cancel(self) -> None:
+        self._link.membership.counting.cancel(self._record)
+        self._link.forget(self.job_id)
 
 
 class Link:
@@ -112,7 +139,7 @@ class Link:
         self._router: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._authenticator: object | None = None
-        self._tickets: dict[str, JobTicket] = {}
+        self._tickets: dict[str, Mailbox] = {}
         self._flushing = False
         self._finding_out: dict[float, bool] = {}
         """Delays after which somebody is going to find out who has gone; true: and once more."""
@@ -162,7 +189,7 @@ class Link:
 
     def reserve(self, request: GenerationRequest, request_id: str) -> JobTicket:
         pool, model = self.dispatcher.resolve(request.model)
-        job_id = uuid.uuid4().hex
+        job_id = secrets.token_hex(ID_BYTES)
         try:
             record = self.dispatcher.reserve(job_id, request_id, request, pool, time.monotonic())
         except ApiError:
@@ -171,6 +198,20 @@ class Link:
         ticket = JobTicket(self, record, model)
         self._tickets[job_id] = ticket
         return ticket
+
+    def count(self, request: GenerationRequest, request_id: str) -> CountTicket:
+        pool, model = self.dispatcher.resolve(request.model)
+        prompt_id = secrets.token_hex(ID_BYTES)
+        counting = self.membership.counting
+        ticket = CountTicket(
+            self, counting.reserve(prompt_id, request_id, pool, time.monotonic()), model
+        )
+        self._tickets[prompt_id] = ticket
+        return ticket
+
+    def forget(self, job_id: str) -> None:
+        """Nobody listens for news of it any more."""
+        self._tickets.pop(job_id, None)
 
     # --- the wire --------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from gateway.dispatch.counting import Counting
 from gateway.dispatch.dispatcher import Dispatcher, Send
 from gateway.dispatch.failover import Failover
 from gateway.dispatch.workers import HEARTBEAT_S, Registry, Session, identity
@@ -31,6 +32,18 @@ MAX_SESSIONS = 1_024
 MAX_MODELS = 64
 MAX_NAME_CHARACTERS = 256
 
+DROP_REASONS = (
+    "version",
+    "malformed",
+    "failed",
+    "refused_key",
+    "unknown_peer",
+    "bad_hello",
+    "too_many_sessions",
+)
+"""Why messages are dropped. All are told from the start, so that a rate has something to rise
+from."""
+
 
 class Membership:
     """Opens and closes sessions; `gateway_id` is fresh for each start of the gateway."""
@@ -40,7 +53,8 @@ class Membership:
         self.registry = registry
         self.dispatcher = dispatcher
         self.failover = Failover(dispatcher)
-        self.dropped: Counter[str] = Counter()
+        self.counting = Counting(registry, dispatcher.effects, dispatcher.queue_timeout_s)
+        self.dropped: Counter[str] = Counter(dict.fromkeys(DROP_REASONS, 0))
         self._next_ping_at = 0.0
         self._challenged: dict[bytes, float] = {}
 
@@ -58,7 +72,7 @@ class Membership:
                 self._heartbeat(session, message, now)
             elif isinstance(message, Goodbye):
                 self._close(session, now, "said goodbye", returning=message.returning)
-            else:
+            elif not self.counting.message(session, message):
                 self.dispatcher.message(session, message, now)
 
     def unreachable(self, routing_id: bytes, now: float) -> None:
@@ -85,6 +99,7 @@ class Membership:
             self.failover.confirm_death(worker, now)
         for pool in leased:
             self.dispatcher.refit(pool, now)
+        self.counting.tick(now)
         if now >= self._next_ping_at:
             self._next_ping_at = now + HEARTBEAT_S
             self.ping()

@@ -69,10 +69,10 @@ def not_finished(record: JobRecord) -> ApiError:
     )
 
 
-def worker_error(failure: Failed, record: JobRecord) -> ApiError:
-    """The error a worker reported for one job, as its client is told."""
+def worker_error(failure: Failed, request_id: str) -> ApiError:
+    """The error a worker reported for one request, as its client is told."""
     if failure.code == "out_of_memory":
         return OutOfMemory(failure.message, retry_after_s=NO_WORKER_RETRY_S)
     if failure.code == "internal_error":
-        return WorkerFailed(f"{failure.message} Request id: {record.request_id}.")
+        return WorkerFailed(f"{failure.message} Request id: {request_id}.")
     return InvalidRequest(failure.message, param=failure.param, code=failure.code)

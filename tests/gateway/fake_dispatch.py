@@ -50,6 +50,7 @@ class FakeTicket:
         self.request = request
         self.job: Job | None = None
         self.images: Sequence[bytes] = ()
+        self.only_counts = False
         self.submitted = asyncio.Event()
         self.cancelled = asyncio.Event()
         self._script = script
@@ -107,6 +108,11 @@ class FakeDispatch:
         ticket = FakeTicket(len(self.tickets), request, self.script)
         self.tickets.append(ticket)
         self._arrived.set()
+        return ticket
+
+    def count(self, request: GenerationRequest, request_id: str) -> FakeTicket:
+        ticket = self.reserve(request, request_id)
+        ticket.only_counts = True
         return ticket
 
     async def reserved(self, number: int = 0) -> FakeTicket:

@@ -16,6 +16,7 @@ from shared import wire
 from shared.messages import (
     TYPE_CODES,
     ChatMessage,
+    CountTokens,
     Deltas,
     Hello,
     ImageInfo,
@@ -92,7 +93,8 @@ def messages() -> st.SearchStrategy[Message]:
 @given(messages())
 def test_every_message_survives(message: Message) -> None:
     frames = wire.encode(message)
-    images = [b"image"] * (len(message.job.images) if isinstance(message, Submit) else 0)
+    carries = isinstance(message, Submit | CountTokens)
+    images = [b"image"] * (len(message.job.images) if carries else 0)
     if len(images) <= wire.MAX_ATTACHMENTS:
         decoded, attachments = wire.decode([*frames, *images])
         assert decoded == message

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from shared.messages import Job
+from shared.messages import CountedTokens, Job
 from worker.engine.faults import JobFault
 from worker.engine.grammar import GrammarMaker, GrammarState
 from worker.engine.preprocess import Preprocessor, Prompt
@@ -41,6 +41,9 @@ class Refused:
     fault: JobFault
 
 
+Arrival = Ready | Refused | CountedTokens
+
+
 class Intake:
     """
     Args:
@@ -58,12 +61,14 @@ class Intake:
         self._grammars = grammars
         self._wake = wake
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
-        self._coming: dict[str, Future[Ready | Refused]] = {}
+        self._coming: dict[str, Future[Arrival]] = {}
 
     def submit(self, job: Job, images: Sequence[bytes]) -> None:
-        future = self._pool.submit(self._prepare, job, images, time.perf_counter())
-        self._coming[job.id] = future
-        future.add_done_callback(lambda _: self._wake())
+        self._start(job.id, self._pool.submit(self._prepare, job, images, time.perf_counter()))
+
+    def count(self, job: Job, images: Sequence[bytes]) -> None:
+        """Count the prompt's tokens only."""
+        self._start(job.id, self._pool.submit(self._count, job, images))
 
     def cancel(self, job_id: str) -> bool:
         future = self._coming.pop(job_id, None)
@@ -83,7 +88,7 @@ class Intake:
     def __len__(self) -> int:
         return len(self._coming)
 
-    def collect(self) -> Iterator[Ready | Refused]:
+    def collect(self) -> Iterator[Arrival]:
         """Take out what is prepared."""
         for job_id in [job_id for job_id, future in self._coming.items() if future.done()]:
             yield self._coming.pop(job_id).result()
@@ -91,10 +96,28 @@ class Intake:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _prepare(self, job: Job, images: Sequence[bytes], submitted_at: float) -> Ready | Refused:
-        try:
+    def _start(self, job_id: str, future: Future[Arrival]) -> None:
+        self._coming[job_id] = future
+        future.add_done_callback(lambda _: self._wake())
+
+    def _prepare(self, job: Job, images: Sequence[bytes], submitted_at: float) -> Arrival:
+        def prepare() -> Ready:
             grammar = self._grammars.make(job)
             return Ready(job, self._preprocessor.prepare(job, images), grammar, submitted_at)
+
+        return self._failing_alone(job, prepare)
+
+    def _count(self, job: Job, images: Sequence[bytes]) -> Arrival:
+        def count() -> CountedTokens:
+            tokens = self._preprocessor.count(job, images)
+            return CountedTokens(job=job.id, prompt_tokens=tokens)
+
+        return self._failing_alone(job, count)
+
+    @staticmethod
+    def _failing_alone(job: Job, work: Callable[[], Arrival]) -> Arrival:
+        try:
+            return work()
         except JobFault as fault:
             return Refused(job, fault)
         except Exception as error:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.messages import Accepted, Delta, Done, Failed, Job
+from shared.messages import Accepted, CountedTokens, Delta, Done, Failed, Job
 
-EngineEvent = Accepted | Delta | Done | Failed
+EngineEvent = Accepted | Delta | Done | Failed | CountedTokens
 
 
 class ModelError(Exception):
@@ -43,6 +43,10 @@ class Engine(Protocol):
 
         With `job.resume`, its tokens are replayed silently: deltas go on after them.
         """
+
+    def count(self, job: Job, images: Sequence[bytes]) -> None:
+        """Count the tokens of a job's prompt, beside all generations. Returns at once; `step`
+        yields `CountedTokens`, however long the prompt is, or `Failed`."""
 
     def cancel(self, job_id: str) -> bool:
         """Forget the job; False if it is not here (any more). No event follows for it."""

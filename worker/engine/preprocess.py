@@ -67,12 +67,7 @@ class Preprocessor:
             JobFault: a bad image, a conversation the template refuses, too long a prompt.
         """
         started = time.perf_counter()
-        if images and not self._model.vision:
-            raise JobFault("invalid_request", "This model takes no images.", "messages")
-        text = self._writer.write(job)
-        ids, inputs = self._process(text, [decode_image(data, i) for i, data in enumerate(images)])
-        if not ids:
-            raise JobFault("invalid_request", "The prompt is empty.", "messages")
+        text, ids, inputs = self._read(job, images)
         self._check_length(len(ids), job)
         self._check_tokens([] if images else ids, job)
         image_keys = tuple(_hash(data) for data in images)
@@ -88,6 +83,25 @@ class Preprocessor:
             image_tokens=len(places) if images else 0,
             seconds=time.perf_counter() - started,
         )
+
+    def count(self, job: Job, images: Sequence[bytes]) -> int:
+        """Return how many tokens the prompt has, however long it is.
+
+        Raises:
+            JobFault: a bad image, a conversation the template refuses.
+        """
+        _, ids, _ = self._read(job, images)
+        return len(ids)
+
+    def _read(self, job: Job, images: Sequence[bytes]) -> tuple[str, list[int], dict[str, Any]]:
+        """Return the prompt's text, its tokens, and what the processor made of the images."""
+        if images and not self._model.vision:
+            raise JobFault("invalid_request", "This model takes no images.", "messages")
+        text = self._writer.write(job)
+        ids, inputs = self._process(text, [decode_image(data, i) for i, data in enumerate(images)])
+        if not ids:
+            raise JobFault("invalid_request", "The prompt is empty.", "messages")
+        return text, ids, inputs
 
     def _process(self, text: str, images: list[Image.Image]) -> tuple[list[int], dict[str, Any]]:
         tokenizer = self._model.tokenizer

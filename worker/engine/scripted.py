@@ -2,7 +2,7 @@
 
 `python -m worker --engine scripted`. The script is JSON in the last user message (or the
 prompt), after the word `script:`; without one it answers eight tokens at once. Stop strings are
-honoured.
+honoured. Counting a prompt's tokens waits for `first_delay_s` and has the same faults.
 
     script: {"tokens": 20, "delay_s": 0.05, "at": 10, "fault": "die"}
 
@@ -32,6 +32,7 @@ import msgspec
 
 from shared.messages import (
     Accepted,
+    CountedTokens,
     Delta,
     Done,
     Failed,
@@ -135,6 +136,7 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         self._plays: dict[str, Play] = {}
+        self._counts: dict[str, Play] = {}
         self._events: list[EngineEvent] = []
 
     def load(self, report: Callable[[float], None]) -> ModelFacts:
@@ -142,20 +144,21 @@ class ScriptedEngine:
         return ModelFacts(device="script", vision=True, context_tokens=1_000_000)
 
     def submit(self, job: Job, images: Sequence[bytes]) -> None:
-        try:
-            play = Play(job, read_script(job), time.monotonic())
-        except (ValueError, msgspec.ValidationError) as error:
-            words = f"The script cannot be played: {error}"
-            self._events.append(Failed(job=job.id, code="invalid_request", message=words))
-            return
-        self._plays[job.id] = play
-        self._events.append(Accepted(job=job.id, prompt_tokens=play.prompt_tokens))
+        play = self._read(job)
+        if play is not None:
+            self._plays[job.id] = play
+            self._events.append(Accepted(job=job.id, prompt_tokens=play.prompt_tokens))
+
+    def count(self, job: Job, images: Sequence[bytes]) -> None:
+        play = self._read(job)
+        if play is not None:
+            self._counts[job.id] = play
 
     def cancel(self, job_id: str) -> bool:
         return self._plays.pop(job_id, None) is not None
 
     def has_work(self) -> bool:
-        return bool(self._plays or self._events)
+        return bool(self._plays or self._counts or self._events)
 
     def gauges(self) -> dict[str, float]:
         return {}
@@ -163,13 +166,29 @@ class ScriptedEngine:
     def step(self) -> list[EngineEvent]:
         events, self._events = self._events, []
         now = time.monotonic()
-        due = [play for play in self._plays.values() if play.due_at <= now]
-        for play in due:
+        for play in [play for play in self._plays.values() if play.due_at <= now]:
             events.extend(self._advance(play, now))
-        if not events and self._plays:
-            next_due_s = min(play.due_at for play in self._plays.values()) - now
+        for play in [play for play in self._counts.values() if play.due_at <= now]:
+            events.extend(self._say_count(play))
+        waiting = [*self._plays.values(), *self._counts.values()]
+        if not events and waiting:
+            next_due_s = min(play.due_at for play in waiting) - now
             time.sleep(min(NAP_S, max(0.0, next_due_s)))
         return events
+
+    def _read(self, job: Job) -> Play | None:
+        try:
+            return Play(job, read_script(job), time.monotonic())
+        except (ValueError, msgspec.ValidationError) as error:
+            words = f"The script cannot be played: {error}"
+            self._events.append(Failed(job=job.id, code="invalid_request", message=words))
+            return None
+
+    def _say_count(self, play: Play) -> list[EngineEvent]:
+        del self._counts[play.job.id]
+        if play.fault_is_due():
+            return self._strike(play)
+        return [CountedTokens(job=play.job.id, prompt_tokens=play.prompt_tokens)]
 
     def _advance(self, play: Play, now: float) -> list[EngineEvent]:
         if play.fault_is_due():
@@ -189,7 +208,7 @@ class ScriptedEngine:
                 time.sleep(3600)
             case "crash":
                 raise RuntimeError("the script says: crash")
-        del self._plays[play.job.id]
+        self._plays.pop(play.job.id, None)
         words = "The script says: fail."
         return [Failed(job=play.job.id, code=play.script.code, message=words)]
 

@@ -136,6 +136,7 @@ async def test_anthropics_client_asks_streams_and_counts() -> None:
         assert final.usage.output_tokens == 2
         counted = await api.messages.count_tokens(model="m", messages=messages)
         assert counted.input_tokens == 7
+        assert [t.only_counts for t in running.dispatch.tickets] == [False, False, True]
         assert all(ticket.cancelled.is_set() for ticket in running.dispatch.tickets)
         running.dispatch.script = calls_a_tool
         tools: Any = [TOOL]
