@@ -18,6 +18,8 @@ QUESTIONS = {
     "gateway": "the gateway with an engine that costs nothing, against the bare framework",
     "system": "the whole system against mlx-vlm's BatchGenerator driven in one process",
     "server": "the whole system against any server with an OpenAI URL",
+    "start": "from scripts/serve to ready: how long, where it goes, what the tiers weigh",
+    "blas": "MLX on a Linux CPU with and without OpenBLAS, by threads and precision",
     "scale": "a hundred Macs: the real dispatcher core on simulated workers",
     "engine": "the engine against mlx-vlm's BatchGenerator driven directly",
 }

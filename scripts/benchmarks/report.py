@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -28,12 +29,14 @@ class Report:
 
     def text(self) -> str:
         parts = [f"{title}\n{table(rows)}" for title, rows in self.tables.items()]
-        return "\n\n".join([*parts, *self.notes])
+        return "\n\n".join([*parts, *self.notes, circumstances()])
 
     def write(self, path: Path) -> None:
         content = {
             "benchmark": self.name,
             "machine": machine(),
+            "code": code(),
+            "load": LOAD_BEFORE + load(),
             "at": int(time.time()),
             "tables": self.tables,
             "notes": self.notes,
@@ -44,6 +47,36 @@ class Report:
 def machine() -> str:
     """Enough to judge the figures by, and nothing that names a host."""
     return f"{os.cpu_count()} cores, {platform.system()}, {platform.machine()}"
+
+
+def load() -> list[float]:
+    """How many processes wanted a core in the last minute: this benchmark's and all others."""
+    return [round(os.getloadavg()[0], 1)]
+
+
+LOAD_BEFORE = load()
+
+
+def code() -> str:
+    """The commit measured; "+" when the tree differs from it."""
+    try:
+        commit = _git("rev-parse", "--short", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def circumstances() -> str:
+    """What a figure is worth nothing without."""
+    before, after = LOAD_BEFORE[0], load()[0]
+    return f"Code {code()}; {machine()}; load {before:g} before, {after:g} at the end."
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -50,16 +50,18 @@ class Side:
     start: Callable[[Path], AbstractContextManager[Running]]
 
 
-def ours(name: str = "ours") -> Side:
+def ours(environment: Mapping[str, str] = NOTHING) -> Side:
+    """Both tiers; `environment` is the worker's."""
+
     @contextlib.contextmanager
     def start(model: Path) -> Iterator[Running]:
         began = time.monotonic()
         flags = ["--model-path", str(model), "--max-concurrency", SLOTS, "--max-streams", SLOTS]
-        with serving(["--queue-size", "256"], flags) as service:
+        with serving(["--queue-size", "256"], flags, environment) as service:
             ready_s = time.monotonic() - began
             yield Running(service.url, (service.gateway, service.worker), None, ready_s)
 
-    return Side(name, start)
+    return Side("ours", start)
 
 
 def rival(asked: str, ready: str = READY) -> Side:

@@ -50,11 +50,11 @@ class Tier:
 
     def cpu_s(self) -> float:
         """CPU seconds used so far."""
-        times = [process.cpu_times() for process in self._family()]
+        times = [process.cpu_times() for process in self.family()]
         return sum(spent.user + spent.system for spent in times)
 
     def resident_bytes(self) -> int:
-        return sum(process.memory_info().rss for process in self._family())
+        return sum(process.memory_info().rss for process in self.family())
 
     def await_answer(self, url: str) -> None:
         """Return when `url` answers with a success.
@@ -77,7 +77,8 @@ class Tier:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _family(self) -> list[psutil.Process]:
+    def family(self) -> list[psutil.Process]:
+        """The process and all that descend from it."""
         head = psutil.Process(self._process.pid)
         return [head, *head.children(recursive=True)]
 
@@ -96,7 +97,11 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(gateway_flags: Sequence[str], worker_flags: Sequence[str]) -> Iterator[Service]:
+def serving(
+    gateway_flags: Sequence[str],
+    worker_flags: Sequence[str],
+    worker_environment: Mapping[str, str] = NOTHING,
+) -> Iterator[Service]:
     """A gateway and a worker on free ports, ready."""
     http, wire = free_port(), f"tcp://127.0.0.1:{free_port()}"
     url = f"http://127.0.0.1:{http}"
@@ -105,7 +110,8 @@ def serving(gateway_flags: Sequence[str], worker_flags: Sequence[str]) -> Iterat
     with contextlib.ExitStack() as stack:
         gateway = Tier("gateway", [*python, "gateway", *bound, *gateway_flags])
         stack.callback(gateway.stop)
-        worker = Tier("worker", [*python, "worker", "--gateway", wire, *worker_flags])
+        command = [*python, "worker", "--gateway", wire, *worker_flags]
+        worker = Tier("worker", command, worker_environment)
         stack.callback(worker.stop)
         gateway.await_answer(f"{url}/ready")
         yield Service(url, gateway, worker)

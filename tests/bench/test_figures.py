@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,11 @@ def test_json_names_no_host(tmp_path: Path) -> None:
     Report("x", {"t": [{"a": 1}]}).write(tmp_path / "x.json")
     content = json.loads((tmp_path / "x.json").read_text())
     assert content["tables"] == {"t": [{"a": 1}]}
-    assert set(content) == {"benchmark", "machine", "at", "tables", "notes"}
+    assert set(content) == {"benchmark", "machine", "code", "load", "at", "tables", "notes"}
+
+
+def test_a_report_says_what_was_measured_and_beside_what() -> None:
+    assert re.search(r"Code \S+; .* load [\d.]+ before, [\d.]+ at the end", Report("x").text())
 
 
 def test_wrk_output_counts_errors_out() -> None:

@@ -1,0 +1,136 @@
+"""What OpenBLAS, its threads and float32 do for MLX on a Linux CPU, in turns in one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scripts.benchmarks import steady
+from scripts.benchmarks.blas_variant import CASES
+from scripts.benchmarks.cases import Case, target
+from scripts.benchmarks.checkpoint import endless_copy
+from scripts.benchmarks.report import Progress, Report, Row, median, percentile
+from scripts.benchmarks.rivals import ours
+from scripts.benchmarks.tiers import ROOT
+
+DESCRIPTION = "MLX on the CPU with and without OpenBLAS, by threads and precision."
+
+DEMO_MODEL = ROOT / "worker" / "demo_model"
+THREADS = "OPENBLAS_NUM_THREADS"
+"""OpenBLAS prefers it to OMP_NUM_THREADS."""
+
+STREAMED = Case("64 tokens, streamed", 64, stream=True)
+WARM_UP_S = 1.0
+
+Figures = dict[str, dict[str, float]]
+"""What a process of `blas_variant.py` printed: figures by case."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    name: str
+    blas: str
+    precision: str
+    threads: int
+
+
+def variants() -> list[Variant]:
+    cores = os.cpu_count() or 1
+    return [
+        Variant("MLX's own BLAS, float16", "own", "float16", 1),
+        Variant("MLX's own BLAS, float32", "own", "float32", 1),
+        Variant("OpenBLAS, float16, 1 thread", "openblas", "float16", 1),
+        Variant("OpenBLAS, float32, 1 thread", "openblas", "float32", 1),
+        Variant(f"OpenBLAS, float32, {cores} threads", "openblas", "float32", cores),
+    ]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=2, help="turns each variant gets")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each run of load")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32])
+
+
+def run(options: argparse.Namespace) -> Report:
+    report = Report("blas")
+    cores = os.cpu_count() or 1
+    progress = Progress(options.rounds * (len(variants()) + 2))
+    figures: dict[str, list[Figures]] = defaultdict(list)
+    loads: dict[tuple[int, int], list[steady.Steady]] = defaultdict(list)
+    for number in range(options.rounds):
+        for variant in variants()[:: 1 if number % 2 == 0 else -1]:
+            progress.step(variant.name)
+            figures[variant.name].append(engine_figures(variant))
+        for threads in (1, cores)[:: 1 if number % 2 == 0 else -1]:
+            progress.step(f"whole system, {threads} threads")
+            for connections, load in whole_system(threads, options).items():
+                loads[threads, connections].append(load)
+    progress.end()
+    report.tables["The engine in one process"] = engine_rows(figures)
+    report.tables["The whole system by OpenBLAS's threads"] = [
+        {
+            "connections": connections,
+            "threads": threads,
+            "tokens/s": median(load.per_second * STREAMED.tokens for load in found),
+            "gap p99 ms": median(1e3 * percentile(load.gaps_s, 0.99) for load in found),
+            "errors": sum(load.errors for load in found),
+        }
+        for (threads, connections), found in sorted(loads.items(), key=lambda item: item[0][::-1])
+    ]
+    return report
+
+
+def engine_figures(variant: Variant) -> Figures:
+    """Raises subprocess.CalledProcessError when the engine fails."""
+    command = [sys.executable, "-m", "scripts.benchmarks.blas_variant"]
+    command += [variant.blas, variant.precision, str(DEMO_MODEL)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, THREADS: str(variant.threads)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def whole_system(threads: int, options: argparse.Namespace) -> dict[int, steady.Steady]:
+    """Return what came of the load by connections."""
+    loads = {}
+    environment = {THREADS: str(threads)}
+    with endless_copy(DEMO_MODEL) as model, ours(environment).start(model) as running:
+        asked = target(STREAMED, running.url, None)
+        for connections in options.connections:
+            steady.run(asked, connections, WARM_UP_S)
+            loads[connections] = steady.run(asked, connections, options.seconds)
+    return loads
+
+
+def engine_rows(figures: Mapping[str, Sequence[Figures]]) -> list[Row]:
+    """The first variant is what the others are multiples of, round by round."""
+    first = next(iter(figures.values()))
+    return [
+        {
+            "case": case,
+            "variant": name,
+            "tokens/s": median(one[case]["per_second"] for one in measured),
+            "times": median(
+                one[case]["per_second"] / base[case]["per_second"]
+                for one, base in zip(measured, first, strict=True)
+            ),
+            "CPU us/token": median(one[case]["cpu_us"] for one in measured),
+            "less CPU, times": median(
+                base[case]["cpu_us"] / one[case]["cpu_us"]
+                for one, base in zip(measured, first, strict=True)
+            ),
+        }
+        for case in CASES
+        for name, measured in figures.items()
+    ]

@@ -1,0 +1,62 @@
+"""Starts an engine in this process and prints how long each phase took, as JSON.
+
+python -m scripts.benchmarks.start_phases MODEL
+
+Imports come in the order in which the worker needs them; each has what the ones before left over.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from importlib import import_module
+from typing import Any
+
+from worker.engine.openblas import load_openblas
+
+INTERPRETER = "interpreter"
+"""Its CPU seconds are known, when it began is not."""
+
+IMPORTS = ("worker.engine_process", "mlx.core", "transformers", "mlx_vlm", "worker.engine.engine")
+
+
+class Phases:
+    """Seconds by phase: on the wall, and of the CPU."""
+
+    def __init__(self) -> None:
+        self.wall_s: dict[str, float] = {}
+        self.cpu_s: dict[str, float] = {}
+        self._began = time.perf_counter(), time.process_time()
+
+    def end(self, name: str) -> None:
+        now = time.perf_counter(), time.process_time()
+        self.wall_s[name], self.cpu_s[name] = now[0] - self._began[0], now[1] - self._began[1]
+        self._began = now
+
+
+def main(model: str) -> int:
+    phases = Phases()
+    phases.cpu_s[INTERPRETER] = time.process_time()
+    load_openblas()
+    phases.end("OpenBLAS")
+    for name in IMPORTS:
+        import_module(name)
+        phases.end(f"import {name}")
+    core: Any = import_module("worker.engine.core")
+    options: Any = import_module("worker.engine.options")
+    warm_up = core.warm_up
+
+    def timed_warm_up(*given: Any) -> None:
+        phases.end("load the model")
+        warm_up(*given)
+        phases.end("warm up")
+
+    core.warm_up = timed_warm_up
+    core.MlxEngine(options.EngineOptions(model), lambda: None).load(lambda fraction: None)
+    print(json.dumps({"wall_s": phases.wall_s, "cpu_s": phases.cpu_s}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
