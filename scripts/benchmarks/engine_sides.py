@@ -1,0 +1,191 @@
+"""The two sides of the engine's benchmark, in one process, and what both are asked."""
+
+from __future__ import annotations
+
+import io
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from worker.engine.openblas import load_openblas
+
+load_openblas()
+
+import numpy as np  # noqa: E402
+from mlx_vlm.generate.ar import BatchGenerator  # noqa: E402
+from mlx_vlm.utils import prepare_inputs  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from shared.messages import (  # noqa: E402
+    ChatMessage,
+    Delta,
+    Done,
+    Failed,
+    ImageInfo,
+    ImagePart,
+    Job,
+    Sampling,
+    TextPart,
+)
+from worker.engine.core import MlxEngine  # noqa: E402
+from worker.engine.interface import EngineEvent  # noqa: E402
+from worker.engine.loading import load_weights, resolve_folder  # noqa: E402
+from worker.engine.options import EngineOptions  # noqa: E402
+from worker.engine.preprocess import decode_image  # noqa: E402
+
+GREEDY = Sampling(seed=0, temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Seconds since some moment: on the wall, and of the processor in all threads."""
+
+    wall_s: float
+    cpu_s: float
+
+    @staticmethod
+    def now() -> Clocks:
+        return Clocks(time.perf_counter(), time.process_time())
+
+    def __sub__(self, other: Clocks) -> Clocks:
+        return Clocks(self.wall_s - other.wall_s, self.cpu_s - other.cpu_s)
+
+
+@dataclass(frozen=True)
+class Request:
+    job: Job
+    images: list[bytes]
+
+
+def ask(
+    name: str, messages: Sequence[ChatMessage], images: Sequence[bytes] = (), *, tokens: int
+) -> Request:
+    """A greedy request for exactly so many tokens."""
+    info = ImageInfo(sha256="", media_type="image/png", width_px=300, height_px=200)
+    job = Job(
+        id=name,
+        answer_id=name,
+        request_id=name,
+        model="",
+        stream=True,
+        sampling=GREEDY,
+        messages=list(messages),
+        images=[info] * len(images),
+        max_tokens=tokens,
+        ignore_eos=True,
+    )
+    return Request(job, list(images))
+
+
+def user(text: str, *images: int) -> ChatMessage:
+    parts = [ImagePart(index=index) for index in images]
+    return ChatMessage(role="user", content=[*parts, TextPart(text=text)])
+
+
+def requests(count: int, tokens: int, pictures: bool) -> list[Request]:
+    """Questions that differ, so that no cache helps; each with its own picture if wanted."""
+    made = []
+    for index in range(count):
+        images = [picture()] if pictures else []
+        text = f"{random.random()} Question {index}: what can you tell me about this?"
+        made.append(ask(str(index), [user(text, *range(len(images)))], images, tokens=tokens))
+    return made
+
+
+def picture() -> bytes:
+    """A picture that nobody has seen before, as a PNG of 300 by 200 pixels."""
+    noise = np.random.default_rng().integers(0, 255, (200, 300, 3), np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(noise).save(data, "PNG")
+    return data.getvalue()
+
+
+class Ours:
+    """The engine, as the worker's loop drives it, text and all."""
+
+    def __init__(self, model_path: str) -> None:
+        self._woken = threading.Event()
+        self.engine = MlxEngine(EngineOptions(model_path), self._woken.set)
+        self.engine.load(lambda fraction: None)
+
+    def run(self, asked: Sequence[Request]) -> float:
+        """Return the seconds that all answers took."""
+        started = time.perf_counter()
+        for request in asked:
+            self.engine.submit(request.job, request.images)
+        left = len(asked)
+        while left:
+            for event in self.turn():
+                assert not isinstance(event, Failed), event
+                left -= isinstance(event, Done)
+        return time.perf_counter() - started
+
+    def turn(self) -> list[EngineEvent]:
+        """One step, after waiting for something to do."""
+        if not self.engine.has_work():
+            self._woken.wait(0.1)
+            self._woken.clear()
+        return self.engine.step()
+
+    def first_token(self, request: Request) -> tuple[Clocks, str]:
+        """How long the request's first token took, and what its whole answer says."""
+        started, first, said, done = Clocks.now(), None, "", False
+        self.engine.submit(request.job, request.images)
+        while not done:
+            for event in self.turn():
+                assert not isinstance(event, Failed), event
+                if isinstance(event, Delta):
+                    first = first or Clocks.now()
+                    said += event.text
+                done = isinstance(event, Done)
+        assert first is not None
+        return first - started, said
+
+
+class Theirs:
+    """`BatchGenerator`, fed as mlx-vlm's server feeds it; token ids only, no text.
+
+    Args:
+        write: renders a job's prompt, so that both sides get the same.
+    """
+
+    def __init__(self, model_path: str, write: Callable[[Job], str]) -> None:
+        self._network, self._processor = load_weights(resolve_folder(model_path, lambda _: None))
+        self._write = write
+        self._language = self._network.language_model
+        criteria = getattr(self._processor, "tokenizer", self._processor).stopping_criteria
+        criteria.eos_token_ids = []  # ignore_eos
+
+    def run(self, asked: Sequence[Request]) -> float:
+        started = time.perf_counter()
+        generator = BatchGenerator(
+            self._language,
+            self._processor,
+            completion_batch_size=max(32, len(asked)),
+            prefill_batch_size=min(8, len(asked)),
+            compute_logprobs=False,
+            greedy_sampling=True,
+        )
+        for request in asked:
+            ids, keywords = self._embedded(request)
+            generator.insert([ids], max_tokens=request.job.max_tokens, prompt_kwargs=[keywords])
+        while generator.has_work:
+            generator.next()
+        generator.close()
+        return time.perf_counter() - started
+
+    def _embedded(self, request: Request) -> tuple[list[int], dict[str, Any]]:
+        inputs = prepare_inputs(
+            self._processor,
+            images=[decode_image(data) for data in request.images] or None,
+            prompts=self._write(request.job),
+            add_special_tokens=True,
+        )
+        ids, pixels = inputs.pop("input_ids"), inputs.pop("pixel_values", None)
+        mask = inputs.pop("attention_mask", None)
+        found = self._network.get_input_embeddings(ids, pixels, mask=mask, **inputs)
+        given = {name: value for name, value in found.to_dict().items() if value is not None}
+        return ids[0].tolist(), {**inputs, **given}
