@@ -33,6 +33,8 @@ UNKNOWN_TAG = "unknown_tag_"
 """Starts the error type of a union whose member cannot be told; the deciding key follows."""
 
 UNSUPPORTED = "unsupported_parameter"
+MAX_SHOWN_CHARACTERS = 64
+KINDS_FOLLOW = " one of: "
 
 
 def honoured(meaning: str, **constraints: Any) -> Any:
@@ -155,7 +157,7 @@ def tag_by_key(key: str, known: tuple[str, ...]) -> Any:
     return Discriminator(
         tag_of,
         custom_error_type=UNKNOWN_TAG + key,
-        custom_error_message=f"must be an object whose {key} is one of: {names}",
+        custom_error_message=f"must be an object whose {key} is{KINDS_FOLLOW}{names}",
     )
 
 
@@ -203,9 +205,21 @@ def _as_invalid_request(error: ErrorDetails) -> InvalidRequest:
     return InvalidRequest(f"{param}: {_words(error)}.", param=param)
 
 
+def _unsupported_kind(error: ErrorDetails) -> str:
+    """Return the words for a union's member that names a kind there is not, else nothing."""
+    key = error["type"].removeprefix(UNKNOWN_TAG)
+    name = error["input"].get(key) if isinstance(error["input"], dict) else None
+    if not isinstance(name, str) or not name.isprintable() or len(name) > MAX_SHOWN_CHARACTERS:
+        return ""
+    kinds = error["msg"].partition(KINDS_FOLLOW)[2]
+    return f"{name!r} is not supported here; supported: {kinds}"
+
+
 def _words(error: ErrorDetails) -> str:
     """Return pydantic's message in lower case, without what only Python people know."""
     context = error.get("ctx", {})
+    if error["type"].startswith(UNKNOWN_TAG):
+        return _unsupported_kind(error) or error["msg"]
     if error["type"] in ("too_short", "string_too_short"):
         return "must not be empty"
     if error["type"] == "too_long":

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.api.chat.models import FUNCTION_NAME, MAX_MESSAGES, MAX_TOOLS, ReasoningEffort
 from gateway.api.parameters import (
+    KINDS_FOLLOW,
     TAG,
     UNKNOWN_TAG,
     FreeObject,
@@ -18,6 +19,7 @@ from gateway.api.parameters import (
     string_or_list,
     tag_by_key,
 )
+from gateway.api.responses.tools import AnyTool, ToolChoice
 from gateway.api.sampling import MAX_INT32, TokenSampling
 
 CACHED = "prefixes are cached anyway"
@@ -85,6 +87,7 @@ class FunctionCall(RequestPart):
     call_id: str = Field(min_length=1)
     name: str = Field(pattern=FUNCTION_NAME)
     arguments: str
+    namespace: str | None = Field(None, pattern=FUNCTION_NAME)
     id: str | None = ignored("of an earlier answer")
     status: str | None = ignored("of an earlier answer")
     caller: Any = ignored("only a client calls tools")
@@ -96,6 +99,7 @@ class FunctionCallOutput(RequestPart):
     output: Content
     id: str | None = ignored("not used")
     name: str | None = None
+    namespace: str | None = None
     status: str | None = ignored("not used")
     caller: Any = ignored("only a client calls tools")
 
@@ -136,7 +140,7 @@ Item = Annotated[
     Discriminator(
         _kind_of_item,
         custom_error_type=UNKNOWN_TAG + "type",
-        custom_error_message=f"must be an object whose type is one of: {', '.join(KINDS)}",
+        custom_error_message=f"must be an object whose type is{KINDS_FOLLOW}{', '.join(KINDS)}",
     ),
 ]
 
@@ -147,48 +151,6 @@ Input = Annotated[
         string_or_list,
         custom_error_type="input_type",
         custom_error_message="must be a string or a list of items",
-    ),
-]
-
-
-class FunctionTool(RequestPart):
-    type: Literal["function"]
-    name: str = Field(pattern=FUNCTION_NAME)
-    description: str | None = None
-    parameters: FreeObject | None = None
-    strict: bool | None = None
-    allowed_callers: Any = refused("only the model calls tools", ["direct"])
-    defer_loading: Any = refused("all tools are loaded", False)
-    output_schema: Any = ignored("describes what a client sends back")
-
-
-class NamedTool(RequestPart):
-    type: Literal["function"]
-    name: str = Field(pattern=FUNCTION_NAME)
-
-
-class AllowedTools(RequestPart):
-    type: Literal["allowed_tools"]
-    mode: Literal["auto", "required"]
-    tools: list[NamedTool] = Field(min_length=1)
-
-
-def _kind_of_tool_choice(value: Any) -> str | None:
-    if isinstance(value, str):
-        return TAG + "mode"
-    kind = value.get("type") if isinstance(value, dict) else None
-    return TAG + str(kind) if kind in ("function", "allowed_tools") else None
-
-
-ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag(TAG + "mode")]
-    | Annotated[NamedTool, Tag(TAG + "function")]
-    | Annotated[AllowedTools, Tag(TAG + "allowed_tools")],
-    Discriminator(
-        _kind_of_tool_choice,
-        custom_error_type="tool_choice",
-        custom_error_message="must be none, auto, required, or an object of type function "
-        "or allowed_tools",
     ),
 ]
 
@@ -250,8 +212,10 @@ class ResponsesRequest(TokenSampling):
     stream_options: StreamOptions | None = ignored("no padding is sent")
     max_output_tokens: int | None = honoured("longest answer, in tokens", ge=1, le=MAX_INT32)
     text: TextConfig | None = honoured("text, any JSON object, or a JSON schema")
-    tools: list[FunctionTool] | None = honoured(
-        "functions the model may call", max_length=MAX_TOOLS
+    tools: list[AnyTool] | None = honoured(
+        "functions the model may call, also in namespaces; web_search only where it asks for none "
+        "(external_web_access: false)",
+        max_length=MAX_TOOLS,
     )
     tool_choice: ToolChoice | None = honoured("whether and which function must be called")
     parallel_tool_calls: bool | None = honoured("whether several calls may come in one answer")

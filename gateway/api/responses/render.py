@@ -10,22 +10,29 @@ from gateway.api.blocks import Block, BlockEvent, Blocks, Grown, Opened
 from gateway.api.error_responses import error_content
 from gateway.api.render import Identity, encode, logprob_content, timings_content
 from gateway.api.responses.models import ResponsesRequest
+from gateway.api.responses.tools import namespaced
 from gateway.errors import ApiError
 from gateway.generation import Event
 from shared.messages import Delta, Done, FinishReason, Timings, Usage
 
+Namespaced = dict[str, tuple[str, str]]
+"""Namespace and name by the full name that the model calls a function by."""
+
 ITEM_PREFIXES = {"text": "msg", "reasoning": "rs", "call": "fc"}
 DUMPED = {"reasoning", "text", "tool_choice", "tools"}
+TOLD = {"function", "namespace"}
 PART_TYPES = {"text": "output_text", "reasoning": "reasoning_text"}
 
 
 class ResponsesRenderer:
     def __init__(self, body: ResponsesRequest) -> None:
         self._repeated = repeated(body)
+        self._namespaced = namespaced(body.tools)
 
     def whole(self, identity: Identity, answer: Answer) -> bytes:
         choice = answer.choices[0]
-        items = [item(block, identity, _status(choice.finish_reason)) for block in choice.blocks]
+        status = _status(choice.finish_reason)
+        items = [item(block, identity, status, self._namespaced) for block in choice.blocks]
         return encode(
             finished(
                 self._repeated, identity, items, choice.finish_reason, answer.usage, answer.timings
@@ -33,12 +40,15 @@ class ResponsesRenderer:
         )
 
     def stream(self, identity: Identity) -> ResponsesStream:
-        return ResponsesStream(self._repeated, identity)
+        return ResponsesStream(self._repeated, self._namespaced, identity)
 
 
 class ResponsesStream:
-    def __init__(self, repeated: dict[str, Any], identity: Identity) -> None:
+    def __init__(
+        self, repeated: dict[str, Any], namespaced: Namespaced, identity: Identity
+    ) -> None:
         self._repeated = repeated
+        self._namespaced = namespaced
         self._identity = identity
         self._blocks = Blocks()
         self._finish_reason: FinishReason | None = None
@@ -86,7 +96,7 @@ class ResponsesStream:
 
     def _opened(self, block: Block) -> list[bytes]:
         empty = Block(block.index, block.kind, block.call_id, block.name)
-        added = item(empty, self._identity, "in_progress")
+        added = item(empty, self._identity, "in_progress", self._namespaced)
         if block.kind != "call":
             added["content"] = []
         events = [self._event("response.output_item.added", output_index=block.index, item=added)]
@@ -99,7 +109,8 @@ class ResponsesStream:
         place = self._place(block)
         if block.kind == "call":
             kind = "response.function_call_arguments.done"
-            done = [self._event(kind, **place, name=block.name, arguments=block.text)]
+            _, name = self._namespaced.get(block.name, ("", block.name))
+            done = [self._event(kind, **place, name=name, arguments=block.text)]
         else:
             place["content_index"] = 0
             logprobs = {"logprobs": logprob_content(block.logprobs)}
@@ -109,7 +120,8 @@ class ResponsesStream:
                 self._event(kind, **place, text=block.text, **extra),
                 self._event("response.content_part.done", **place, part=part(block)),
             ]
-        whole = item(block, self._identity, _status(self._finish_reason))
+        status = _status(self._finish_reason)
+        whole = item(block, self._identity, status, self._namespaced)
         done.append(self._event("response.output_item.done", output_index=block.index, item=whole))
         return done
 
@@ -117,7 +129,9 @@ class ResponsesStream:
         for change in self._blocks.end():
             self._add_change(pieces, change)
         status = _status(self._finish_reason)
-        items = [item(block, self._identity, status) for block in self._blocks.closed]
+        items = [
+            item(block, self._identity, status, self._namespaced) for block in self._blocks.closed
+        ]
         response = finished(
             self._repeated, self._identity, items, self._finish_reason, done.usage, done.timings
         )
@@ -151,7 +165,8 @@ def repeated(body: ResponsesRequest) -> dict[str, Any]:
         "temperature": body.temperature,
         "text": {"format": {"type": "text"}} | asked.get("text", {}),
         "tool_choice": asked.get("tool_choice", "auto"),
-        "tools": asked.get("tools", []),
+        # What the model was told of: a client sees here that it was given no web search.
+        "tools": [tool for tool in asked.get("tools", []) if tool["type"] in TOLD],
         "top_logprobs": body.top_logprobs or 0,
         "top_p": body.top_p,
         "truncation": "disabled",
@@ -204,16 +219,18 @@ def item_id(block: Block, identity: Identity) -> str:
     return f"{ITEM_PREFIXES[block.kind]}_{identity.job_id}_{block.index}"
 
 
-def item(block: Block, identity: Identity, status: str) -> dict[str, Any]:
+def item(block: Block, identity: Identity, status: str, namespaced: Namespaced) -> dict[str, Any]:
     """Return the output item of one block."""
     head = {"id": item_id(block, identity), "status": status}
     if block.kind == "call":
-        return head | {
+        namespace, name = namespaced.get(block.name, ("", block.name))
+        call = {
             "type": "function_call",
             "call_id": block.call_id,
-            "name": block.name,
+            "name": name,
             "arguments": block.text,
         }
+        return head | call | ({"namespace": namespace} if namespace else {})
     if block.kind == "reasoning":
         return head | {"type": "reasoning", "summary": [], "content": [part(block)]}
     return head | {"type": "message", "role": "assistant", "content": [part(block)]}

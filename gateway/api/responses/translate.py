@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.api.conversation import Conversation, Parts
-from gateway.api.responses import models
+from gateway.api.responses import models, tools
 from gateway.api.template_options import template_options
-from gateway.api.tools import Choice, tool_policy
+from gateway.api.tools import tool_policy
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
-from shared.messages import ImagePart, ResponseFormat, TextPart, Tool, ToolCall
+from shared.messages import ImagePart, ResponseFormat, TextPart, ToolCall
 
 LOGPROBS = "message.output_text.logprobs"
 HARMLESS_INCLUDES = frozenset({LOGPROBS, "reasoning.encrypted_content"})
@@ -44,9 +44,7 @@ def to_generation(
         logprobs=_logprobs(body),
         response_format=_response_format(body.text),
         tool_policy=tool_policy(
-            [_tool(tool) for tool in body.tools or []],
-            _choice(body.tool_choice),
-            body.parallel_tool_calls,
+            tools.functions(body.tools), tools.choice(body.tool_choice), body.parallel_tool_calls
         ),
         template_options=template_options(body.chat_template_kwargs, effort, body.enable_thinking),
         ignore_eos=bool(body.ignore_eos),
@@ -81,8 +79,8 @@ class Turns:
             self._thoughts += [part.text for part in texts]
         elif isinstance(item, models.FunctionCall):
             self._begin_turn(path)
-            call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
-            self._calls.append(call)
+            name = tools.full_name(item.namespace, item.name)
+            self._calls.append(ToolCall(id=item.call_id, name=name, arguments=item.arguments))
         elif isinstance(item, models.FunctionCallOutput):
             self._end_turn()
             self._add_output(item, path)
@@ -111,7 +109,7 @@ class Turns:
             [part for part in parts if isinstance(part, TextPart)],
             f"{path}.output",
             id_param=f"{path}.call_id",
-            name=item.name,
+            name=item.name and tools.full_name(item.namespace, item.name),
         )
 
     def _begin_turn(self, path: str, *, fresh: bool = False) -> None:
@@ -170,24 +168,3 @@ def _response_format(text: models.TextConfig | None) -> ResponseFormat | None:
     if isinstance(wanted, models.JsonSchemaFormat):
         return ResponseFormat(schema=wanted.schema_)
     return None
-
-
-def _tool(tool: models.FunctionTool) -> Tool:
-    return Tool(
-        name=tool.name,
-        description=tool.description or "",
-        parameters=tool.parameters or {},
-        strict=bool(tool.strict),
-    )
-
-
-def _choice(choice: models.ToolChoice | None) -> Choice:
-    if isinstance(choice, models.NamedTool):
-        return Choice("required", choice.name, [(choice.name, "tool_choice.name")])
-    if isinstance(choice, models.AllowedTools):
-        names = [
-            (tool.name, f"tool_choice.tools[{index}].name")
-            for index, tool in enumerate(choice.tools)
-        ]
-        return Choice(choice.mode, names=names)
-    return Choice(choice or "auto")

@@ -217,6 +217,83 @@ async def test_log_probabilities_come_when_included() -> None:
     assert logprobs[0]["top_logprobs"][0]["token"] == "y"
 
 
+AGENTS = {
+    "type": "namespace",
+    "name": "agents",
+    "description": "Other agents.",
+    "tools": [
+        {"type": "function", "name": "spawn", "description": "Start one.", "strict": False},
+        {"type": "function", "name": "wait"},
+    ],
+}
+OFFLINE = {"type": "web_search", "external_web_access": False}
+
+
+def spawns(ticket: FakeTicket) -> None:
+    call = ToolCallDelta(0, '{"task":"x"}', "c1", "agents__spawn")
+    ticket.tell(accepted(), delta(tool_calls=[call], finish_reason="tool_calls"), done())
+
+
+async def test_functions_of_a_namespace_are_called_by_both_names() -> None:
+    asked: dict[str, Any] = {"model": "m", "input": "Hi", "tools": [TOOL, AGENTS, OFFLINE]}
+    async with gateway(spawns) as running, client(running) as api:
+        whole = await api.responses.create(**asked)
+        stream = await api.responses.create(**asked, stream=True)
+        events = [event async for event in stream]
+        policy = running.dispatch.tickets[0].job.tool_policy  # type: ignore[union-attr]
+        running.dispatch.script = says("Done.")
+        again = [USER, *whole.output, OUTPUT | {"namespace": "agents", "name": "spawn"}]
+        await api.responses.create(**(asked | {"input": again}))
+        job = running.dispatch.tickets[-1].job
+    assert policy is not None
+    assert [(tool.name, tool.description) for tool in policy.tools] == [
+        ("find", ""),
+        ("agents__spawn", "Other agents.\n\nStart one."),
+        ("agents__wait", ""),
+    ]
+    finals = [event.response for event in events if event.type == "response.completed"]
+    items = [event.item for event in events if event.type == "response.output_item.done"]
+    added = [event.item for event in events if event.type == "response.output_item.added"]
+    for item in (whole.output[0], finals[0].output[0], items[0], added[0]):
+        assert item.type == "function_call"
+        assert (item.namespace, item.name) == ("agents", "spawn")
+    names = [e.name for e in events if e.type == "response.function_call_arguments.done"]
+    assert names == ["spawn"]
+    assert job is not None
+    assert job.messages[1].tool_calls[0].name == "agents__spawn"
+    assert job.messages[2].name == "agents__spawn"
+
+
+async def test_a_web_search_that_stays_offline_is_not_offered_and_not_claimed() -> None:
+    async with gateway(says("x")) as running:
+        asked = {"input": "Hi", "tools": [OFFLINE | {"search_context_size": "low"}]}
+        body = (await running.client.post(PATH, json=asked)).json()
+        job = running.dispatch.tickets[0].job
+    assert body["tools"] == []
+    assert job is not None and job.tool_policy is None
+
+
+async def test_a_refusal_says_what_turns_web_search_off() -> None:
+    async with gateway(says("x")) as running:
+        asked = {"input": "Hi", "tools": [TOOL, OFFLINE | {"external_web_access": True}]}
+        response = await running.client.post(PATH, json=asked)
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, "tools[1].type")
+    assert error["code"] == "unsupported_parameter"
+    assert 'web_search = "disabled"' in error["message"]
+
+
+@pytest.mark.parametrize("kind", ["mcp", "custom", "local_shell", "image_generation"])
+async def test_other_kinds_of_tools_are_refused_by_name(kind: str) -> None:
+    async with gateway(says("x")) as running:
+        tools = [TOOL, AGENTS | {"tools": [{"type": kind, "name": "x"}]}, {"type": kind}]
+        nested = await running.client.post(PATH, json={"input": "Hi", "tools": tools[:2]})
+        plain = await running.client.post(PATH, json={"input": "Hi", "tools": tools[::2]})
+    assert nested.json()["error"]["param"] == "tools[1].tools[0].type"
+    assert plain.json()["error"]["param"] == "tools[1].type"
+    assert f"'{kind}' is not supported" in plain.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -248,6 +325,17 @@ async def test_log_probabilities_come_when_included() -> None:
         ({"truncation": "auto"}, "truncation"),
         ({"include": ["file_search_call.results"]}, "include[0]"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": ["function"]}]}, "tools[0].type"),
+        ({"tools": [{}]}, "tools[0].type"),
+        ({"tools": [3]}, "tools[0]"),
+        ({"tools": {"type": "function"}}, "tools"),
+        ({"tools": [{**AGENTS, "tools": []}]}, "tools[0].tools"),
+        ({"tools": [{**AGENTS, "name": "a b"}]}, "tools[0].name"),
+        ({"tools": [AGENTS, AGENTS]}, "tools"),
+        ({"tools": [AGENTS, TOOL | {"name": "agents__wait"}]}, "tools"),
+        ({"tools": [AGENTS | {"name": f"n{i}"} for i in range(65)]}, "tools"),
+        ({"tools": [OFFLINE], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [OFFLINE | {"external_web_access": "no"}]}, "tools[0].external_web_access"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name"),
         ({"text": {"verbosity": "low"}}, "text.verbosity"),
