@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from shared import logs
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 PIPE_VARIABLE = "WORKER_SUPERVISOR_PIPE"
 
+REPORT_EVERY_S = 0.1
+
 EXIT_LEFT = 0
 EXIT_CRASHED = 1
 EXIT_HOPELESS = 2
@@ -35,6 +38,16 @@ class SupervisorPipe:
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
+        self._reported_at = -REPORT_EVERY_S
+
+    def due(self) -> bool:
+        """Whether it is time for another report. The link could tell one with every token, and
+        each wakes the supervisor."""
+        now = time.monotonic()
+        if now - self._reported_at < REPORT_EVERY_S:
+            return False
+        self._reported_at = now
+        return True
 
     def tell(self, **fields: object) -> None:
         if self._descriptor is None:
@@ -88,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     pipe = SupervisorPipe(int(descriptor) if descriptor else None)
 
     def report() -> None:
+        if not pipe.due():
+            return
         progress = loop.progress
         pipe.tell(state=progress.state, active=len(link.slots), step_age_s=progress.age_s())
 
