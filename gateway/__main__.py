@@ -13,7 +13,7 @@ from typing import NoReturn
 import uvicorn
 import uvloop
 import zmq
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from gateway.app import create_app
 from gateway.dispatch.link import Link
@@ -95,7 +95,8 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     """Run until SIGINT or SIGTERM. Raises zmq.ZMQError when the worker port is taken."""
     link = Link(settings)
     await link.start()
-    app = create_app(settings, link, link.status, on_stop=link.stop)
+    metrics = link.statistics.metrics
+    app = create_app(settings, link, link.status, metrics, on_stop=link.stop)
     announce(settings, listener, link.endpoints)
     spare_the_collector()
     await uvicorn.Server(http_config(app, settings)).serve(sockets=[listener])
@@ -110,7 +111,7 @@ def spare_the_collector() -> None:
     gc.set_threshold(GC_THRESHOLD)
 
 
-def http_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def http_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=bounded_protocol(

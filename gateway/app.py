@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from gateway.api import error_responses
 from gateway.api.chat.routes import chat_routes
@@ -18,12 +19,12 @@ from gateway.api.generate import Generator
 from gateway.api.messages.routes import messages_routes
 from gateway.api.model_routes import model_routes
 from gateway.api.responses.routes import responses_routes
-from gateway.api.shortcut import Endpoint, Shortcut, straight_endpoints
+from gateway.api.shortcut import Shortcut, straight_endpoints
 from gateway.api.status_routes import status_routes
 from gateway.api.worker_routes import worker_routes
 from gateway.generation import Dispatch
 from gateway.images.fetch import Fetcher, FetchLimits
-from gateway.images.loader import ImageLoader
+from gateway.images.loader import ImageLoader, ImageTimes
 from gateway.page.routes import page_routes
 from gateway.settings import Settings, read_api_keys
 from gateway.status import Status
@@ -43,11 +44,13 @@ def create_app(
     settings: Settings,
     dispatch: Dispatch,
     status: Status,
+    image_times: ImageTimes,
     on_stop: Callable[[], Awaitable[None]] = _nothing,
-) -> FastAPI:
+) -> ASGIApp:
     """Return the ASGI application.
 
     Args:
+        image_times: told about each image that a request names.
         on_stop: called last when the application stops.
 
     Raises:
@@ -66,6 +69,7 @@ def create_app(
         ),
         settings.max_image_bytes,
         settings.max_image_pixels,
+        image_times,
     )
 
     @asynccontextmanager
@@ -98,26 +102,26 @@ def create_app(
     app.include_router(worker_routes(status, keys_are_set=bool(keys)))
     app.include_router(docs_routes(app))
     app.include_router(page_routes(status, settings))
-    _add_doors(app, settings, keys, straight_endpoints(generating))
-    return app
+    return _behind_doors(Shortcut(app, straight_endpoints(generating)), settings, keys)
 
 
-def _add_doors(
-    app: FastAPI, settings: Settings, keys: tuple[str, ...], endpoints: dict[str, Endpoint]
-) -> None:
-    """The last one added is the outermost: even a refused key or origin gets a request id."""
-    app.add_middleware(Shortcut, endpoints=endpoints)
-    app.add_middleware(BodyBudget, max_bytes=settings.max_buffered_bytes)
-    app.add_middleware(Doors, keys=keys, hosts=_accepted_hosts(settings))
+def _behind_doors(app: ASGIApp, settings: Settings, keys: tuple[str, ...]) -> ASGIApp:
+    """The last one is the outermost: even a refused key or origin gets a request id.
+
+    They stand before FastAPI and not among its middleware, so that what takes the shortcut does
+    not pass FastAPI at all.
+    """
+    app = BodyBudget(app, max_bytes=settings.max_buffered_bytes)
+    app = Doors(app, keys=keys, hosts=_accepted_hosts(settings))
     if settings.cors_origin:
-        app.add_middleware(
-            CORSMiddleware,
+        app = CORSMiddleware(
+            app,
             allow_origins=settings.cors_origin,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(RequestIds)
+    return RequestIds(app)
 
 
 def _accepted_hosts(settings: Settings) -> tuple[str, ...] | None:

@@ -3,13 +3,18 @@
 `gateway/api/*` parse their own dialect into a `GenerationRequest`; `gateway/api/generate.py`
 carries it through admission, images and dispatch; `gateway/api/*` render the events that come
 back. Nothing behind this line knows which dialect the client speaks.
+
+Records that every request or every token makes are msgspec's, here and in dispatch: one of 20
+fields takes 0.5 µs to make, a frozen dataclass of the same 8.0 µs, one with slots 5.2 µs (measured
+on the busy development machine).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from shared.messages import (
     Accepted,
@@ -22,8 +27,7 @@ from shared.messages import (
 )
 
 
-@dataclass(frozen=True)
-class ImageSource:
+class ImageSource(msgspec.Struct, frozen=True):
     """An image as the client named it: a data URL or an http(s) URL.
 
     `param` is the path of the field it came from, for error messages.
@@ -33,8 +37,7 @@ class ImageSource:
     param: str
 
 
-@dataclass(frozen=True)
-class SamplingRequest:
+class SamplingRequest(msgspec.Struct, frozen=True):
     """Like `shared.messages.Sampling`, but the seed may still be open (None: drawn at random)."""
 
     seed: int | None = None
@@ -45,11 +48,10 @@ class SamplingRequest:
     repetition_penalty: float | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    logit_bias: dict[int, float] = field(default_factory=dict)
+    logit_bias: dict[int, float] = {}
 
 
-@dataclass(frozen=True)
-class GenerationRequest:
+class GenerationRequest(msgspec.Struct, frozen=True):
     """A validated request. Exactly one of `messages` and `prompt` is set.
 
     `ImagePart.index` in `messages` counts into `images`, which still have to be fetched.
@@ -57,18 +59,18 @@ class GenerationRequest:
 
     model: str | None
     stream: bool
-    messages: list[ChatMessage] = field(default_factory=list)
+    messages: list[ChatMessage] = []
     prompt: str | None = None
-    images: list[ImageSource] = field(default_factory=list)
-    sampling: SamplingRequest = field(default_factory=SamplingRequest)
+    images: list[ImageSource] = []
+    sampling: SamplingRequest = SamplingRequest()
     continue_final_message: bool = False
     max_tokens: int | None = None
-    stop: list[str] = field(default_factory=list)
+    stop: list[str] = []
     choices: int = 1
     logprobs: int | None = None
     response_format: ResponseFormat | None = None
     tool_policy: ToolPolicy | None = None
-    template_options: dict[str, Any] = field(default_factory=dict)
+    template_options: dict[str, Any] = {}
     ignore_eos: bool = False
     echo: bool = False
     tenant: str = ""

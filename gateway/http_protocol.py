@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import uuid
+import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -76,6 +76,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._lost = False
+        self._when_gone: Callable[[], None] | None = None
+
+    # What requests are given as `gateway.api.client.Connection`
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def when_gone(self, call: Callable[[], None] | None) -> None:
+        self._when_gone = call
+        if self._lost and call is not None:
+            self.loop.call_soon(self._tell_gone)
+
+    def _tell_gone(self) -> None:
+        if self._when_gone is not None:
+            self._when_gone()
+
+    # Server callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -88,6 +106,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._disarm()
         self._is_read()
         super().connection_lost(exc)
+        self._lost = True
+        self._tell_gone()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -124,7 +144,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._receiving = Receiving.HEADERS
         self._header_bytes = 0
         self._framing_bytes = 0
-        self.scope["state"]["abort_connection"] = self.transport.abort
+        self.scope["state"]["connection"] = self
 
     def on_headers_complete(self) -> None:
         self._header_bytes = sum(len(name) + len(value) for name, value in self.headers)
@@ -202,7 +222,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
                 "content-type: application/json",
                 f"content-length: {len(body)}",
-                f"x-request-id: {uuid.uuid4().hex}",
+                f"x-request-id: {secrets.token_hex(16)}",
                 *(f"{name.lower()}: {value}" for name, value in error.headers.items()),
                 "connection: close",
             )

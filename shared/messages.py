@@ -271,9 +271,15 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Deltas(Record):
-    """One message a step with everything that step brought for one gateway's jobs."""
+    """One message a step with everything that step brought for one gateway's jobs.
+
+    `accepted` comes before `items` and `done` after them; either may as well be a message of its
+    own. A short answer is one message in all.
+    """
 
     items: list[Delta]
+    accepted: list[Accepted] = []
+    done: list[Done] = []
 
 
 class Usage(Record):

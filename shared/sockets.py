@@ -1,8 +1,11 @@
-"""Every socket option and CURVE key in one place: the two kinds of socket the tiers use."""
+"""Every socket option and CURVE key in one place: the two kinds of socket the tiers use, and how
+messages go in and out of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import zmq
 import zmq.auth
@@ -20,6 +23,50 @@ ZMTP ping and breaks its connection makes it abort the process (`Assertion faile
 HANDSHAKE_MS = 5_000
 ZMTP_HEARTBEAT_MS = 2_000
 ZMTP_TIMEOUT_MS = 6_000
+
+# pyzmq's flags are enumerations whose arithmetic takes longer than libzmq's work: a message of
+# three frames took 3.1 µs to send and 2.9 to receive with `*_multipart`, and 1.0 and 1.8 with the
+# functions below (measured on the development machine).
+_DO_NOT_WAIT = int(zmq.NOBLOCK)
+_MORE_FOLLOWS = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_READABLE = int(zmq.POLLIN)
+
+
+def send(
+    socket: zmq.Socket[bytes], frames: Sequence[bytes], attachments: Sequence[bytes] = ()
+) -> None:
+    """Send one message: frames, then attachments, which are not copied; never waits.
+
+    Raises:
+        zmq.Again: the peer's pipe is full.
+        zmq.ZMQError: EHOSTUNREACH: a ROUTER's peer is gone.
+    """
+    *most, last = frames
+    for frame in most:
+        socket.send(frame, _MORE_FOLLOWS)
+    socket.send(last, _MORE_FOLLOWS if attachments else _DO_NOT_WAIT)
+    if attachments:
+        socket.send_multipart(attachments, _DO_NOT_WAIT, copy=False)
+
+
+def receive(socket: zmq.Socket[bytes]) -> list[bytes]:
+    """Return the frames of the next message; never waits.
+
+    Raises:
+        zmq.Again: there is none.
+    """
+    part = socket.recv(_DO_NOT_WAIT, copy=False)
+    frames = [part.bytes]
+    while part.more:
+        part = socket.recv(_DO_NOT_WAIT, copy=False)
+        frames.append(part.bytes)
+    return frames
+
+
+def readable(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message is there now."""
+    return bool(cast(int, socket.get(_EVENTS)) & _READABLE)
 
 
 def make_router(

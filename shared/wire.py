@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
-import msgpack
 import msgspec
 
 from shared.messages import (
@@ -27,7 +26,10 @@ VERSION = 1
 MAX_ATTACHMENTS = 64
 MAX_REASON_CHARACTERS = 200
 
-_TYPES = {code: message_type for message_type, code in TYPE_CODES.items()}
+_encode = msgspec.msgpack.Encoder().encode
+_headers = {message_type: bytes((VERSION, code)) for message_type, code in TYPE_CODES.items()}
+_types = {code: message_type for message_type, code in TYPE_CODES.items()}
+_decoders = {message_type: msgspec.msgpack.Decoder(message_type) for message_type in TYPE_CODES}
 
 Buffer = bytes | memoryview
 
@@ -42,9 +44,7 @@ class VersionMismatch(ProtocolError):
 
 def encode(message: Message) -> list[bytes]:
     """Return the header and body frames; attachments are appended by the caller."""
-    header = bytes((VERSION, TYPE_CODES[type(message)]))
-    body = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
-    return [header, cast(bytes, body)]
+    return [_headers[type(message)], _encode(message)]
 
 
 def decode(
@@ -68,7 +68,7 @@ def decode(
     version, code = header
     if version != VERSION:
         raise VersionMismatch(f"peer speaks version {version}, this side version {VERSION}")
-    message_type = _TYPES.get(code)
+    message_type = _types.get(code)
     if message_type is None or message_type not in expected:
         raise ProtocolError(f"unknown message type {code}")
     limit = MAX_BODY_BYTES.get(message_type, MAX_SHORT_BODY_BYTES)
@@ -84,9 +84,8 @@ def decode(
 
 def _decode_body(body: Buffer, message_type: type[Any]) -> Message:
     try:
-        fields = msgpack.unpackb(body, strict_map_key=False)
-        return cast(Message, msgspec.convert(fields, message_type, str_keys=False))
-    except (msgpack.UnpackException, msgspec.ValidationError, ValueError, TypeError) as error:
+        return cast(Message, _decoders[message_type].decode(body))
+    except (msgspec.DecodeError, ValueError) as error:
         reason = str(error)[:MAX_REASON_CHARACTERS]
         raise ProtocolError(f"malformed {message_type.__name__}: {reason}") from error
     except RecursionError as error:

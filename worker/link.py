@@ -11,7 +11,7 @@ import signal
 import socket as network
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -46,7 +46,7 @@ from shared.messages import (
     Welcome,
     WorkerState,
 )
-from shared.sockets import make_dealer
+from shared.sockets import make_dealer, receive, send
 from worker.loop import CountPrompt, Drop, EngineLoop, Output, Run
 from worker.settings import Settings
 from worker.slots import Slots
@@ -89,6 +89,24 @@ class Gateway:
     dropped: int = 0
     stale: bool = field(default=False)
     """Other gateways' jobs have changed what is free here since the last heartbeat."""
+
+
+@dataclass
+class Outbox:
+    """What one gateway's jobs have brought since the last time."""
+
+    accepted: list[Accepted] = field(default_factory=list)
+    items: list[Delta] = field(default_factory=list)
+    done: list[Done] = field(default_factory=list)
+
+    def messages(self) -> Iterator[Deltas]:
+        """One message, unless it would grow too long; none when there is nothing."""
+        accepted, items = self.accepted, self.items
+        while len(items) > MAX_DELTAS_A_MESSAGE:
+            yield Deltas(items=items[:MAX_DELTAS_A_MESSAGE], accepted=accepted)
+            accepted, items = [], items[MAX_DELTAS_A_MESSAGE:]
+        if accepted or items or self.done:
+            yield Deltas(items=items, accepted=accepted, done=self.done)
 
 
 class Link:
@@ -276,7 +294,7 @@ class Link:
     def _receive(self, gateway: Gateway, now: float) -> None:
         for _ in range(MAX_MESSAGES_A_TURN):
             try:
-                frames = gateway.socket.recv_multipart(zmq.NOBLOCK)
+                frames = receive(gateway.socket)
             except zmq.Again:
                 return
             try:
@@ -360,43 +378,47 @@ class Link:
             self._paused = message.action == "drain"
 
     def _send_outputs(self) -> None:
-        """Send what the engine has brought: one Deltas message for each gateway."""
+        """Send what the engine has brought: one message for each gateway, if all went well."""
         try:
             while os.read(self._wake_read, 4096):
                 pass
         except BlockingIOError:
             pass
-        waiting: dict[int, list[Delta]] = defaultdict(list)
+        waiting: defaultdict[int, Outbox] = defaultdict(Outbox)
         while not self._outputs.empty():
             for event in self._outputs.get():
-                self._send_event(event, waiting)
-        for index, deltas in waiting.items():
-            self._send_deltas(self._gateways[index], deltas)
+                self._take_output(event, waiting)
+        for index, outbox in waiting.items():
+            self._send_outbox(self._gateways[index], outbox)
 
-    def _send_event(self, event: Output, waiting: dict[int, list[Delta]]) -> None:
+    def _take_output(self, event: Output, waiting: defaultdict[int, Outbox]) -> None:
         holder = self.slots.holder(event.job)
         if holder is None:
             self._take_count(event)
             return
-        if isinstance(event, Delta):
-            waiting[holder].append(event)
-            return
-        gateway = self._gateways[holder]
-        if not isinstance(event, Accepted):
-            self._send_deltas(gateway, waiting.pop(holder, []))
+        gateway, outbox = self._gateways[holder], waiting[holder]
+        if isinstance(event, Accepted):
+            outbox.accepted.append(event)
+        elif isinstance(event, Delta):
+            outbox.items.append(event)
+        else:
             self.slots.release(event.job)
             self._served += isinstance(event, Done | Failed)
             self._mark_stale(gateway)
-        self._send(gateway, event)
+            if isinstance(event, Done):
+                outbox.done.append(event)
+            else:
+                self._send_outbox(gateway, waiting.pop(holder))
+                self._send(gateway, event)
 
     def _take_count(self, event: Output) -> None:
         asker = self.counts.pop(event.job, None)
         if asker is not None and isinstance(event, CountedTokens | Failed):
             self._send(self._gateways[asker], event)
 
-    def _send_deltas(self, gateway: Gateway, deltas: list[Delta]) -> None:
-        for start in range(0, len(deltas), MAX_DELTAS_A_MESSAGE):
-            self._send(gateway, Deltas(items=deltas[start : start + MAX_DELTAS_A_MESSAGE]))
+    def _send_outbox(self, gateway: Gateway, outbox: Outbox) -> None:
+        for message in outbox.messages():
+            self._send(gateway, message)
 
     def _mark_stale(self, cause: Gateway) -> None:
         for gateway in self._gateways:
@@ -405,6 +427,6 @@ class Link:
 
     def _send(self, gateway: Gateway, message: Message) -> None:
         try:
-            gateway.socket.send_multipart(wire.encode(message), zmq.NOBLOCK)
+            send(gateway.socket, wire.encode(message))
         except zmq.Again:
             log.debug("gateway %s is not reachable", gateway.endpoint)

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from shared.messages import Delta, TokenLogprob
 
 Kind = Literal["reasoning", "text", "call"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Block:
     """`call_id` and `name` are a tool call's."""
 
@@ -31,20 +33,17 @@ class Block:
         return "".join(self.pieces)
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     block: Block
 
 
-@dataclass(frozen=True)
-class Grown:
+class Grown(msgspec.Struct, frozen=True):
     block: Block
     piece: str
     logprobs: list[TokenLogprob]
 
 
-@dataclass(frozen=True)
-class Closed:
+class Closed(msgspec.Struct, frozen=True):
     block: Block
 
 

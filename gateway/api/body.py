@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from gateway.api.client import ClientGone
+from gateway.api.headers import header
 from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 JSON_MARKS = (b",", b"[", b"{")
@@ -23,29 +24,31 @@ async def read_json_body(request: Request, max_bytes: int) -> bytes:
         BodyTooLarge: more than `max_bytes`, as declared or as read.
         ClientGone: the client left before the end.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    media_type = header(request.scope, b"content-type").partition(b";")[0].strip().lower()
+    if media_type != b"application/json":
         raise UnsupportedMediaType(
             "Send the request as JSON, with the header 'Content-Type: application/json'."
         )
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    if header(request.scope, b"content-encoding").lower() not in (b"", b"identity"):
         raise UnsupportedMediaType("Send the request body uncompressed.")
-    declared = request.headers.get("content-length", "")
+    declared = header(request.scope, b"content-length")
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
     chunks: list[bytes] = []
     size = marks = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > max_bytes:
-                raise _too_large(max_bytes)
-            marks += sum(map(chunk.count, JSON_MARKS))
-            if marks > MAX_JSON_MARKS:
-                raise InvalidRequest("The request body holds too many JSON values.")
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise ClientGone from None
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk, more = message["body"], message["more_body"]
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        marks += sum(map(chunk.count, JSON_MARKS))
+        if marks > MAX_JSON_MARKS:
+            raise InvalidRequest("The request body holds too many JSON values.")
+        chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -12,7 +12,7 @@ import hmac
 import ipaddress
 import logging
 import re
-import uuid
+import secrets
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.client import ClientGone
 from gateway.api.error_responses import error_response, internal_error, stopping
+from gateway.api.headers import header
 from gateway.errors import ApiError, Forbidden, InvalidApiKey, QueueFull
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ OPEN_PREFIX = "/page/"
 """The page's own files: it asks its user for the key and sends it with each call."""
 
 FULL_RETRY_S = 1.0
+
+ID_BYTES = 16
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -51,16 +54,16 @@ class RequestIds:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _client_request_id(scope) or uuid.uuid4().hex
+        request_id = _client_request_id(scope) or secrets.token_hex(ID_BYTES)
         scope.setdefault("state", {})["request_id"] = request_id
-        header = (b"x-request-id", request_id.encode())
+        id_header = (b"x-request-id", request_id.encode())
         started = finished = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal started, finished
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", ()), header]
+                message["headers"] = [*message.get("headers", ()), id_header]
             elif not message.get("more_body"):
                 finished = True
             await send(message)
@@ -112,15 +115,15 @@ class Doors:
 
     def _check(self, scope: Scope) -> None:
         if self._hosts is not None:
-            self._check_host(_header(scope, b"host"))
+            self._check_host(header(scope, b"host"))
         path = scope["path"]
         if self._digests and path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX):
             scope["state"]["tenant"] = self._tenant(scope)
 
-    def _check_host(self, header: bytes) -> None:
+    def _check_host(self, host: bytes) -> None:
         """Refuse a page that made its own name point here (DNS rebinding)."""
         assert self._hosts is not None
-        name = _without_port(header.decode("latin-1")).lower()
+        name = _without_port(host.decode("latin-1")).lower()
         if name not in self._hosts and not _is_loopback_address(name):
             raise Forbidden(
                 "This server does not answer to the Host name it was called by; "
@@ -179,22 +182,15 @@ class BodyBudget:
 
 
 def _client_request_id(scope: Scope) -> str | None:
-    value = _header(scope, b"x-request-id")
+    value = header(scope, b"x-request-id")
     return value.decode() if _SANE_ID.fullmatch(value) else None
 
 
 def _presented_key(scope: Scope) -> bytes:
-    scheme, _, key = _header(scope, b"authorization").partition(b" ")
+    scheme, _, key = header(scope, b"authorization").partition(b" ")
     if scheme.lower() == b"bearer":
         return key.strip()
-    return _header(scope, b"x-api-key")
-
-
-def _header(scope: Scope, name: bytes) -> bytes:
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return b""
+    return header(scope, b"x-api-key")
 
 
 def _without_port(host: str) -> str:

@@ -97,6 +97,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _internal_error)
 
 
 async def _api_error(request: Request, error: Exception) -> Response:
@@ -118,6 +119,11 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     where = ".".join(str(step) for step in first["loc"][1:])
     invalid = InvalidRequest(f"{where}: {first['msg']}", param=where or None)
     return error_response(invalid, request.url.path)
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    """Answer only: the framework raises the error again, and the outermost door logs it."""
+    return error_response(internal_error(request.scope), request.url.path)
 
 
 def _as_api_error(request: Request, error: HTTPException) -> ApiError:

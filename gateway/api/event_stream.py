@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from starlette.types import Scope, Send
 
-from gateway.api.client import ClientGone
+from gateway.api.client import ClientGone, connection_of
 from gateway.api.patience import Patience
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -39,7 +39,7 @@ class EventWriter:
     def __init__(
         self, scope: Scope, send: Send, *, write_timeout_s: float, keep_alive_s: float
     ) -> None:
-        self._scope = scope
+        self._connection = connection_of(scope)
         self._send = send
         self._write_timeout_s = write_timeout_s
         self._keep_alive_s = keep_alive_s
@@ -78,8 +78,5 @@ class EventWriter:
                 await self.write(KEEP_ALIVE)
 
     async def _abort(self) -> None:
-        """Cut the connection: closing it in order would wait for the client to read."""
-        abort = self._scope["state"].get("abort_connection")
-        if abort is not None:
-            abort()
-            await asyncio.sleep(ABORT_S)  # ended early by the watch for a client that leaves
+        self._connection.abort()
+        await asyncio.sleep(ABORT_S)  # ended early by the watch for a client that leaves

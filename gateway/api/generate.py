@@ -11,7 +11,7 @@ stream, with no finish reason after it.
 from __future__ import annotations
 
 import asyncio
-import random
+import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -33,12 +33,10 @@ from shared.messages import Accepted, Done, ImageInfo, Job, Sampling
 
 HEADERS_AFTER_ACCEPTED_S = 1.0
 
-SEED_BITS = 53
+SEED_BYTES = 6
 """Every JSON reader can hold such a number."""
 
 T = TypeVar("T")
-
-_seeds = random.SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Generator:
         self, request: Request, generation: GenerationRequest, renderer: Renderer
     ) -> Response:
         """Return the response that will carry the generation from admission to its last byte."""
-        return GenerationResponse(self, generation, renderer, request.state.request_id)
+        return GenerationResponse(self, generation, renderer, request.scope["state"]["request_id"])
 
     async def count_tokens(self, request: Request, generation: GenerationRequest) -> int:
         """Return how long the prompt is, as a worker counts it: outside all slots.
@@ -62,7 +60,7 @@ class Generator:
             ApiError: as for any generation.
             ClientGone: nobody waits for the number any more.
         """
-        async with UntilGone(request.receive):
+        with UntilGone(request.scope):
             ticket = self.dispatch.count(generation, request.state.request_id)
             try:
                 await self.submit(ticket, generation, request.state.request_id)
@@ -92,7 +90,7 @@ class GenerationResponse(Response):
         renderer: Renderer,
         request_id: str,
     ) -> None:
-        super().__init__()
+        # Without `super().__init__()`: it builds headers and body of an answer that is there.
         self._generator = generator
         self._generation = generation
         self._renderer = renderer
@@ -100,7 +98,7 @@ class GenerationResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError as long as no header has been sent, ClientGone at any time."""
-        async with UntilGone(receive):
+        with UntilGone(scope):
             ticket = self._generator.dispatch.reserve(self._generation, self._request_id)
             try:
                 await self._generator.submit(ticket, self._generation, self._request_id)
@@ -108,17 +106,21 @@ class GenerationResponse(Response):
                 if self._generation.stream:
                     await self._send_stream(ticket, identity, scope, send)
                 else:
-                    response = await self._whole(ticket, identity)
-                    await response(scope, receive, send)
+                    await self._send_whole(ticket, identity, send)
             finally:
                 ticket.cancel()
 
-    async def _whole(self, ticket: Ticket, identity: Identity) -> Response:
+    async def _send_whole(self, ticket: Ticket, identity: Identity, send: Send) -> None:
         answer = Answer(self._generation.choices)
         while not answer.done:
             answer.add(await ticket.next_events())
         body = self._renderer.whole(identity, answer)
-        return Response(body, media_type="application/json")
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _send_stream(
         self, ticket: Ticket, identity: Identity, scope: Scope, send: Send
@@ -198,7 +200,9 @@ def to_job(
     """Return what goes over the wire. A seed that was left open is drawn here, once, so that
     the job can be resumed elsewhere with the same one."""
     sampling = generation.sampling
-    seed = sampling.seed if sampling.seed is not None else _seeds.getrandbits(SEED_BITS)
+    seed = sampling.seed
+    if seed is None:
+        seed = int.from_bytes(os.urandom(SEED_BYTES), "little")
     return Job(
         id=ticket.job_id,
         answer_id=ticket.job_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -30,8 +31,13 @@ class Identity:
 
     @property
     def system_fingerprint(self) -> str:
-        """Changes when the model does; equal ones promise equal answers to equal seeds."""
-        return "fp_" + sha256(self.model.encode()).hexdigest()[:10]
+        return fingerprint(self.model)
+
+
+@lru_cache(maxsize=64)
+def fingerprint(model: str) -> str:
+    """Changes when the model does; equal ones promise equal answers to equal seeds."""
+    return "fp_" + sha256(model.encode()).hexdigest()[:10]
 
 
 class Stream(Protocol):

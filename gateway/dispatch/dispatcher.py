@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,7 +22,7 @@ from gateway.dispatch.jobs import (
     Phase,
 )
 from gateway.dispatch.refusals import deadline_passed, not_finished, not_served, worker_error
-from gateway.dispatch.routing import affinity_key, choose
+from gateway.dispatch.routing import choose
 from gateway.dispatch.workers import Registry, Session
 from gateway.errors import ApiError, InvalidRequest, QueueFull
 from gateway.generation import Event, GenerationRequest
@@ -42,8 +41,7 @@ from shared.messages import (
 )
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """A message for one worker session; `images` follow as frames."""
 
     routing_id: bytes
@@ -51,16 +49,14 @@ class Send:
     images: Sequence[bytes] = ()
 
 
-@dataclass(frozen=True)
-class Tell:
+class Tell(msgspec.Struct, frozen=True):
     """News for the request's handler: an event, or the error that ends it."""
 
     job_id: str
     news: Event | ApiError
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """A job is over; `record` has its outcome and milestones."""
 
     record: JobRecord
@@ -156,7 +152,6 @@ class Dispatcher:
         if record.phase is not Phase.PREPARING:
             return
         record.job, record.images = job, images
-        record.affinity = affinity_key(job)
         record.choices = [ChoiceProgress() for _ in range(job.choices)]
         record.at.submitted_at = now
         record.move(Phase.READY)
@@ -199,9 +194,9 @@ class Dispatcher:
                 kept.append(record)
                 continue
             session = None
-            if record.stream not in full:
+            if record.stream not in full and record.job is not None:
                 candidates = self.registry.dispatchable(pool)
-                session = choose(record.affinity, candidates, stream=record.stream)
+                session = choose(record.job, candidates, stream=record.stream)
             if session is None:
                 full.add(record.stream)
                 kept.append(record)
@@ -235,7 +230,7 @@ class Dispatcher:
 
     def _rejected(self, session: Session, message: Rejected, now: float) -> None:
         record = self.on(session, message.job)
-        session.outstanding.pop(message.job, None)
+        session.release(message.job)
         if record is None:
             return
         # Another gateway was quicker, or it does not take any now; until its next heartbeat this
@@ -249,6 +244,8 @@ class Dispatcher:
             self.fail(record, error, now)
 
     def _deltas(self, session: Session, message: Deltas, now: float) -> None:
+        for accepted in message.accepted:
+            self._accepted(session, accepted, now)
         for delta in message.items:
             record = self.on(session, delta.job)
             if record is None:
@@ -257,6 +254,8 @@ class Dispatcher:
                 self._restart_after_gap(record, now)
                 continue
             self._delta(session, record, delta, now)
+        for done in message.done:
+            self._done(session, done, now)
 
     def _delta(self, session: Session, record: JobRecord, delta: Delta, now: float) -> None:
         record.next_sequence += 1
@@ -275,7 +274,7 @@ class Dispatcher:
 
     def _done(self, session: Session, message: Done, now: float) -> None:
         record = self.on(session, message.job)
-        session.outstanding.pop(message.job, None)
+        session.release(message.job)
         if record is None:
             self.pump(session.pool, now)
             return
@@ -289,7 +288,7 @@ class Dispatcher:
 
     def _failed(self, session: Session, message: Failed, now: float) -> None:
         record = self.on(session, message.job)
-        session.outstanding.pop(message.job, None)
+        session.release(message.job)
         if record is None:
             self.pump(session.pool, now)
         else:
@@ -322,7 +321,7 @@ class Dispatcher:
         record.session, record.worker = session.routing_id, session.name
         record.next_sequence = 0
         record.at.dispatched_at = record.at.dispatched_at or now
-        session.outstanding[record.run_id] = record.stream
+        session.take(record.run_id, stream=record.stream)
         self.runs[record.run_id] = record
         resume = record.resume_points()
         record.migrations += bool(resume)
@@ -340,7 +339,7 @@ class Dispatcher:
     def take_back(self, session: Session, run_id: str, now: float) -> None:
         """The worker does not have it: run it again from what is known."""
         record = self.on(session, run_id)
-        session.outstanding.pop(run_id, None)
+        session.release(run_id)
         session.absent_beats.pop(run_id, None)
         if record is not None:
             self._again(record, now)

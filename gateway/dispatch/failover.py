@@ -28,7 +28,7 @@ class Failover:
             if record is not None:
                 record.lost[session.routing_id] = session.identity
                 dispatcher.requeue(record)
-        session.outstanding.clear()
+            session.release(run_id)
         dispatcher.refit(session.pool, now)
 
     def absolve(self, routing_id: bytes, now: float) -> None:
@@ -46,7 +46,7 @@ class Failover:
         if record is not None and record.session is not None:
             session = dispatcher.registry.sessions.get(record.session)
             if session is not None:
-                session.outstanding.pop(run_id, None)
+                session.release(run_id)
             dispatcher.requeue(record)
 
     def reconcile(self, session: Session, held: set[str], now: float) -> None:

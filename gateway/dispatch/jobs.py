@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from shared.messages import Delta, FinishReason, Job, Resume, Timings, Usage
 
@@ -49,14 +50,12 @@ LEGAL_MOVES: dict[Phase, frozenset[Phase]] = {
 }
 
 
-@dataclass
-class ChoiceProgress:
+class ChoiceProgress(msgspec.Struct):
     """All token ids one choice has produced so far, whichever workers made them."""
 
-    tokens: list[int] = field(default_factory=list)
+    tokens: list[int] = []
     finish_reason: FinishReason | None = None
     words: int = 0
-    characters: int = 0
     in_word: bool = False
 
     def count_text(self, text: str) -> None:
@@ -64,11 +63,9 @@ class ChoiceProgress:
             continues = self.in_word and not text[0].isspace()
             self.words += len(text.split()) - continues
             self.in_word = not text[-1].isspace()
-            self.characters += len(text)
 
 
-@dataclass
-class Milestones:
+class Milestones(msgspec.Struct):
     """Monotonic clock readings, None until it has happened."""
 
     arrived_at: float
@@ -81,8 +78,7 @@ class Milestones:
     over_at: float | None = None
 
 
-@dataclass
-class JobRecord:
+class JobRecord(msgspec.Struct, eq=False):
     """`pool` is the canonical model whose slots the job counts against."""
 
     id: str
@@ -97,7 +93,6 @@ class JobRecord:
     phase: Phase = Phase.PREPARING
     job: Job | None = None
     images: Sequence[bytes] = ()
-    affinity: str = ""
     session: bytes | None = None
     """Routing id of the worker session it is on, while DISPATCHED or RUNNING."""
     run_id: str = ""
@@ -106,10 +101,13 @@ class JobRecord:
     fruitless_runs: int = 0
     """Runs since the last one that brought a token."""
     next_sequence: int = 0
-    choices: list[ChoiceProgress] = field(default_factory=list)
+    choices: list[ChoiceProgress] = []
+    completion_tokens: int = 0
+    """Of all choices; with `characters`, kept as a sum because each delta asks for it."""
+    characters: int = 0
     deaths: int = 0
     """Workers that have died while they held it."""
-    lost: dict[bytes, str] = field(default_factory=dict)
+    lost: dict[bytes, str] = {}
     """Sessions (and their workers) lost while they held it, whose fate is not known yet: dead, or
     only cut off."""
     migrations: int = 0
@@ -126,10 +124,6 @@ class JobRecord:
         self.phase = phase
 
     @property
-    def completion_tokens(self) -> int:
-        return sum(len(choice.tokens) for choice in self.choices)
-
-    @property
     def on_hold(self) -> bool:
         """Whether it may have brought down as many workers as it is allowed to; it waits until
         their fate is known."""
@@ -144,19 +138,17 @@ class JobRecord:
     def words(self) -> int:
         return sum(choice.words for choice in self.choices)
 
-    @property
-    def characters(self) -> int:
-        return sum(choice.characters for choice in self.choices)
-
     def absorb(self, delta: Delta) -> None:
         """Remember what the client is about to see, so that another worker can go on from it."""
         choice = self.choices[delta.choice]
-        choice.tokens.extend(delta.tokens)
         if delta.tokens:
+            choice.tokens.extend(delta.tokens)
+            self.completion_tokens += len(delta.tokens)
             self.fruitless_runs = 0
         choice.finish_reason = delta.finish_reason
         choice.count_text(delta.reasoning)
         choice.count_text(delta.text)
+        self.characters += len(delta.reasoning) + len(delta.text)
 
     def resume_points(self) -> list[Resume]:
         """What a worker needs to go on; empty when nothing has been produced yet."""

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -26,7 +25,7 @@ from gateway.generation import Event, GenerationRequest
 from gateway.settings import Settings
 from shared import wire
 from shared.messages import FROM_WORKER, Done, Job, Submit
-from shared.sockets import make_router
+from shared.sockets import make_router, readable, receive, send
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +223,7 @@ class Link:
         now = began = time.monotonic()
         for _ in range(MAX_MESSAGES_A_TURN):
             try:
-                frames = router.recv_multipart(zmq.NOBLOCK)
+                frames = receive(router)
             except zmq.Again:
                 break
             self._take(frames[0], frames[1:], now)
@@ -275,7 +274,7 @@ class Link:
         finally:
             self._flushing = False
         # Sending may have swallowed the descriptor's edge for a message that arrived meanwhile.
-        if self._router is not None and cast(int, self._router.get(zmq.EVENTS)) & zmq.POLLIN:
+        if self._router is not None and readable(self._router):
             self._loop.call_soon(self._receive)
 
     def _carry_out(self, effect: Send | Tell | Ended) -> None:
@@ -294,9 +293,9 @@ class Link:
     def _send(self, effect: Send) -> None:
         if self._router is None:
             return
-        frames = [effect.routing_id, *wire.encode(effect.message), *effect.images]
+        frames = [effect.routing_id, *wire.encode(effect.message)]
         try:
-            self._router.send_multipart(frames, zmq.NOBLOCK, copy=not effect.images)
+            send(self._router, frames, effect.images)
         except zmq.ZMQError as error:
             # EHOSTUNREACH: the peer is gone. EAGAIN: it has stopped reading, which is no better.
             log.debug("send failed: %s", error)
@@ -342,7 +341,7 @@ class Link:
         began = time.monotonic()
         if self._tick_began_at:
             lag_s = began - self._tick_began_at - TICK_S
-            self.statistics.metrics.loop_lag.set(max(0.0, lag_s))
+            self.statistics.metrics.event_loop_lagged(max(0.0, lag_s))
         self._tick_began_at = began
         self._receive()
         now = time.monotonic()

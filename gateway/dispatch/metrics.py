@@ -1,18 +1,44 @@
-"""Prometheus instruments. Names and units follow Prometheus' conventions: base units, `_total`."""
+"""What Prometheus is told. Names and units follow its conventions: base units, `_total`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from gateway.dispatch.histograms import Histogram
 
 if TYPE_CHECKING:
     from gateway.dispatch.jobs import JobRecord
     from gateway.dispatch.workers import Session
 
-SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""For what is a part of a request: a token, an image."""
+
+WAIT_S = (*STEP_S, 30, 60, 120, 300, 600, 1800)
+"""For what may last as long as a deadline."""
+
+HISTOGRAMS = {
+    "queue_wait": ("From arrival to a slot.", WAIT_S),
+    "image_fetch": ("Fetching an image that was named by its address.", STEP_S),
+    "image_decode": ("Decoding and checking an image, waiting for a thread included.", STEP_S),
+    "prefill": ("Prefill, as the worker measured it.", WAIT_S),
+    "vision_encoding": ("Vision encoding, as the worker measured it.", WAIT_S),
+    "time_to_first_token": ("Arrival to first token.", WAIT_S),
+    "inter_token_latency": ("Mean gap between the tokens of one request.", STEP_S),
+}
+
+COUNTERS = {
+    "prompt_tokens": "Prompt tokens processed.",
+    "completion_tokens": "Tokens generated.",
+    "cached_tokens": "Prompt tokens found in a cache.",
+    "migrations": "Jobs moved on to another worker.",
+}
 
 WORKER_GAUGES = {
     "memory_bytes": "Memory the worker's model and caches hold.",
@@ -24,73 +50,54 @@ WORKER_GAUGES = {
     "ready": "1 when the worker takes jobs.",
 }
 
+LAGS_KEPT = 300
+"""Ticks of the event loop whose lag is remembered: 15 s, a usual interval of scraping."""
+
 
 class Metrics:
-    """One registry for each gateway object, so that tests can make as many as they like."""
+    """Counts as things happen, and puts it into Prometheus' words when asked."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = self._counter(
-            "requests", "Requests by route, kind and outcome.", "route", "kind", "outcome"
-        )
-        self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens processed.")
-        self._completion_tokens = self._counter("completion_tokens", "Tokens generated.")
-        self._cached_tokens = self._counter("cached_tokens", "Prompt tokens found in a cache.")
-        self._migrations = self._counter("migrations", "Jobs moved on to another worker.")
-        self._dropped = Gauge(
-            "gateway_worker_port_dropped_messages",
-            "Messages on the worker port that were dropped.",
-            ["reason"],
-            registry=self.registry,
-        )
-        self._queue_wait = self._histogram(
-            "queue_wait", "From arrival to a slot.", SHORT_S + LONG_S
-        )
-        self._preparation = self._histogram("preparation", "Fetching and checking images.", SHORT_S)
-        self._prefill = self._histogram("prefill", "Prefill, as the worker measured it.", LONG_S)
-        self._vision = self._histogram("vision_encoding", "Vision encoding on the worker.", LONG_S)
-        self._first_token = self._histogram(
-            "time_to_first_token", "Arrival to first token.", LONG_S
-        )
-        self._inter_token = self._histogram(
-            "inter_token_latency", "Mean gap between the tokens of one request.", SHORT_S
-        )
-        self._duration = self._histogram("request_duration", "Arrival to end.", LONG_S, "kind")
-        self._queue = self._gauge("queue_length", "Requests waiting for a slot.")
-        self._active = self._gauge("active_requests", "Requests that hold a slot.")
-        self._slots = self._gauge("slots", "Whole-answer slots of all live workers.")
-        self.loop_lag = self._gauge("event_loop_lag_seconds", "How late the last tick came.")
-        self._workers = {
-            name: Gauge(f"worker_{name}", text, ["worker", "model"], registry=self.registry)
-            for name, text in WORKER_GAUGES.items()
-        }
+        self._requests: Counter[tuple[str, str, str]] = Counter()
+        self._counts = dict.fromkeys(COUNTERS, 0)
+        self._histograms = {name: Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
+        self._durations: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(WAIT_S))
+        self._lags_s: deque[float] = deque([0.0], maxlen=LAGS_KEPT)
 
     def refused(self, route: str, kind: str) -> None:
-        self._requests.labels(route, kind, "refused").inc()
+        self._requests[route, kind, "refused"] += 1
+
+    def image_fetched(self, seconds: float) -> None:
+        self._histograms["image_fetch"].observe(seconds)
+
+    def image_decoded(self, seconds: float) -> None:
+        self._histograms["image_decode"].observe(seconds)
+
+    def event_loop_lagged(self, seconds: float) -> None:
+        self._lags_s.append(seconds)
 
     def ended(self, record: JobRecord, completion_tokens: int) -> None:
-        at = record.at
-        self._requests.labels(record.route, record.kind, record.outcome or "failed").inc()
-        self._completion_tokens.inc(completion_tokens)
-        self._migrations.inc(record.migrations)
+        at, histograms, counts = record.at, self._histograms, self._counts
+        self._requests[record.route, record.kind, record.outcome or "failed"] += 1
+        counts["completion_tokens"] += completion_tokens
+        counts["migrations"] += record.migrations
         if at.slot_at is not None:
-            self._queue_wait.observe(at.slot_at - at.arrived_at)
-        if at.submitted_at is not None:
-            self._preparation.observe(at.submitted_at - at.arrived_at)
+            histograms["queue_wait"].observe(at.slot_at - at.arrived_at)
         if at.first_token_at is not None:
-            self._first_token.observe(at.first_token_at - at.arrived_at)
+            histograms["time_to_first_token"].observe(at.first_token_at - at.arrived_at)
             gaps = record.completion_tokens - 1
             if gaps > 0 and at.last_token_at is not None:
-                self._inter_token.observe((at.last_token_at - at.first_token_at) / gaps)
+                gap_s = (at.last_token_at - at.first_token_at) / gaps
+                histograms["inter_token_latency"].observe(gap_s)
         if at.over_at is not None:
-            self._duration.labels(record.kind).observe(at.over_at - at.arrived_at)
+            self._durations[record.kind].observe(at.over_at - at.arrived_at)
         if record.usage is not None:
-            self._prompt_tokens.inc(record.usage.prompt_tokens)
-            self._cached_tokens.inc(record.usage.cached_tokens)
+            counts["prompt_tokens"] += record.usage.prompt_tokens
+            counts["cached_tokens"] += record.usage.cached_tokens
         if record.timings is not None:
-            self._prefill.observe(record.timings.prefill_s)
+            histograms["prefill"].observe(record.timings.prefill_s)
             if record.timings.vision_s:
-                self._vision.observe(record.timings.vision_s)
+                histograms["vision_encoding"].observe(record.timings.vision_s)
 
     def render(
         self,
@@ -98,51 +105,91 @@ class Metrics:
         queue_length: int,
         active: int,
         slots: int,
-        dropped: dict[str, int],
+        dropped: Mapping[str, int],
         sessions: Iterable[Session],
     ) -> bytes:
         """Return everything in Prometheus' text format."""
-        self._queue.set(queue_length)
-        self._active.set(active)
-        self._slots.set(slots)
-        for reason, count in dropped.items():
-            self._dropped.labels(reason).set(count)
-        for gauge in self._workers.values():
-            gauge.clear()
-        for session in sessions:
-            self._show(session)
-        return generate_latest(self.registry)
+        lag_s = max(self._lags_s)
+        families = [
+            *self._counted(dropped),
+            *self._measured(),
+            _gauge("queue_length", "Requests waiting for a slot.", queue_length),
+            _gauge("active_requests", "Requests that hold a slot.", active),
+            _gauge("slots", "Whole-answer slots of all live workers.", slots),
+            _gauge("event_loop_lag_seconds", "The latest tick of the last 15 s.", lag_s),
+            *_of_workers(sessions),
+        ]
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collected(families))
+        return generate_latest(registry)
 
-    def _show(self, session: Session) -> None:
-        beat = session.heartbeat
-        figures = {
-            "ready": float(session.state == "ready"),
-            "slots": session.hello.slots,
-            "stream_slots": session.hello.stream_slots,
-        }
-        if beat is not None:
-            figures |= {
-                "memory_bytes": beat.memory_bytes,
-                "active_jobs": beat.active,
-                "last_step_age_seconds": beat.last_step_age_s,
-                "tokens_per_second": beat.gauges.get("tokens_per_second", 0.0),
-            }
-        for name, value in figures.items():
-            self._workers[name].labels(session.name, session.pool).set(value)
-
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"gateway_{name}", text, labels, registry=self.registry)
-
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"gateway_{name}", text, registry=self.registry)
-
-    def _histogram(
-        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
-    ) -> Histogram:
-        return Histogram(
-            f"gateway_{name}_seconds",
-            text,
-            labels,
-            buckets=sorted(set(buckets)),
-            registry=self.registry,
+    def _counted(self, dropped: Mapping[str, int]) -> Iterator[Metric]:
+        words = "Requests that are over, by route, kind and outcome."
+        requests = CounterMetricFamily(
+            "gateway_requests", words, labels=["route", "kind", "outcome"]
         )
+        for labels, count in self._requests.items():
+            requests.add_metric(labels, count)
+        yield requests
+        for name, words in COUNTERS.items():
+            yield CounterMetricFamily(f"gateway_{name}", words, value=self._counts[name])
+        words = "Messages on the worker port that were dropped."
+        family = CounterMetricFamily(
+            "gateway_worker_port_dropped_messages", words, labels=["reason"]
+        )
+        for reason, count in dropped.items():
+            family.add_metric([reason], count)
+        yield family
+
+    def _measured(self) -> Iterator[Metric]:
+        for name, histogram in self._histograms.items():
+            family = HistogramMetricFamily(f"gateway_{name}_seconds", HISTOGRAMS[name][0])
+            histogram.add_to(family)
+            yield family
+        words = "Arrival to end."
+        family = HistogramMetricFamily("gateway_request_duration_seconds", words, labels=["kind"])
+        for kind, histogram in self._durations.items():
+            histogram.add_to(family, [kind])
+        yield family
+
+
+class _Collected(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def _gauge(name: str, words: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"gateway_{name}", words, value=value)
+
+
+def _of_workers(sessions: Iterable[Session]) -> Iterable[Metric]:
+    families = {
+        name: GaugeMetricFamily(f"worker_{name}", words, labels=["worker", "model"])
+        for name, words in WORKER_GAUGES.items()
+    }
+    # Two workers may have one name; a series must not come twice.
+    shown = {(session.name, session.pool): session for session in sessions}
+    for labels, session in shown.items():
+        for name, value in _figures(session).items():
+            families[name].add_metric(labels, value)
+    return families.values()
+
+
+def _figures(session: Session) -> dict[str, float]:
+    figures: dict[str, float] = {
+        "ready": session.state == "ready",
+        "slots": session.hello.slots,
+        "stream_slots": session.hello.stream_slots,
+    }
+    beat = session.heartbeat
+    if beat is not None:
+        figures |= {
+            "memory_bytes": beat.memory_bytes,
+            "active_jobs": beat.active,
+            "last_step_age_seconds": beat.last_step_age_s,
+            "tokens_per_second": beat.gauges.get("tokens_per_second", 0.0),
+        }
+    return figures

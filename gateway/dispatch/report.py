@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
+
+import msgspec
 
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.membership import Membership
@@ -76,7 +77,7 @@ class Report:
 
     def recent_requests(self) -> list[dict[str, Any]]:
         latest = islice(reversed(self._statistics.recent), SHOWN_REQUESTS)
-        return [asdict(line) for line in latest]
+        return [msgspec.structs.asdict(line) for line in latest]
 
     def order(self, worker: str, action: WorkerAction) -> bool:
         return self._membership.control(worker, action)

@@ -35,13 +35,14 @@ def affinity_key(job: Job) -> str:
     return f"{job.cache_salt}:{''.join(head)[:HEAD_CHARACTERS]}"
 
 
-def choose(key: str, candidates: Iterable[Session], *, stream: bool) -> Session | None:
+def choose(job: Job, candidates: Iterable[Session], *, stream: bool) -> Session | None:
     """Return the session to send to, or None when nobody has room."""
     with_room = [s for s in candidates if s.room(stream=stream) > 0]
     if not with_room:
         return None
     if len(with_room) == 1:
         return with_room[0]
+    key = affinity_key(job)
     idlest = min(with_room, key=lambda session: session.load)
     preferred = max(with_room, key=lambda session: _rank(key, session.identity))
     if preferred.load - idlest.load > AFFINITY_SLACK:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from gateway.dispatch.jobs import JobRecord
 from gateway.dispatch.metrics import Metrics
@@ -24,8 +25,7 @@ SERVICE_TIME_WEIGHT = 0.1
 FIRST_GUESS_SERVICE_S = 1.0
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """One line of the history. Times in seconds; `ended` is a wall-clock Unix time.
 
     `tokens_per_second` is over the whole time the request held its slot, prefill included.

@@ -28,7 +28,7 @@ def identity(hello: Hello) -> str:
 
 @dataclass
 class Session:
-    """One live connection. `outstanding` maps the jobs sent and not yet ended to `stream`."""
+    """One live connection. `outstanding` maps the runs sent and not yet ended to `stream`."""
 
     routing_id: bytes
     hello: Hello
@@ -45,6 +45,8 @@ class Session:
     pulled, the jobs of the first worker to be given up must not be sent down the same cable."""
     tokens: int = 0
     finished: int = 0
+    _streams_out: int = field(default=0, init=False)
+    """How many of the outstanding ones are streams: counted, because every dispatch asks."""
 
     @property
     def name(self) -> str:
@@ -68,8 +70,18 @@ class Session:
 
     def room(self, *, stream: bool) -> int:
         """Free slots of that kind, as far as this gateway can know."""
-        used = sum(1 for is_stream in self.outstanding.values() if is_stream == stream)
-        return (self.stream_slots if stream else self.slots) - used
+        if stream:
+            return self.stream_slots - self._streams_out
+        return self.slots - (len(self.outstanding) - self._streams_out)
+
+    def take(self, run_id: str, *, stream: bool) -> None:
+        """A run has been sent."""
+        self.outstanding[run_id] = stream
+        self._streams_out += stream
+
+    def release(self, run_id: str) -> None:
+        """A run has ended, if it was here."""
+        self._streams_out -= self.outstanding.pop(run_id, False)
 
     @property
     def load(self) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from gateway.generation import ImageSource
 from gateway.images.data_urls import decode_data_url
@@ -19,6 +21,14 @@ DECODERS = 2
 LoadedImage = tuple[ImageInfo, bytes]
 
 
+class ImageTimes(Protocol):
+    """Told how long each image took, whether or not it went well."""
+
+    def image_fetched(self, seconds: float) -> None: ...
+
+    def image_decoded(self, seconds: float) -> None: ...
+
+
 class ImageLoader:
     """Loads the images of requests.
 
@@ -28,11 +38,18 @@ class ImageLoader:
         max_pixels: largest width times height.
     """
 
-    def __init__(self, fetcher: Fetcher, max_bytes: int, max_pixels: int) -> None:
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        max_bytes: int,
+        max_pixels: int,
+        times: ImageTimes,
+    ) -> None:
         set_pillow_limits(max_pixels)
         self._fetcher = fetcher
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
+        self._times = times
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="image")
 
     async def close(self) -> None:
@@ -55,9 +72,20 @@ class ImageLoader:
                 task.cancel()
 
     async def _load(self, source: ImageSource) -> LoadedImage:
-        data = None if is_data_url(source.url) else await self._fetcher.fetch(source)
+        data = None if is_data_url(source.url) else await self._fetch(source)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, self._inspect, source, data)
+        began = time.monotonic()
+        try:
+            return await loop.run_in_executor(self._decoders, self._inspect, source, data)
+        finally:
+            self._times.image_decoded(time.monotonic() - began)
+
+    async def _fetch(self, source: ImageSource) -> bytes:
+        began = time.monotonic()
+        try:
+            return await self._fetcher.fetch(source)
+        finally:
+            self._times.image_fetched(time.monotonic() - began)
 
     def _inspect(self, source: ImageSource, data: bytes | None) -> LoadedImage:
         if data is None:

@@ -63,9 +63,8 @@ class LiveStream(Response):
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._feed.listening():
-            async with UntilGone(receive):
-                await self._follow(scope, send)
+        with self._feed.listening(), UntilGone(scope):
+            await self._follow(scope, send)
 
     async def _follow(self, scope: Scope, send: Send) -> None:
         writer = EventWriter(

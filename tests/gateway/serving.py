@@ -13,6 +13,7 @@ import uvicorn
 
 from gateway.__main__ import http_config, listen
 from gateway.app import create_app
+from gateway.dispatch.metrics import Metrics
 from gateway.settings import Settings
 from tests.gateway.fake_dispatch import FakeDispatch, FakeStatus, Script
 
@@ -70,7 +71,7 @@ async def gateway(script: Script | None = None, **settings: Any) -> AsyncIterato
     listener = listen("127.0.0.1", 0)
     chosen = Settings(host="127.0.0.1", **settings)
     running = Gateway(chosen, FakeDispatch(script), listener.getsockname()[1])
-    app = create_app(chosen, running.dispatch, running.status)
+    app = create_app(chosen, running.dispatch, running.status, Metrics())
     server = ServerOfTests(http_config(app, chosen))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:

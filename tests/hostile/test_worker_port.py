@@ -56,7 +56,7 @@ def dropped(service: Service) -> float:
     return sum(
         float(line.rpartition(" ")[2])
         for line in lines
-        if line.startswith("gateway_worker_port_dropped_messages{")
+        if line.startswith("gateway_worker_port_dropped_messages_total{")
     )
 
 

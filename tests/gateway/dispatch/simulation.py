@@ -49,6 +49,9 @@ class SimulatedWorker:
     sequences: dict[str, int] = field(default_factory=dict)
     deaf: bool = False
     """Stopped or cut off: it sends nothing and what is sent to it is lost."""
+    in_one: bool = False
+    """Says all that a step brings in one message, as our own workers do; else one for each."""
+    accepted: list[Accepted] = field(default_factory=list)
 
     def hello(self) -> Hello:
         return Hello(
@@ -102,6 +105,9 @@ class SimulatedWorker:
                 usage = Usage(prompt_tokens=1, completion_tokens=self.made[job_id])
                 ends.append(Done(job=job_id, usage=usage, timings=Timings()))
                 self._forget(job_id)
+        if self.in_one and items:
+            accepted, self.accepted = self.accepted, []
+            return [Deltas(items=items, accepted=accepted, done=ends)]
         return [Deltas(items=items), *ends] if items else []
 
     def _submit(self, job: Job) -> list[Message]:
@@ -111,7 +117,11 @@ class SimulatedWorker:
         self.jobs[job.id] = job
         self.made[job.id] = len(job.resume[0].tokens) if job.resume else 0
         self.sequences[job.id] = 0
-        return [Accepted(job=job.id, prompt_tokens=1)]
+        accepted = Accepted(job=job.id, prompt_tokens=1)
+        if not self.in_one:
+            return [accepted]
+        self.accepted.append(accepted)
+        return []
 
     def _forget(self, job_id: str) -> None:
         self.jobs.pop(job_id, None)

@@ -63,10 +63,15 @@ class DispatchMachine(RuleBasedStateMachine):
         if worker:
             self.simulation.beat(worker)
 
-    @rule(name=st.sampled_from(WORKERS), slots=st.integers(0, 2), streams=st.integers(0, 2))
-    def connect(self, name: str, slots: int, streams: int) -> None:
+    @rule(
+        name=st.sampled_from(WORKERS),
+        slots=st.integers(0, 2),
+        streams=st.integers(0, 2),
+        in_one=st.booleans(),
+    )
+    def connect(self, name: str, slots: int, streams: int, in_one: bool) -> None:
         if all(worker.name != name for worker in self.simulation.workers.values()):
-            self.simulation.connect(SimulatedWorker(name, slots, streams))
+            self.simulation.connect(SimulatedWorker(name, slots, streams, in_one=in_one))
 
     @rule(number=st.integers(0, 5))
     def kill(self, number: int) -> None:
@@ -109,6 +114,14 @@ class DispatchMachine(RuleBasedStateMachine):
     def no_worker_is_overcommitted(self) -> None:
         for worker in self.simulation.workers.values():
             assert worker.free(False) >= 0 and worker.free(True) >= 0
+
+    @invariant()
+    def what_is_out_is_counted_right(self) -> None:
+        for session in self.simulation.registry.sessions.values():
+            streams = sum(session.outstanding.values())
+            assert session.room(stream=True) == session.stream_slots - streams
+            whole = len(session.outstanding) - streams
+            assert session.room(stream=False) == session.slots - whole
 
     def teardown(self) -> None:
         """Whatever happened, with a healthy worker and time everything drains."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
+from gateway.dispatch.metrics import Metrics
 from gateway.errors import DeadlinePassed
 from gateway.generation import ImageSource
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.loader import ImageLoader
+from gateway.images.sources import InvalidImage
 from tests.gateway.fake_dispatch import says
 from tests.gateway.images.pictures import data_url, drawn
 from tests.gateway.serving import gateway
@@ -16,7 +19,7 @@ from tests.gateway.serving import gateway
 
 def image_loader() -> ImageLoader:
     limits = FetchLimits(1000, 1.0, 1, allow_private=False)
-    return ImageLoader(Fetcher(limits), max_bytes=40_000_000, max_pixels=50_000_000)
+    return ImageLoader(Fetcher(limits), 40_000_000, 50_000_000, Metrics())
 
 
 def asking(*urls: str) -> dict[str, Any]:
@@ -85,3 +88,21 @@ async def test_a_deadline_ends_the_fetching_too() -> None:
         assert (await request).status_code == 504
         assert ticket.cancelled.is_set()
     server.close()
+
+
+async def test_each_image_is_timed_as_it_is_fetched_and_decoded() -> None:
+    times: dict[str, list[float]] = {"fetched": [], "decoded": []}
+
+    class Times:
+        image_fetched = staticmethod(times["fetched"].append)
+        image_decoded = staticmethod(times["decoded"].append)
+
+    limits = FetchLimits(1000, 1.0, 1, allow_private=False)
+    loader = ImageLoader(Fetcher(limits), 40_000_000, 50_000_000, Times())
+    urls = [data_url(drawn("PNG", (5, 4))), data_url(b"no image"), "http://127.0.0.1/x.png"]
+    for url in urls:
+        with contextlib.suppress(InvalidImage):
+            await loader.load([ImageSource(url, "here")])
+    await loader.close()
+    assert [len(seconds) for seconds in times.values()] == [1, 2]
+    assert all(seconds >= 0 for each in times.values() for seconds in each)
