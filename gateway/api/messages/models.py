@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from gateway.api.parameters import (
+    KINDS_FOLLOW,
     TAG,
+    UNKNOWN_TAG,
+    UNSUPPORTED,
     FreeObject,
     RequestPart,
     honoured,
@@ -132,6 +136,8 @@ Message = Annotated[
 
 
 class ClientTool(RequestPart):
+    """A tool that the client runs itself; Anthropic's own kinds are refused by their type."""
+
     name: str = Field(pattern=TOOL_NAME)
     input_schema: FreeObject
     description: str | None = None
@@ -142,6 +148,50 @@ class ClientTool(RequestPart):
     allowed_callers: Any = refused("only the model calls tools", ["direct"])
     defer_loading: Any = refused("all tools are loaded", False)
     input_examples: Any = refused("put examples into the description")
+
+
+def _kind_of_tool(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    return TAG + "custom" if value.get("type") in (None, "custom") else None
+
+
+AnyTool = Annotated[
+    Annotated[ClientTool, Tag(TAG + "custom")],
+    Discriminator(
+        _kind_of_tool,
+        custom_error_type=UNKNOWN_TAG + "type",
+        custom_error_message=f"must be an object whose type is{KINDS_FOLLOW}custom",
+    ),
+]
+
+
+class ClearThinking(RequestPart):
+    """Asks for what happens anyway, when it keeps all."""
+
+    type: Literal["clear_thinking_20251015"]
+    keep: Any
+
+    @model_validator(mode="after")
+    def _keep_all(self) -> ClearThinking:
+        if self.keep not in ("all", {"type": "all"}):
+            meaning = "must be all: the thoughts that a client sends back are all kept"
+            raise PydanticCustomError(
+                UNSUPPORTED, "{meaning}", {"field": "keep", "meaning": meaning}
+            )
+        return self
+
+
+class ContextManagement(RequestPart):
+    edits: (
+        list[
+            Annotated[
+                Annotated[ClearThinking, Tag(TAG + "clear_thinking_20251015")],
+                tag_by_key("type", ("clear_thinking_20251015",)),
+            ]
+        ]
+        | None
+    ) = None
 
 
 class ToolChoice(RequestPart):
@@ -179,9 +229,12 @@ class CountTokensRequest(TokenSampling):
     )
     model: str | None = honoured("an id of /v1/models; may be left out when one model is served")
     system: _text_or(TextBlock) | None = honoured("the system prompt")  # type: ignore[valid-type]
-    tools: list[ClientTool] | None = honoured("functions the model may call", max_length=MAX_TOOLS)
+    tools: list[AnyTool] | None = honoured("functions the model may call", max_length=MAX_TOOLS)
     tool_choice: ToolChoice | None = honoured("whether and which function must be called")
     thinking: Thinking | None = honoured("switches the model's thinking on or off")
+    context_management: ContextManagement | None = honoured(
+        "an edit that keeps all thoughts, which is what happens anyway"
+    )
     output_config: OutputConfig | None = honoured("effort, and a JSON schema for the answer")
     enable_thinking: bool | None = honoured("given to the model's chat template")
     chat_template_kwargs: FreeObject | None = honoured(
@@ -215,5 +268,8 @@ class MessagesRequest(CountTokensRequest):
     service_tier: str | None = ignored("there is one tier")
     diagnostics: Any = ignored("nothing more is reported")
 
+    compaction: Any = refused("a conversation is never cut silently")
     container: Any = refused("there are no containers")
+    fallbacks: Any = refused("the model that is named answers, or nobody", [])
     inference_geo: Any = refused("it runs where this server runs")
+    mcp_servers: Any = refused("only the client calls tools", [])

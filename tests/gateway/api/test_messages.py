@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, get_type_hints
 
 import anthropic
 import msgspec
 import pytest
 from anthropic import AsyncAnthropic
+from anthropic.types import MessageCountTokensParams, message_create_params
 
+from gateway.api.messages.models import CountTokensRequest, MessagesRequest
 from gateway.errors import QueueFull, WorkerFailed
 from shared.messages import ImagePart, TextPart, ToolCallDelta
 from tests.gateway.fake_dispatch import FakeTicket, accepted, delta, done, says
@@ -221,6 +223,27 @@ async def test_the_job_carries_what_was_asked() -> None:
     assert (job.max_tokens, len(job.stop), job.sampling.top_k) == (50, 5, 3)
 
 
+def edits(*wanted: Any) -> dict[str, Any]:
+    return {"context_management": {"edits": list(wanted)}}
+
+
+@pytest.mark.parametrize("keep", ["all", {"type": "all"}])
+async def test_what_claude_code_says_of_old_thoughts_is_what_happens_anyway(keep: Any) -> None:
+    fields = edits({"type": "clear_thinking_20251015", "keep": keep})
+    async with gateway(says("x")) as running:
+        response = await running.client.post(
+            f"{PATH}?beta=true", json=asked(**fields, mcp_servers=[], thinking={"type": "adaptive"})
+        )
+    assert response.status_code == 200
+
+
+def test_every_field_of_the_specification_is_decided() -> None:
+    specified = set(get_type_hints(message_create_params.MessageCreateParamsNonStreaming))
+    counted = set(get_type_hints(MessageCountTokensParams))
+    assert specified <= set(MessagesRequest.model_fields)
+    assert counted <= set(CountTokensRequest.model_fields)
+
+
 def content(*blocks: Any, role: str = "user") -> dict[str, Any]:
     return {"messages": [{"role": role, "content": list(blocks)}]}
 
@@ -251,7 +274,16 @@ def content(*blocks: Any, role: str = "user") -> dict[str, Any]:
         ),
         ({"messages": [USER, {"role": "assistant", "content": [CALL]}]}, "messages[1].content"),
         ({"system": 3}, "system"),
-        ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, "tools[0].input_schema"),
+        ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, "tools[0].type"),
+        ({"tools": [{"name": "w"}]}, "tools[0].input_schema"),
+        ({"tools": [3]}, "tools[0]"),
+        (edits({"type": "clear_thinking_20251015"}), "context_management.edits[0].keep"),
+        (
+            edits({"type": "clear_thinking_20251015", "keep": {"type": "thinking_turns"}}),
+            "context_management.edits[0].keep",
+        ),
+        (edits({"type": "clear_tool_uses_20250919"}), "context_management.edits[0].type"),
+        ({"mcp_servers": [{"type": "url"}]}, "mcp_servers"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice.name"),
         (
