@@ -7,7 +7,9 @@ or recovered after a failed step) prefills the answer's tokens like the prompt's
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -237,10 +239,12 @@ class Pacer:
     """
 
     SMALLEST, SHORT, LARGEST = 8, 256, 2048
-    GENTLE_STEPS, HURRIED_STEPS = 1.25, 4.0
+    GENTLE_STEPS, HURRIED_STEPS = 1.0, 4.0
+    REMEMBERED = 15
 
     def __init__(self, hurry_s: float) -> None:
         self._hurry_s = hurry_s
+        self._steps: deque[float] = deque(maxlen=self.REMEMBERED)
         self._step_s = 0.0
         self._size = 64.0
         self._hurries = False
@@ -267,7 +271,9 @@ class Pacer:
 
     def note_step(self, seconds: float) -> None:
         """Take note of a decode step that no prefill has disturbed."""
-        self._step_s = seconds if not self._step_s else 0.8 * self._step_s + 0.2 * seconds
+        self._steps.append(seconds)
+        # Not the mean: after one slow step everybody would have to wait longer, too.
+        self._step_s = statistics.median(self._steps)
 
     def note_chunk(self, tokens: int, seconds: float) -> None:
         """Take note of how long a chunk took."""
