@@ -9,6 +9,7 @@ and the number of fetches are bounded, and a redirect is a new hop with all chec
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -147,15 +148,14 @@ class Fetcher:
         declared = response.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._limits.max_bytes:
             raise too_large
-        chunks, size = [], 0
+        body = io.BytesIO()
         async for chunk in response.aiter_raw():
-            size += len(chunk)
-            if size > self._limits.max_bytes:
+            if body.tell() + len(chunk) > self._limits.max_bytes:
                 raise too_large
-            chunks.append(chunk)
-        if not size:
+            body.write(chunk)
+        if not body.tell():
             raise Refused("the answer was empty")
-        return b"".join(chunks)
+        return body.getvalue()
 
 
 class _HostSlot:
