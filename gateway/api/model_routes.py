@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from gateway.api.chat.models import ChatCompletionRequest
 from gateway.api.completions.models import CompletionRequest
-from gateway.api.messages.models import MessagesRequest
+from gateway.api.messages.models import CountTokensRequest, MessagesRequest
 from gateway.api.openapi import LOOKUP_ERRORS, errors
 from gateway.api.parameters import parameter_table
 from gateway.api.render import json_response
@@ -49,6 +49,7 @@ def model_routes(status: Status) -> APIRouter:
                 "completions": parameter_table(CompletionRequest),
                 "responses": parameter_table(ResponsesRequest),
                 "messages": parameter_table(MessagesRequest),
+                "messages.count_tokens": parameter_table(CountTokensRequest),
             }
         )
 

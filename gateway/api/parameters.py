@@ -91,11 +91,16 @@ class RequestPart(BaseModel):
         for name in self.model_fields_set & _refused_fields(type(self)).keys():
             meaning, harmless = _refused_fields(type(self))[name]
             value = getattr(self, name)
-            if value is not None and value not in harmless:
+            if value is not None and not _is_one_of(value, harmless):
                 raise PydanticCustomError(
                     UNSUPPORTED, "{meaning}", {"field": name, "meaning": meaning}
                 )
         return self
+
+
+def _is_one_of(value: Any, others: list[Any]) -> bool:
+    """For Python 1 is True and 0 is False; for a client they are other types."""
+    return any(type(value) is type(other) and value == other for other in others)
 
 
 M = TypeVar("M", bound=BaseModel)

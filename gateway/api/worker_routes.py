@@ -23,7 +23,7 @@ MAX_ORDER_BYTES = 1024
 class WorkerOrder(BaseModel):
     """`drain`: finish what runs, take nothing new. `restart`: drain, then a fresh engine."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"action": "drain"}]})
     action: Literal["drain", "resume", "restart"]
 
 

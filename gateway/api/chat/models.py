@@ -20,6 +20,13 @@ from gateway.api.sampling import MAX_INT32, SamplingParameters
 
 MAX_MESSAGES = 4096
 MAX_TOOLS = 128
+EXAMPLE_PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PQQkAAAgAset"
+    "fWiP4FgYrsKZeS0BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEDgsqnc8OJg6Ln3AAAAA"
+    "ElFTkSuQmCC"
+)
+"""A red square: an example that can be sent as it is shown."""
+
 FUNCTION_NAME = r"^[a-zA-Z0-9_.:-]{1,128}$"
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -181,6 +188,18 @@ ToolChoice = Annotated[
 ]
 
 
+class Prediction(RequestPart):
+    type: Literal["content"]
+    content: Annotated[
+        Annotated[str, Tag(TAG + "string")] | Annotated[list[TextContent], Tag(TAG + "list")],
+        Discriminator(
+            string_or_list,
+            custom_error_type="content_type",
+            custom_error_message="must be a string or a list of text parts",
+        ),
+    ]
+
+
 class TextFormat(RequestPart):
     type: Literal["text"]
 
@@ -229,7 +248,7 @@ class ChatCompletionRequest(SamplingParameters):
                                 {"type": "text", "text": "What is in this image?"},
                                 {
                                     "type": "image_url",
-                                    "image_url": {"url": "data:image/png;base64,iVBORw0..."},
+                                    "image_url": {"url": EXAMPLE_PICTURE},
                                 },
                             ],
                         }
@@ -268,7 +287,7 @@ class ChatCompletionRequest(SamplingParameters):
     )
 
     metadata: dict[str, str] | None = ignored("labels for stored answers; nothing is stored")
-    prediction: dict[str, Any] | None = ignored("could only make the same answer faster")
+    prediction: Prediction | None = ignored("could only make the same answer faster")
     prompt_cache_key: str | None = ignored("prefixes are cached anyway")
     prompt_cache_options: dict[str, Any] | None = ignored("prefixes are cached anyway")
     prompt_cache_retention: str | None = ignored("prefixes are cached anyway")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.api.chat.models import StreamOptions
-from gateway.api.parameters import TAG, honoured, refused, string_or_list
+from gateway.api.parameters import TAG, UNSUPPORTED, honoured, refused, string_or_list
 from gateway.api.sampling import MAX_INT32, SamplingParameters
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
@@ -41,7 +41,7 @@ class CompletionRequest(SamplingParameters):
         f"longest continuation, in tokens; {DEFAULT_MAX_TOKENS} when left out", ge=1, le=MAX_INT32
     )
     logprobs: int | None = honoured(
-        "return log probabilities, of this many likeliest tokens too", ge=0, le=5
+        "return log probabilities, of this many likeliest tokens too; not with echo", ge=0, le=5
     )
     echo: bool | None = honoured("begin the answer with the prompt")
 
@@ -53,6 +53,13 @@ class CompletionRequest(SamplingParameters):
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest(
                 "stream_options: is only allowed when stream is true.", param="stream_options"
+            )
+        if self.echo and self.logprobs is not None:
+            raise InvalidRequest(
+                "logprobs: the probabilities of an echoed prompt are not computed; "
+                "leave echo or logprobs out.",
+                param="logprobs",
+                code=UNSUPPORTED,
             )
         if vision_only:
             raise InvalidRequest(

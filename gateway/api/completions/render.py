@@ -40,11 +40,7 @@ class CompletionRenderer:
         return encode(_head(identity) | {"choices": choices} | tail)
 
     def _logprobs(self, choice: ChoiceAnswer) -> dict[str, Any] | None:
-        if not self._with_logprobs:
-            return None
-        # An echoed prompt stands before the first token that has a probability.
-        generated = sum(len(entry.token) for entry in choice.logprobs)
-        return _logprobs(choice.logprobs, max(0, len(choice.text) - generated))
+        return _logprobs(choice.logprobs, 0) if self._with_logprobs else None
 
     def stream(self, identity: Identity) -> CompletionStream:
         return CompletionStream(identity, self._choices, self._include_usage)
@@ -82,8 +78,6 @@ class CompletionStream:
         if delta.logprobs:
             logprobs = encode(_logprobs(delta.logprobs, self._lengths[delta.choice]))
             self._lengths[delta.choice] += sum(len(entry.token) for entry in delta.logprobs)
-        else:
-            self._lengths[delta.choice] += len(delta.text)
         pieces += (
             self._openings[delta.choice],
             encode(delta.text),

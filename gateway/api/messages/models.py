@@ -221,6 +221,17 @@ class OutputConfig(RequestPart):
 class CountTokensRequest(TokenSampling):
     """What both requests share: everything that becomes the prompt."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "demo",
+                    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                }
+            ]
+        }
+    )
+
     messages: list[Message] = honoured(
         "the conversation; a last message of the assistant is continued",
         default=...,

@@ -230,7 +230,7 @@ class ResponsesRequest(TokenSampling):
     )
 
     client_metadata: Any = ignored("what Codex says of itself; not used")
-    max_tool_calls: int | None = ignored("bounds built-in tools, of which there are none")
+    max_tool_calls: int | None = ignored("bounds built-in tools, of which there are none", ge=1)
     metadata: dict[str, str] | None = ignored("labels, which the answer repeats")
     prompt_cache_key: str | None = ignored(CACHED)
     prompt_cache_options: dict[str, Any] | None = ignored(CACHED)

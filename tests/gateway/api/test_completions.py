@@ -46,24 +46,24 @@ async def test_chunks_have_openais_shape() -> None:
 
 async def test_log_probabilities_count_the_text_on() -> None:
     def script(ticket: FakeTicket) -> None:
-        ticket.tell(accepted(), delta("Say:"))
+        ticket.tell(accepted())
         for word in ("ab", "c"):
             entry = TokenLogprob(word, list(word.encode()), -0.5, [("x", [120], -1.0)])
             ticket.tell(delta(word, logprobs=[entry]))
         ticket.tell(delta("", finish_reason="length"), done())
 
     async with gateway(script) as running:
-        asked = {"prompt": "Say:", "logprobs": 1, "echo": True}
+        asked = {"prompt": "Say:", "logprobs": 1}
         whole = (await running.client.post(PATH, json=asked)).json()["choices"][0]["logprobs"]
         text = (await running.client.post(PATH, json=asked | {"stream": True})).text
     assert whole == {
         "tokens": ["ab", "c"],
         "token_logprobs": [-0.5, -0.5],
         "top_logprobs": [{"x": -1.0}, {"x": -1.0}],
-        "text_offset": [4, 6],
+        "text_offset": [0, 2],
     }
     chunks = [json.loads(event[6:]) for event in text.split("\n\n")[:-2]]
-    assert [c["choices"][0]["logprobs"]["text_offset"] for c in chunks[1:3]] == [[4], [6]]
+    assert [c["choices"][0]["logprobs"]["text_offset"] for c in chunks[:2]] == [[0], [2]]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,8 @@ async def test_log_probabilities_count_the_text_on() -> None:
         ({"prompt": [1, 2]}, "prompt[0]"),
         ({"suffix": "x"}, "suffix"),
         ({"best_of": 2}, "best_of"),
+        ({"best_of": True}, "best_of"),
+        ({"logprobs": 0, "echo": True}, "logprobs"),
         ({"logprobs": 6}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
         ({"max_tokens": 0}, "max_tokens"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.gateway.fake_dispatch import says
 from tests.gateway.serving import gateway
 
 
@@ -14,6 +15,22 @@ async def test_docs_load_nothing_from_elsewhere() -> None:
     assert "http://localhost:8000/v1/chat/completions" in page.text
     assert "max_completion_tokens" in page.text
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_each_operation_that_takes_a_body_shows_an_example_that_works() -> None:
+    async with gateway(says("x")) as running:
+        paths = (await running.client.get("/openapi.json")).json()["paths"]
+        bodies = {
+            path: methods["post"]["requestBody"]["content"]["application/json"]
+            for path, methods in paths.items()
+            if path.startswith("/v1/") and "requestBody" in methods.get("post", {})
+        }
+        answers = [
+            await running.client.post(path.format(worker_id="w1"), json=body["example"])
+            for path, body in bodies.items()
+        ]
+    assert len(answers) == 6
+    assert [answer.status_code for answer in answers] == [200] * 6
 
 
 async def test_the_schema_describes_bodies_examples_and_errors() -> None:

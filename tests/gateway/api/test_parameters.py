@@ -42,3 +42,4 @@ async def test_capabilities_serve_the_table() -> None:
         body = (await running.client.get("/v1/capabilities")).json()
     assert body["chat.completions"] == parameter_table(ChatCompletionRequest)
     assert body["completions"]
+    assert body["messages.count_tokens"]

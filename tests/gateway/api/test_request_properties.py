@@ -66,7 +66,7 @@ SEEDS: list[Any] = [
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
         "chat_template_kwargs": {"a": 1},
     },
-    {"prompt": "a", "max_tokens": 3, "logprobs": 2, "echo": True, "n": 2},
+    {"prompt": "a", "max_tokens": 3, "logprobs": 2, "echo": False, "n": 2},
     {
         "max_tokens": 5,
         "system": [{"type": "text", "text": "s"}],
