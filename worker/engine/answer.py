@@ -9,6 +9,7 @@ from mlx_vlm.tools import ToolParser
 
 from shared.messages import FinishReason, Job, ToolCallDelta
 from worker.engine.detokenizer import Vocabulary
+from worker.engine.harmony import HarmonyCallReader, HarmonySplitter
 from worker.engine.reasoning import ReasoningSplitter, ThinkMarkers
 from worker.engine.stop import StopFinder
 from worker.engine.tools import CallNames, CallReader, ForcedCallReader, MarkedCallReader
@@ -26,12 +27,20 @@ class Piece:
 
 @dataclass(frozen=True)
 class Language:
-    """How a model writes: what its tokens say, and how it marks thoughts and calls."""
+    """How a model writes: what its tokens say, and how it marks thoughts and calls.
+
+    Attributes:
+        harmony: it writes gpt-oss's messages, which mark both in their own way.
+    """
 
     vocabulary: Vocabulary
     eos_ids: frozenset[int]
     markers: ThinkMarkers | None
     parser: ToolParser
+    harmony: bool = False
+
+
+Splitter = ReasoningSplitter | HarmonySplitter
 
 
 class Answer:
@@ -49,9 +58,9 @@ class Answer:
         self._eos_ids = frozenset() if job.ignore_eos else language.eos_ids
         self._ended = language.eos_ids
         self._detokenizer = language.vocabulary.detokenizer()
-        self._splitter = ReasoningSplitter(language.markers, prompt)
+        self._splitter = _splitter(language, job, choice, prompt)
         self._stops = StopFinder(job.stop)
-        self._calls = _call_reader(language, job, choice)
+        self._calls = _call_reader(language, job, choice, self._splitter)
 
     @property
     def stop(self) -> str | None:
@@ -124,13 +133,26 @@ def _add(piece: Piece, more: Piece) -> None:
     piece.tool_calls += more.tool_calls
 
 
-def _call_reader(language: Language, job: Job, choice: int) -> CallReader | None:
+def _splitter(language: Language, job: Job, choice: int, prompt: str) -> Splitter:
+    if not language.harmony:
+        return ReasoningSplitter(language.markers, prompt)
+    policy = job.tool_policy
+    tools = [tool.name for tool in policy.tools] if policy is not None else []
+    return HarmonySplitter(prompt, tools, CallNames(job.answer_id, choice))
+
+
+def _call_reader(
+    language: Language, job: Job, choice: int, splitter: Splitter
+) -> CallReader | None:
     policy = job.tool_policy
     if policy is None:
         return None
     names = CallNames(job.answer_id, choice)
-    if policy.mode == "required":
-        return ForcedCallReader(names)
+    forced = ForcedCallReader(names) if policy.mode == "required" else None
+    if isinstance(splitter, HarmonySplitter):
+        return HarmonyCallReader(splitter, forced)
+    if forced is not None:
+        return forced
     tools = [
         {"type": "function", "function": {"name": tool.name, "parameters": tool.parameters}}
         for tool in policy.tools

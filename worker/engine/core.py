@@ -25,6 +25,7 @@ from worker.engine.batches import Batches
 from worker.engine.detokenizer import Vocabulary
 from worker.engine.faults import JobFault, is_out_of_memory
 from worker.engine.grammar import GrammarMaker
+from worker.engine.harmony import MARKERS, speaks_harmony
 from worker.engine.intake import Intake, Ready, Refused
 from worker.engine.interface import EngineEvent, ModelFacts
 from worker.engine.memory import MemoryBudget
@@ -369,8 +370,11 @@ def language_of(model: LoadedModel) -> Language:
     shown = {parser.tool_call_start, parser.tool_call_end}
     if markers is not None:
         shown |= {markers.start, markers.end}
+    harmony = speaks_harmony(model.chat_template)
+    if harmony:
+        shown |= MARKERS
     vocabulary = Vocabulary(model.tokenizer, frozenset(shown))
-    return Language(vocabulary, model.eos_ids, markers, parser)
+    return Language(vocabulary, model.eos_ids, markers, parser, harmony)
 
 
 def _as_fault(error: Exception) -> JobFault:

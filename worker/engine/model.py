@@ -7,7 +7,7 @@ sees: token ids and pixel inputs in, logits out, whatever the family.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from mlx_vlm.models.cache import make_prompt_cache
 from worker.engine import loading
 from worker.engine.arrays import to_host
 from worker.engine.caches import Cache, can_merge, can_trim, size_bytes
+from worker.engine.harmony import ENDS, speaks_harmony
 from worker.engine.interface import ModelFacts
 from worker.engine.options import EngineOptions
 from worker.engine.vision import FeatureMemory, RememberingTower
@@ -118,6 +119,8 @@ class LoadedModel:
         self._network = network
         self._language = getattr(network, "language_model", network)
         self.eos_ids = _eos_ids(network, processor, self.tokenizer)
+        if speaks_harmony(self.chat_template):
+            self.eos_ids |= _ids_of(self.tokenizer, ENDS)
         self.image_token_ids = _image_token_ids(network)
         self.image_token_index = getattr(network.config, "image_token_index", None)
         self.context_tokens = _context_tokens(config, options.max_context)
@@ -328,6 +331,11 @@ def _eos_ids(network: nn.Module, processor: Any, tokenizer: Any) -> frozenset[in
         elif ids is not None:
             found.update(int(token) for token in ids)
     return frozenset(found)
+
+
+def _ids_of(tokenizer: Any, tokens: Sequence[str]) -> frozenset[int]:
+    vocabulary = tokenizer.get_vocab()
+    return frozenset(vocabulary[token] for token in tokens if token in vocabulary)
 
 
 def _image_token_ids(network: nn.Module) -> frozenset[int]:

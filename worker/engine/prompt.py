@@ -16,6 +16,7 @@ from mlx_vlm.prompt_utils import MODEL_CONFIG, get_chat_template, get_message_js
 
 from shared.messages import ChatMessage, ImagePart, Job, TextPart, ToolCall
 from worker.engine.faults import JobFault
+from worker.engine.harmony import speaks_harmony
 from worker.engine.tools import tool_instructions
 
 PROBE = "WHEREAMI"
@@ -51,6 +52,7 @@ class PromptWriter:
         self._image_position = image_position
         self._takes_lists = self._renders([{"type": "image"}, {"type": "text", "text": PROBE}])
         self._takes_strings = self._renders(PROBE)
+        self._harmony = speaks_harmony(template)
         self.knows_tools = template is not None and "tools" in template
 
     def write(self, job: Job) -> str:
@@ -129,6 +131,9 @@ class PromptWriter:
             written["name"] = message.name
         if message.reasoning is not None:
             written["reasoning_content"] = message.reasoning
+            # gpt-oss's template has a name of its own, and takes a call with one of the two.
+            if self._harmony and not (message.tool_calls and message.content):
+                written["thinking"] = message.reasoning
         if message.tool_calls:
             written["tool_calls"] = [_openai_call(call) for call in message.tool_calls]
         if message.tool_call_id is not None:

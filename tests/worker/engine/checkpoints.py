@@ -64,6 +64,21 @@ LLAMA = (
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 
+# As gpt-oss writes it, as far as the tests go.
+HARMONY = (
+    "{%- for tool in tools or [] %}<|start|>developer<|message|>{{ tool | tojson }}<|end|>"
+    "{%- endfor %}{%- for message in messages %}<|start|>{{ message.role }}"
+    "{%- if message.role == 'assistant' %}<|channel|>"
+    "{%- if message.thinking %}analysis<|message|>{{ message.thinking }}<|end|>"
+    "<|start|>assistant<|channel|>{% endif %}"
+    "{%- for call in message.tool_calls or [] %}commentary to=functions."
+    "{{ call.function.name }} <|constrain|>json<|message|>"
+    "{{ call.function.arguments | tojson }}<|call|>{% else %}final<|message|>{{ message.content }}"
+    "<|end|>{% endfor %}"
+    "{%- else %}<|message|>{{ message.content }}<|end|>{% endif %}{% endfor %}"
+    "{%- if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+
 QWEN_MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
 QWEN_MARKS += ["<|image_pad|>", "<|video_pad|>"]
 IDEFICS_MARKS = ["<|endoftext|>", "<|im_start|>", "<end_of_utterance>", "<image>"]
@@ -73,6 +88,8 @@ GEMMA_MARKS = ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"]
 GEMMA_MARKS += ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
 LLAMA_MARKS = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
 LLAMA_MARKS += ["<|start_header_id|>", "<|end_header_id|>"]
+HARMONY_MARKS = ["<|return|>", "<|call|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>"]
+HARMONY_MARKS += ["<|constrain|>", "<|endoftext|>"]
 LLAVA_MARKS = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
 PLAIN_MARKS = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
 
@@ -145,6 +162,8 @@ def _words_of(family: str) -> tuple[list[str], str, dict[str, str]]:
     if family == "llava":
         names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
         return LLAVA_MARKS, LLAVA, names
+    if family == "gpt_oss":
+        return HARMONY_MARKS, HARMONY, {"eos_token": "<|return|>", "pad_token": "<|endoftext|>"}
     names = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}
     return LLAMA_MARKS, LLAMA, names
 
@@ -293,7 +312,14 @@ def _llama(text: dict[str, Any], token_to_id: Any) -> dict[str, Any]:
     return {**text, "model_type": "llama", "eos_token_id": ends}
 
 
+def _gpt_oss(text: dict[str, Any], token_to_id: Any) -> dict[str, Any]:
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 64}
+    end = {"eos_token_id": token_to_id("<|return|>")}
+    return {**text, **experts, **end, "model_type": "gpt_oss"}
+
+
 _CONFIGS: dict[str, Any] = {
+    "gpt_oss": _gpt_oss,
     "qwen2_vl": _qwen2_vl,
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,
