@@ -74,6 +74,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     ignore_eos: bool = False
     echo: bool = False
     tenant: str = ""
+    renamed: dict[str, str] = {}
+    """What the client's dialect calls the fields that a worker may find wrong."""
     route: str = ""
     """The path the client asked on; only the statistics look at it."""
 

@@ -66,6 +66,8 @@ class Generator:
                 await self.submit(ticket, generation, request.state.request_id)
                 accepted = [e for e in await ticket.next_events() if isinstance(e, Accepted)]
                 return accepted[0].prompt_tokens
+            except ApiError as error:
+                raise in_dialect(error, generation) from None
             finally:
                 ticket.cancel()
 
@@ -107,6 +109,8 @@ class GenerationResponse(Response):
                     await self._send_stream(ticket, identity, scope, send)
                 else:
                     await self._send_whole(ticket, identity, send)
+            except ApiError as error:
+                raise in_dialect(error, self._generation) from None
             finally:
                 ticket.cancel()
 
@@ -152,7 +156,7 @@ class GenerationResponse(Response):
                 events = await writer.keep_alive_until(ticket.next_events)
             await writer.write(opening + stream.events(events), last=True)
         except ApiError as error:
-            await writer.write(stream.error(error), last=True)
+            await writer.write(stream.error(in_dialect(error, self._generation)), last=True)
         except asyncio.CancelledError:
             # The server is being stopped, or else nobody is there to read this.
             await writer.write(stream.error(stopping()), last=True)
@@ -188,6 +192,13 @@ async def first_events(ticket: Ticket) -> list[Event]:
     except TimeoutError:
         pass
     return events
+
+
+def in_dialect(error: ApiError, generation: GenerationRequest) -> ApiError:
+    """Name the field at fault as the client does."""
+    if error.param is not None:
+        error.param = generation.renamed.get(error.param, error.param)
+    return error
 
 
 def is_end(events: list[Event]) -> bool:

@@ -70,6 +70,7 @@ class Preprocessor:
         text, ids, inputs = self._read(job, images)
         self._check_length(len(ids), job)
         self._check_tokens([] if images else ids, job)
+        self._check_biases(job)
         image_keys = tuple(_hash(data) for data in images)
         places = [i for i, token in enumerate(ids) if token in self._model.image_token_ids]
         if places and places[-1] == len(ids) - 1:
@@ -148,6 +149,15 @@ class Preprocessor:
         resumed = (token for point in job.resume for token in point.tokens)
         if max(itertools.chain(ids, resumed), default=0) >= self._model.vocabulary:
             raise JobFault("invalid_request", "The prompt has tokens that this model has not.")
+
+    def _check_biases(self, job: Job) -> None:
+        highest = max(job.sampling.logit_bias, default=0)
+        if highest >= self._model.vocabulary:
+            raise JobFault(
+                "invalid_request",
+                f"This model's tokens are 0 to {self._model.vocabulary - 1}.",
+                f"logit_bias.{highest}",
+            )
 
 
 def decode_image(data: bytes, index: int = 0) -> Image.Image:

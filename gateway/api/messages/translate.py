@@ -61,6 +61,7 @@ def _generation(
     choice = body.tool_choice
     return GenerationRequest(
         route="/v1/messages",
+        renamed={"response_format": "output_config.format"},
         model=body.model or None,
         stream=stream,
         messages=conversation.turns,

@@ -34,6 +34,7 @@ def to_generation(
     effort = body.reasoning.effort if body.reasoning else None
     return GenerationRequest(
         route="/v1/responses",
+        renamed={"messages": "input", "response_format": "text.format"},
         model=body.model or None,
         stream=bool(body.stream),
         messages=conversation.turns,

@@ -13,7 +13,7 @@ from anthropic import AsyncAnthropic
 from anthropic.types import MessageCountTokensParams, message_create_params
 
 from gateway.api.messages.models import CountTokensRequest, MessagesRequest
-from gateway.errors import QueueFull, WorkerFailed
+from gateway.errors import InvalidRequest, QueueFull, WorkerFailed
 from shared.messages import ImagePart, TextPart, ToolCallDelta
 from tests.gateway.fake_dispatch import FakeTicket, accepted, delta, done, says
 from tests.gateway.images.pictures import data_url, drawn
@@ -169,6 +169,18 @@ async def test_errors_arrive_as_the_clients_own() -> None:
         with pytest.raises(anthropic.APIStatusError, match="broken"):
             async with api.messages.stream(model="m", max_tokens=9, messages=messages) as stream:
                 [text async for text in stream.text_stream]
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/count_tokens"])
+async def test_what_a_worker_finds_wrong_is_named_as_the_client_does(path: str) -> None:
+    def refuses(ticket: FakeTicket) -> None:
+        ticket.fail(InvalidRequest("No.", param="response_format"))
+
+    async with gateway(refuses) as running:
+        body = {"messages": [USER]} | ({"max_tokens": 5} if path == PATH else {})
+        response = await running.client.post(path, json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "output_config.format"
 
 
 async def test_counting_ends_when_its_client_leaves() -> None:

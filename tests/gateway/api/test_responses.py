@@ -12,7 +12,7 @@ from openai.types.responses import response_create_params
 from pydantic import BaseModel
 
 from gateway.api.responses.models import ResponsesRequest
-from gateway.errors import WorkerFailed
+from gateway.errors import InvalidRequest, WorkerFailed
 from shared.messages import ImagePart, TextPart, TokenLogprob, ToolCallDelta
 from tests.gateway.fake_dispatch import FakeTicket, accepted, delta, done, says
 from tests.gateway.images.pictures import data_url, drawn
@@ -153,6 +153,31 @@ async def test_openais_client_asks_streams_and_parses() -> None:
         items: Any = [USER, *called.output, OUTPUT]
         running.dispatch.script = says("Found.")
         assert (await api.responses.create(model="m", input=items)).output_text == "Found."
+
+
+@pytest.mark.parametrize(
+    ("param", "shown"),
+    [("messages", "input"), ("response_format", "text.format"), ("tools", "tools"), (None, None)],
+)
+async def test_what_a_worker_finds_wrong_is_named_as_the_client_does(
+    param: str | None, shown: str | None
+) -> None:
+    def refuses(ticket: FakeTicket) -> None:
+        ticket.fail(InvalidRequest("No.", param=param))
+
+    def breaks(ticket: FakeTicket) -> None:
+        ticket.tell(accepted(), delta("Once"))
+        ticket.fail(InvalidRequest("No.", param=param))
+
+    async with gateway(refuses) as running:
+        whole = await running.client.post(PATH, json={"input": "Hi"})
+        streamed = await running.client.post(PATH, json={"input": "Hi", "stream": True})
+        running.dispatch.script = breaks
+        broken = await running.client.post(PATH, json={"input": "Hi", "stream": True})
+    assert [whole.status_code, streamed.status_code, broken.status_code] == [400, 400, 200]
+    assert whole.json()["error"]["param"] == streamed.json()["error"]["param"] == shown
+    last = json.loads(broken.text.strip().rpartition("data: ")[2])
+    assert last["type"] == "error" and last["error"]["param"] == shown
 
 
 async def test_a_broken_stream_raises_in_openais_client() -> None:

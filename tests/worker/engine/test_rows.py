@@ -118,6 +118,17 @@ def test_logprobs_are_the_models_own_and_sorted(drive: MakeDriver) -> None:
     assert not any(delta.logprobs for delta in driver.solo(ask("y")).deltas)
 
 
+def test_a_bias_for_a_token_that_there_is_not_is_refused_by_name(drive: MakeDriver) -> None:
+    driver = drive()
+    vocabulary = driver.engine._model.vocabulary
+    highest = driver.solo(ask("x", sampling=sampled(logit_bias={vocabulary - 1: 1.0})))
+    assert highest.failed is None
+    beyond = driver.solo(ask("y", sampling=sampled(logit_bias={3: 1.0, vocabulary: 1.0})))
+    assert beyond.failed is not None
+    assert beyond.failed.code == "invalid_request"
+    assert beyond.failed.param == f"logit_bias.{vocabulary}"
+
+
 def test_the_last_token_says_how_it_ended(drive: MakeDriver) -> None:
     driver = drive()
     free = driver.solo(ask("x", max_tokens=12))
