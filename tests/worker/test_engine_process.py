@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from worker.engine_process import REPORT_EVERY_S, SupervisorPipe
+from worker.engine.interface import ModelError
+from worker.engine_process import REPORT_EVERY_S, EngineThread, SupervisorPipe
 
 
 def test_reports_are_no_more_frequent_than_a_supervisor_needs(
@@ -19,3 +22,21 @@ def test_reports_are_no_more_frequent_than_a_supervisor_needs(
     assert not pipe.due()
     now += 0.2 * REPORT_EVERY_S
     assert pipe.due()
+
+
+@pytest.mark.parametrize(
+    ("error", "hopeless"), [(RuntimeError("device lost"), False), (ModelError("no such"), True)]
+)
+def test_a_dead_engine_thread_is_seen_to_be_dead(error: Exception, hopeless: bool) -> None:
+    """Not a process that goes on to say that all is well: its link ends with the thread."""
+
+    class Loop:
+        def run(self) -> None:
+            raise error
+
+    loop: Any = Loop()
+    engine = EngineThread(loop)
+    engine.start()
+    engine.join(10)
+    assert not engine.is_alive()
+    assert (engine.hopeless is not None) is hopeless

@@ -142,6 +142,24 @@ def test_a_long_prompt_in_small_pieces_is_the_same_prompt(
 
 
 @pytest.mark.parametrize("family", SEEING)
+def test_no_picture_is_made_smaller_than_its_processor_wants(
+    family: str, drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processor, which alone knows what its model was trained on, gets it as it came."""
+    driver, seen = drive(family), []
+    preprocessor = driver.engine._intake._preprocessor
+    process = preprocessor._process
+
+    def look(text: str, images: list[Any]) -> Any:
+        seen.extend(image.size for image in images)
+        return process(text, images)
+
+    monkeypatch.setattr(preprocessor, "_process", look)
+    preprocessor.prepare(*job("1", "What is it?", [picture("red", (1500, 700))]))
+    assert seen == [(1500, 700)]
+
+
+@pytest.mark.parametrize("family", SEEING)
 def test_a_picture_is_encoded_a_layer_at_a_time_while_others_wait(
     family: str, drive: MakeDriver
 ) -> None:

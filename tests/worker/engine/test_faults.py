@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import mlx.core as mx
@@ -12,6 +13,7 @@ from shared.messages import ResponseFormat
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, job, picture, sampled
 from worker.engine.batch import DecodeBatch
+from worker.engine.preprocess import Preprocessor
 from worker.engine.sampling import Sampler
 
 OOM = "[malloc] Unable to allocate 123 bytes."
@@ -118,6 +120,46 @@ def test_after_a_failed_step_everybody_goes_on(
     assert finish(driver) == expected(drive)
     assert all(driver.results[f"b{i}"].failed is None for i in range(3))
     assert [r.done.usage.completion_tokens for r in driver.results.values()] == [40] * 3
+
+
+def test_after_steps_that_always_failed_the_next_request_is_served(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job is given up after a few failures, and the engine is not poisoned by them."""
+    driver = drive()
+
+    def fail(batch: DecodeBatch, deliver: Any) -> None:
+        raise RuntimeError("every step fails")
+
+    monkeypatch.setattr(DecodeBatch, "step", fail)
+    failed = driver.solo(job("x")).failed
+    assert failed is not None and "every step fails" in failed.message
+    assert empty(driver)
+    monkeypatch.undo()
+    assert driver.solo(job("y")).tokens == drive().solo(job("y")).tokens
+
+
+def test_streams_go_on_while_a_picture_is_prepared(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive()
+    running(driver)
+    let_go = threading.Event()
+    prepare = Preprocessor.prepare
+
+    def wait_first(preprocessor: Preprocessor, made: Any, images: Any) -> Any:
+        assert let_go.wait(60)
+        return prepare(preprocessor, made, images)
+
+    monkeypatch.setattr(Preprocessor, "prepare", wait_first)
+    driver.submit(job("slow", "What?", [picture("red")]))
+    try:
+        assert [len(tokens) for tokens in finish_others(driver)] == [40] * 3
+        assert not driver.results["slow"].events
+    finally:
+        let_go.set()
+    driver.until(lambda: driver.results["slow"].over)
+    assert driver.results["slow"].failed is None
 
 
 def test_the_culprit_of_a_failed_step_is_found(

@@ -52,6 +52,23 @@ def test_a_row_that_joins_later_changes_nothing_for_those_before(drive: MakeDriv
     ]
 
 
+@pytest.mark.parametrize("opens", [GREEDY, sampled(9, temperature=1.5)], ids=["greedy", "hot"])
+def test_logprobs_of_one_who_joins_are_its_own(opens: Sampling, drive: MakeDriver) -> None:
+    late = ask("late", sampling=sampled(4), logprobs=3)
+    alone = drive().solo(late)
+    driver = drive()
+    driver.submit(ask("first", sampling=opens, max_tokens=40, ignore_eos=True))
+    driver.until(lambda: len(driver.results["first"].tokens) >= 3)
+    joined = driver.solo(late)
+    assert joined.tokens == alone.tokens
+    said, expected = (
+        [entry.logprob for delta in result.deltas for entry in delta.logprobs]
+        for result in (joined, alone)
+    )
+    assert said == pytest.approx(expected, abs=1e-3)
+    assert len(said) > 3 and any(logprob < -0.01 for logprob in said)
+
+
 def test_seeds_repeat_and_differ(drive: MakeDriver) -> None:
     driver = drive()
     same = [driver.solo(ask("x", sampling=sampled(5))).tokens for _ in range(2)]
@@ -154,6 +171,17 @@ def test_stop_strings_end_an_answer_and_do_not_show(drive: MakeDriver) -> None:
     both = driver.solo(ask("x", max_tokens=16, choices=2, stop=["no such text", stop]))
     assert both.done.stops == [stop, stop]
     assert driver.solo(ask("x", max_tokens=4, stop=["no such text"])).done.stops == []
+
+
+def test_a_stop_string_frees_the_row_while_others_go_on(drive: MakeDriver) -> None:
+    driver = drive()
+    stop = driver.solo(ask("x", max_tokens=16)).text[3:6]
+    driver.submit(ask("other", max_tokens=60, ignore_eos=True))
+    driver.submit(ask("x", max_tokens=50, stop=[stop], ignore_eos=True))
+    driver.until(lambda: driver.results["x"].over)
+    assert len(driver.engine._batch) == 1
+    driver.until(lambda: driver.results["other"].over)
+    assert len(driver.results["other"].tokens) == 60
 
 
 def test_an_answer_without_a_limit_ends_with_the_context(drive: MakeDriver) -> None:

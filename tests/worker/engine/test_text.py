@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from worker.engine.detokenizer import Vocabulary, WindowDetokenizer
+from worker.engine.detokenizer import WINDOW_TOKENS, Vocabulary, WindowDetokenizer
 from worker.engine.reasoning import ReasoningSplitter, ThinkMarkers, find_markers
 from worker.engine.stop import StopFinder
 
@@ -146,6 +146,22 @@ def test_a_tokenizer_of_an_unknown_kind_is_read_through_a_window(tokenizer: Any,
     whole, parts = said(WindowDetokenizer(tokenizer, frozenset()), tokens)
     assert whole == text
     assert not any("\ufffd" in part for part in parts)
+
+
+def test_a_window_is_read_in_time_that_is_linear(tokenizer: Any) -> None:
+    """Counted in tokens decoded: no step looks at the whole answer again."""
+    decoded = []
+
+    class Counting:
+        def decode(self, tokens: list[int]) -> str:
+            decoded.append(len(tokens))
+            return str(tokenizer.decode(tokens))
+
+    tokens = tokenizer.encode("naïve 🙂 " * 100, add_special_tokens=False)
+    whole, _ = said(WindowDetokenizer(Counting(), frozenset()), tokens)
+    assert whole == "naïve 🙂 " * 100
+    assert len(tokens) > 300
+    assert max(decoded) <= 2 * WINDOW_TOKENS
 
 
 def test_special_tokens_are_silent_unless_they_mean_something(tokenizer: Any) -> None:
