@@ -149,7 +149,9 @@ class MlxEngine:
             image_marker=model.image_marker,
             image_position=self._options.image_position,
         )
-        grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids)
+        # Harmony's calls are messages of their own, which no form concerns.
+        call_start = "" if self._language.harmony else self._language.parser.tool_call_start
+        grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids, call_start)
         threads = self._options.preprocess_threads
         self._intake = Intake(Preprocessor(model, self._writer), grammars, threads, self._wake)
         self._prefixes = PrefixCache(self._options.prefix_cache_bytes)

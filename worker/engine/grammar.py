@@ -32,10 +32,21 @@ class GrammarState:
 
     Args:
         at_end: the mask for when the grammar is complete: nothing but the answer's end.
+        instead: tokens with which the model may begin something else, a call, in place of what
+            the grammar demands; after one of them anything goes.
     """
 
-    def __init__(self, matcher: LLMatcher, vocabulary: int, at_end: Mask) -> None:
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        vocabulary: int,
+        at_end: Mask,
+        instead: frozenset[int] = frozenset(),
+    ) -> None:
         self._matcher = matcher
+        self._instead = instead
+        self._begun = False
+        self._left = False
         self._vocabulary = vocabulary
         self._at_end = at_end
         self._bits = np.empty((1, (vocabulary + 31) // 32), np.int32)
@@ -43,8 +54,10 @@ class GrammarState:
 
     def fork(self) -> GrammarState:
         """A state of its own at the same place, for another row."""
-        twin = GrammarState(self._matcher.deep_copy(), self._vocabulary, self._at_end)
-        twin.active = self.active
+        twin = GrammarState(
+            self._matcher.deep_copy(), self._vocabulary, self._at_end, self._instead
+        )
+        twin.active, twin._begun, twin._left = self.active, self._begun, self._left
         return twin
 
     def accept(self, token: int) -> None:
@@ -53,8 +66,12 @@ class GrammarState:
         Raises:
             JobFault: it does not fit, which no token chosen under a mask should.
         """
+        if not self.active or self._left:
+            return
+        self._left = not self._begun and token in self._instead
+        self._begun = True
         if (
-            self.active
+            not self._left
             and not self._matcher.is_stopped()
             and not self._matcher.consume_token(token)
         ):
@@ -63,13 +80,16 @@ class GrammarState:
 
     def mask(self) -> Mask | None:
         """Which tokens may come next, [vocabulary]; None if any may."""
-        if not self.active:
+        if not self.active or self._left:
             return None
         if self._matcher.is_stopped():
             return self._at_end
         fill_next_token_bitmask(self._matcher, self._bits)
         bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little")
-        return bits[: self._vocabulary].astype(np.bool_)
+        allowed = bits[: self._vocabulary].astype(np.bool_)
+        if not self._begun:
+            allowed[list(self._instead)] = True
+        return allowed
 
 
 def apply_masks(logits: mx.array, masks: Sequence[tuple[int, Mask]]) -> mx.array:
@@ -86,9 +106,13 @@ class GrammarMaker:
 
     Args:
         vocabulary: how many logits the model has; may be more than the tokenizer's tokens.
+        call_start: how the model begins a call within its answer proper; empty: it does not.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: int, eos_ids: frozenset[int]) -> None:
+    def __init__(
+        self, tokenizer: Any, vocabulary: int, eos_ids: frozenset[int], call_start: str = ""
+    ) -> None:
+        self._call_tokens = frozenset(_first_token(tokenizer, call_start))
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._eos_ids = eos_ids
@@ -120,7 +144,9 @@ class GrammarMaker:
         if matcher.is_error():
             words = f"The schema cannot be used: {matcher.get_error()}"
             raise JobFault("invalid_request", words, param)
-        return GrammarState(matcher, self._vocabulary, self._at_end)
+        # A form is for what the model says. Where it may call tools instead, it still may.
+        instead = self._call_tokens if _may_call(job) else frozenset()
+        return GrammarState(matcher, self._vocabulary, self._at_end, instead)
 
     def _tokens(self) -> Any:
         """The tokenizer in llguidance's form: walks the whole vocabulary, so made only once."""
@@ -136,6 +162,14 @@ class GrammarMaker:
 _JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
+def _first_token(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=False))[:1] if text else []
+
+
+def _may_call(job: Job) -> bool:
+    return job.tool_policy is not None and job.tool_policy.mode == "auto"
+
+
 def _demanded_schema(job: Job) -> tuple[dict[str, Any], str] | None:
     if job.tool_policy is not None and job.tool_policy.mode == "required":
         return calls_schema(job.tool_policy), "tools"
@@ -149,11 +183,13 @@ def calls_schema(policy: ToolPolicy) -> dict[str, Any]:
     tools = [tool for tool in policy.tools if policy.name in (None, tool.name)]
     definitions: dict[str, Any] = {}
     calls = []
-    for tool in tools:
-        parameters = dict(tool.parameters or {"type": "object"})
-        # References within a tool's schema start at the root of the whole.
-        for keyword in ("$defs", "definitions"):
-            definitions.setdefault(keyword, {}).update(parameters.pop(keyword, {}))
+    for index, tool in enumerate(tools):
+        parameters = tool.parameters or {"type": "object"}
+        # References start at the root of the whole, where tools may have the same names.
+        moved = _moved(parameters, f"#/$defs/{index}")
+        if moved != parameters:
+            definitions[str(index)] = moved
+            parameters = {"$ref": f"#/$defs/{index}"}
         calls.append(
             {
                 "type": "object",
@@ -169,5 +205,18 @@ def calls_schema(policy: ToolPolicy) -> dict[str, Any]:
         "minItems": 1,
         "maxItems": MOST_CALLS if many else 1,
     }
-    schema.update({keyword: found for keyword, found in definitions.items() if found})
-    return schema
+    return schema | ({"$defs": definitions} if definitions else {})
+
+
+def _moved(schema: Any, root: str) -> Any:
+    """Return a schema whose references to itself hold when it stands at `root`."""
+    if isinstance(schema, list):
+        return [_moved(item, root) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: root + value[1:]
+        if key == "$ref" and isinstance(value, str) and value.startswith("#")
+        else _moved(value, root)
+        for key, value in schema.items()
+    }

@@ -131,6 +131,69 @@ def test_a_named_tool_is_the_one_that_is_called(drive: MakeDriver) -> None:
         assert calls_of(drive().solo(made)) == [("get_time", {})]
 
 
+def refers(*values: str) -> dict[str, Any]:
+    """A schema that refers to a definition of its own, called as the others' are."""
+    return {
+        "type": "object",
+        "properties": {"item": {"$ref": "#/$defs/Item"}},
+        "required": ["item"],
+        "additionalProperties": False,
+        "$defs": {"Item": {"enum": list(values)}},
+    }
+
+
+def test_definitions_of_one_name_stay_with_their_tools(drive: MakeDriver) -> None:
+    tools = [
+        Tool(name="paint", parameters=refers("red")),
+        Tool(name="play", parameters=refers("C")),
+    ]
+    policy = ToolPolicy(tools=tools, mode="required", parallel=False)
+    driver = drive()
+    right = {"paint": "red", "play": "C"}
+    for seed in range(6):
+        made = job(str(seed), tool_policy=policy, sampling=sampled(seed), max_tokens=300)
+        ((name, arguments),) = calls_of(driver.solo(made))
+        assert arguments == {"item": right[name]}
+
+
+def test_a_schema_may_refer_to_itself(drive: MakeDriver) -> None:
+    nested = {
+        "type": "object",
+        "properties": {"inner": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+        "required": ["inner"],
+        "additionalProperties": False,
+    }
+    policy = ToolPolicy(tools=[Tool(name="nest", parameters=nested)], mode="required")
+    made = job("x", tool_policy=policy, sampling=sampled(1), max_tokens=600)
+    for _, arguments in calls_of(drive().solo(made)):
+        while arguments is not None:
+            (arguments,) = arguments.values()
+
+
+def test_a_form_leaves_the_model_free_to_call_a_tool_instead(drive: MakeDriver) -> None:
+    driver = drive()
+    tokenizer = driver.engine._model.tokenizer
+    mark = tokenizer.encode(driver.engine._language.parser.tool_call_start)[0]
+    fields: dict[str, Any] = {"response_format": ResponseFormat(schema=SCHEMA), "max_tokens": 200}
+    policy = ToolPolicy(tools=[WEATHER])
+
+    def asked(name: str, bias: float, **more: Any) -> Any:
+        return job(name, sampling=sampled(1, logit_bias={mark: bias}), **{**fields, **more})
+
+    calling = {"tool_policy": policy, "max_tokens": 12, "choices": 2}
+    called = driver.solo(asked("calls", 100.0, **calling))
+    assert called.failed is None
+    assert called.tokens_of(0) == called.tokens_of(1) == [mark] * 12
+    resumed = driver.solo(
+        asked("resumed", 100.0, **calling, resume=[Resume(tokens=[mark] * 5)] * 2)
+    )
+    assert resumed.tokens_of(0) == [mark] * 7
+    answered = driver.solo(asked("answers", -100.0, tool_policy=policy))
+    fitting(answered.text)
+    without_tools = driver.solo(asked("no tools", 100.0))
+    assert without_tools.tokens[0] != mark
+
+
 def test_tools_reach_the_model_and_earlier_calls_too(drive: MakeDriver) -> None:
     policy = ToolPolicy(tools=[WEATHER])
     call = ToolCall(id="c1", name="get_weather", arguments='{"city": "Paris"}')
