@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from jinja2 import TemplateError
 from mlx_vlm.prompt_utils import MODEL_CONFIG, get_chat_template, get_message_json
 
@@ -20,6 +21,7 @@ from worker.engine.harmony import speaks_harmony
 from worker.engine.tools import tool_instructions
 
 PROBE = "WHEREAMI"
+_TEMPLATE_ERRORS = (TemplateError, ValueError, TypeError, KeyError, IndexError)
 
 Message = dict[str, Any]
 
@@ -62,23 +64,32 @@ class PromptWriter:
         """
         if job.prompt is not None:
             return job.prompt
-        messages = [self._message(message) for message in job.messages]
+        try:
+            return self._write(job, job.messages)
+        except _TEMPLATE_ERRORS as error:
+            fault = JobFault(
+                "invalid_request",
+                f"The model's chat template cannot take this conversation: {error}",
+                "messages",
+            )
+            fault.__cause__ = error
+        simpler = systems_first(job.messages)
+        if simpler == job.messages:
+            raise fault
+        try:
+            return self._write(job, simpler)
+        except _TEMPLATE_ERRORS:
+            raise fault from None
+
+    # --- rendering ---------------------------------------------------------------------------
+
+    def _write(self, job: Job, conversation: Sequence[ChatMessage]) -> str:
+        messages = [self._message(message) for message in conversation]
         tools = [_openai_tool(tool) for tool in job.tool_policy.tools] if job.tool_policy else None
         if tools and not self.knows_tools:
             messages = _with_instructions(messages, tool_instructions(tools))
             tools = None
-        try:
-            return self._render(
-                messages, tools, job.continue_final_message, dict(job.template_options)
-            )
-        except (TemplateError, ValueError, TypeError, KeyError, IndexError) as error:
-            raise JobFault(
-                "invalid_request",
-                f"The model's chat template cannot take this conversation: {error}",
-                "messages",
-            ) from error
-
-    # --- rendering ---------------------------------------------------------------------------
+        return self._render(messages, tools, job.continue_final_message, dict(job.template_options))
 
     def _render(
         self,
@@ -110,7 +121,7 @@ class PromptWriter:
             return isinstance(content, str)
         try:
             text = self._render([{"role": "user", "content": content}], None, False, {})
-        except (TemplateError, ValueError, TypeError, KeyError, IndexError):
+        except _TEMPLATE_ERRORS:
             return False
         if PROBE not in text or "'type'" in text:
             return False
@@ -168,6 +179,25 @@ class PromptWriter:
             part.text if isinstance(part, TextPart) else self._image_marker for part in parts
         )
         return {"role": message.role, "content": text}
+
+
+def systems_first(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return a conversation for templates that take one system message, and that at the beginning.
+
+    Agents send several, and more of them later: the first ones become one, the later ones a
+    user's. Turns of a user that then follow each other become one, too.
+    """
+    turns: list[ChatMessage] = []
+    for message in messages:
+        role = message.role
+        if role == "system" and any(turn.role != "system" for turn in turns):
+            role = "user"
+        if turns and turns[-1].role == role and role in ("system", "user"):
+            parts = [*turns[-1].content, TextPart(text="\n\n"), *message.content]
+            turns[-1] = msgspec.structs.replace(turns[-1], content=parts)
+        else:
+            turns.append(msgspec.structs.replace(message, role=role))
+    return turns
 
 
 _RESERVED = frozenset(
