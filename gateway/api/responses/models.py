@@ -126,7 +126,8 @@ class ReasoningItem(RequestPart):
 def _kind_of_item(value: Any) -> str | None:
     if not isinstance(value, dict):
         return None
-    kind = value.get("type") or "message"
+    kind = value.get("type", "message")
+    kind = "message" if kind is None else kind
     return TAG + kind if kind in KINDS else None
 
 

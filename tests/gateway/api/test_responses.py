@@ -326,6 +326,8 @@ async def test_other_kinds_of_tools_are_refused_by_name(kind: str) -> None:
         ({"input": ""}, "input"),
         ({"input": []}, "input"),
         ({"input": [3]}, "input[0]"),
+        ({"input": [USER | {"type": 0}]}, "input[0].type"),
+        ({"input": [USER | {"type": ""}]}, "input[0].type"),
         ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": ""}]}, "input[0].content"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
