@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from scripts.benchmarks.engine_sides import Clocks, Ours, ask, picture, requests, user
+from scripts.benchmarks.engine_sides import (
+    Clocks,
+    Ours,
+    Request,
+    ask,
+    picture,
+    requests,
+    user,
+)
 from scripts.benchmarks.report import Row, median
-from shared.messages import Accepted, ChatMessage, Delta, Done, Failed, TextPart
+from shared.messages import ChatMessage, Delta, Done, Failed, TextPart
 
 STREAMS = 8
-UNDISTURBED = 150
-"""Gaps between tokens that are taken before the newcomer comes."""
+UNDISTURBED = 50
+"""Tokens of a stream before the newcomer comes."""
+LONGEST_STREAM = 10_000
 
 FIRST_TURN_WORDS = 300
 ANSWER_TOKENS = 8
@@ -39,77 +48,84 @@ def random_checkpoint() -> Iterator[Path]:
 # --- a long prompt joins -------------------------------------------------------------------------
 
 
+@dataclass
 class Gaps:
-    """Times between two tokens of one stream, before, while and after somebody joins."""
+    """Times between two tokens of one stream.
 
-    def __init__(self) -> None:
-        self.phase = "before"
-        self.taken: dict[str, list[Clocks]] = {"before": [], "during": [], "after": []}
-        self._last: Clocks | None = None
+    Attributes:
+        joined: the gap in which somebody came; None: nobody did.
+        left: the gap in which that one was done.
+    """
 
-    def token(self) -> None:
-        now = Clocks.now()
-        if self._last is not None:
-            self.taken[self.phase].append(now - self._last)
-        self._last = now
-
-    def p99(self, phases: tuple[str, ...]) -> Clocks:
-        gaps = [gap for phase in phases for gap in self.taken[phase]]
-        return Clocks(
-            float(np.percentile([gap.wall_s for gap in gaps], 99)),
-            float(np.percentile([gap.cpu_s for gap in gaps], 99)),
-        )
+    taken: list[Clocks] = field(default_factory=list)
+    joined: int | None = None
+    left: int | None = None
 
 
 def stalls(ours: Ours, prompt_tokens: int, rounds: int) -> Row:
-    """Time between tokens of eight running streams, before and while a long prompt joins.
+    """Time between tokens of eight running streams while a long prompt joins, and without it.
 
-    "While" ends with the newcomer's last token, so that its joining and leaving are in it.
+    A step takes longer the longer the streams are: both are taken at the same places of them, from
+    the newcomer's coming to its last token, so that its joining and leaving are in it.
     """
-    tokens, runs = 0, []
+    tokens, pairs = 0, []
     for _ in range(rounds):
-        tokens, gaps = _one_joins(ours, prompt_tokens)
-        runs.append((gaps.p99(("before",)), gaps.p99(("during", "after")), gaps))
-    pairs = [
-        (during.wall_s / before.wall_s, during.cpu_s / before.cpu_s) for before, during, _ in runs
-    ]
+        tokens, disturbed = _one_joins(ours, prompt_tokens)
+        alone = _run_streams(ours, None, disturbed)[1]
+        between = slice(disturbed.joined, disturbed.left)
+        pairs.append((_p99(alone.taken[between]), _p99(disturbed.taken[between])))
     return {
         "case": f"{tokens} prompt tokens with an image join {STREAMS} streams",
-        "undisturbed_p99_ms": median(before.wall_s for before, _, _ in runs) * 1e3,
-        "disturbed_p99_ms": median(during.wall_s for _, during, _ in runs) * 1e3,
-        "undisturbed_p99_cpu_ms": median(before.cpu_s for before, _, _ in runs) * 1e3,
-        "disturbed_p99_cpu_ms": median(during.cpu_s for _, during, _ in runs) * 1e3,
-        "steps_while_joining": len(runs[-1][2].taken["during"]),
-        "ratio": median(wall for wall, _ in pairs),
-        "cpu_ratio": median(cpu for _, cpu in pairs),
+        "undisturbed_p99_ms": median(before.wall_s for before, _ in pairs) * 1e3,
+        "disturbed_p99_ms": median(during.wall_s for _, during in pairs) * 1e3,
+        "undisturbed_p99_cpu_ms": median(before.cpu_s for before, _ in pairs) * 1e3,
+        "disturbed_p99_cpu_ms": median(during.cpu_s for _, during in pairs) * 1e3,
+        "ratio": median(during.wall_s / before.wall_s for before, during in pairs),
+        "cpu_ratio": median(during.cpu_s / before.cpu_s for before, during in pairs),
         "wanted_at_most": 3.0,
     }
 
 
+def _p99(gaps: Sequence[Clocks]) -> Clocks:
+    return Clocks(
+        float(np.percentile([gap.wall_s for gap in gaps], 99)),
+        float(np.percentile([gap.cpu_s for gap in gaps], 99)),
+    )
+
+
 def _one_joins(ours: Ours, prompt_tokens: int) -> tuple[int, Gaps]:
-    gaps, accepted_tokens, left = Gaps(), 0, STREAMS
-    for request in requests(STREAMS, 400, False):
-        ours.engine.submit(request.job, request.images)
     joins = user("word " * (prompt_tokens // 2), 0)
-    newcomer = ask("newcomer", [joins], [picture()], tokens=ANSWER_TOKENS)
-    while left or gaps.phase == "during":
-        events = ours.turn()
-        if any(isinstance(event, Delta) and event.job == "0" for event in events):
-            gaps.token()
-        for event in events:
+    return _run_streams(ours, ask("newcomer", [joins], [picture()], tokens=ANSWER_TOKENS))
+
+
+def _run_streams(
+    ours: Ours, newcomer: Request | None, like: Gaps | None = None
+) -> tuple[int, Gaps]:
+    """Run the streams until the newcomer is done, or for as many tokens as `like`.
+
+    Returns:
+        The tokens of the newcomer's prompt, and the gaps of the first stream.
+    """
+    gaps, last, prompt_tokens = Gaps(), None, 0
+    streams = requests(STREAMS, LONGEST_STREAM, False)
+    for request in streams:
+        ours.engine.submit(request.job, request.images)
+    while len(gaps.taken) < len(like.taken) if like is not None else gaps.left is None:
+        for event in ours.turn():
             assert not isinstance(event, Failed), event
-            left -= isinstance(event, Done) and event.job != "newcomer"
-            if event.job == "newcomer":
-                accepted_tokens = _tokens_of(event) or accepted_tokens
-                gaps.phase = "after" if isinstance(event, Done) else gaps.phase
-        if gaps.phase == "before" and len(gaps.taken["before"]) >= UNDISTURBED:
+            if isinstance(event, Delta) and event.job == "0":
+                now = Clocks.now()
+                gaps.taken += [now - last] if last is not None else []
+                last = now
+            elif event.job == "newcomer":
+                prompt_tokens = getattr(event, "prompt_tokens", prompt_tokens)
+                gaps.left = len(gaps.taken) if isinstance(event, Done) else None
+        if newcomer is not None and gaps.joined is None and len(gaps.taken) >= UNDISTURBED:
             ours.engine.submit(newcomer.job, newcomer.images)
-            gaps.phase = "during"
-    return accepted_tokens, gaps
-
-
-def _tokens_of(event: Any) -> int:
-    return event.prompt_tokens if isinstance(event, Accepted) else 0
+            gaps.joined = len(gaps.taken)
+    for request in streams:
+        ours.engine.cancel(request.job.id)
+    return prompt_tokens, gaps
 
 
 # --- first tokens --------------------------------------------------------------------------------
