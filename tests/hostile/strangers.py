@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import msgpack
 import zmq
 
 from shared import wire
-from shared.messages import TYPE_CODES, Hello, Message, Submit, Welcome
+from shared.messages import TYPE_CODES, Deltas, Hello, Message, Submit, Welcome
 
 PATIENCE_S = 10.0
 
@@ -26,7 +27,7 @@ class Stranger:
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self.socket = socket
         socket.setsockopt(zmq.LINGER, 0)
-        self.inbox: list[tuple[bytes, Message]] = []
+        self.heard: deque[Message] = deque()
         self.is_router = socket.type == zmq.ROUTER
         self.peer = b""
 
@@ -43,18 +44,28 @@ class Stranger:
         self.send(bytes((wire.VERSION, TYPE_CODES[kind])), body, *attachments)
 
     def hear(self, kind: type[M], patience_s: float = PATIENCE_S) -> M:
-        """Return the next message of that kind; others are dropped."""
+        """Return the next message of that kind; others are dropped.
+
+        Those that `Deltas` carries are heard after it, each like a message of its own.
+        """
         until = time.monotonic() + patience_s
         while time.monotonic() < until:
-            if not self.socket.poll(50):
-                continue
-            frames = self.socket.recv_multipart()
-            if self.is_router:
-                self.peer, frames = frames[0], frames[1:]
-            message, _ = wire.decode(frames)
-            if isinstance(message, kind):
-                return message
+            while self.heard:
+                message = self.heard.popleft()
+                if isinstance(message, kind):
+                    return message
+            if self.socket.poll(50):
+                self.receive()
         raise AssertionError(f"no {kind.__name__} within {patience_s:g} s")
+
+    def receive(self) -> None:
+        frames = self.socket.recv_multipart()
+        if self.is_router:
+            self.peer, frames = frames[0], frames[1:]
+        message, _ = wire.decode(frames)
+        self.heard.append(message)
+        if isinstance(message, Deltas):
+            self.heard.extend((*message.accepted, *message.done))
 
 
 @contextlib.contextmanager
