@@ -27,6 +27,8 @@ class Stranger:
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self.socket = socket
         socket.setsockopt(zmq.LINGER, 0)
+        # A ROUTER drops what is beyond its mark: a flood, and the question that ends a test.
+        socket.setsockopt(zmq.SNDHWM, 0)
         self.heard: deque[Message] = deque()
         self.is_router = socket.type == zmq.ROUTER
         self.peer = b""
