@@ -48,6 +48,10 @@ Gauge = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 Small = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 TokenId = Small
 SlotCount = Annotated[int, msgspec.Meta(ge=0, le=4096)]
+HeldJobs = Annotated[list[str], msgspec.Meta(max_length=4096)]
+"""As many as a worker has slots of a kind."""
+CancelledJobs = Annotated[list[str], msgspec.Meta(max_length=2 * 4096)]
+"""As many as a worker can hold; each may bring an answer, so that more would be a flood."""
 ChoiceCount = Annotated[int, msgspec.Meta(ge=1, le=128)]
 LogprobCount = Annotated[int, msgspec.Meta(ge=0, le=128)]
 Interval = Annotated[float, msgspec.Meta(ge=0.01, le=60)]
@@ -209,9 +213,9 @@ class Heartbeat(Record):
     loaded_fraction: Amount = 0.0
     free_slots: Count = 0
     free_stream_slots: Count = 0
-    jobs: list[str] = []
+    jobs: HeldJobs = []
     """The jobs it holds for this gateway: whole answers, ..."""
-    streams: list[str] = []
+    streams: HeldJobs = []
     """... and streams."""
     active: Count = 0
     """All jobs it holds, whoever sent them."""
@@ -378,7 +382,7 @@ class CountTokens(Record):
 class Cancel(Record):
     """Idempotent. Answered by `Cancelled` unless the job's end is already on its way."""
 
-    jobs: list[str]
+    jobs: CancelledJobs
 
 
 class Identify(Record):

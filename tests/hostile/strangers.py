@@ -26,9 +26,6 @@ class Stranger:
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self.socket = socket
-        socket.setsockopt(zmq.LINGER, 0)
-        # A ROUTER drops what is beyond its mark: a flood, and the question that ends a test.
-        socket.setsockopt(zmq.SNDHWM, 0)
         self.heard: deque[Message] = deque()
         self.is_router = socket.type == zmq.ROUTER
         self.peer = b""
@@ -71,14 +68,21 @@ class Stranger:
 
 
 @contextlib.contextmanager
+def unbounded_socket(kind: int) -> Iterator[zmq.Socket[bytes]]:
+    """A socket that drops nothing of a flood: what would be dropped is the question behind it."""
+    with zmq.Context() as context, context.socket(kind) as socket:
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.LINGER, 0)
+        yield socket
+
+
+@contextlib.contextmanager
 def stranger(endpoint: str, routing_id: bytes = b"") -> Iterator[Stranger]:
     """A peer that connects to a gateway's worker port."""
-    with zmq.Context() as context:
-        socket = context.socket(zmq.DEALER)
+    with unbounded_socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.ROUTING_ID, routing_id or secrets.token_bytes(16))
         socket.connect(endpoint)
-        with socket:
-            yield Stranger(socket)
+        yield Stranger(socket)
 
 
 @contextlib.contextmanager
@@ -94,11 +98,9 @@ def false_worker(endpoint: str, model: str, **fields: Any) -> Iterator[Stranger]
 @contextlib.contextmanager
 def false_gateway(endpoint: str = "tcp://127.0.0.1:*") -> Iterator[Stranger]:
     """A gateway of the test's own; its `endpoint` attribute is where workers find it."""
-    with zmq.Context() as context:
-        socket = context.socket(zmq.ROUTER)
+    with unbounded_socket(zmq.ROUTER) as socket:
         socket.bind(endpoint)
-        with socket:
-            yield Stranger(socket)
+        yield Stranger(socket)
 
 
 def where(peer: Stranger) -> str:

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("mlx_vlm", exc_type=ImportError)
 
 from shared.messages import (
+    Accepted,
     Cancel,
     Cancelled,
     ChatMessage,
@@ -229,6 +230,7 @@ def test_a_job_cannot_be_taken_over_by_its_name(gateways: tuple[Stranger, Strang
     honest, hostile = gateways
     job = a_job(max_tokens=64, ignore_eos=True)
     submit(honest, job)
+    assert honest.hear(Accepted).job == job["id"]
     submit(hostile, job)
     hostile.say(Cancel(jobs=[job["id"]]))
     assert isinstance(ending(hostile, job["id"]), Rejected | Cancelled)
