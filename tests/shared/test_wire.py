@@ -77,6 +77,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
 def within(kind: type[Any], meta: msgspec.Meta) -> st.SearchStrategy[Any]:
     if kind is float:
         return st.floats(meta.ge, meta.le)
+    if kind is not int:
+        return values_of(kind)
     highest = meta.le if meta.lt is None else meta.lt - 1
     return st.integers(int(meta.ge or 0), int(highest))
 
