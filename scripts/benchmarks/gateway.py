@@ -16,18 +16,17 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from scripts.benchmarks import closed_loop
+from scripts.benchmarks import closed_loop, strain
 from scripts.benchmarks.bare import split_events
 from scripts.benchmarks.load import Outcome, Target
 from scripts.benchmarks.open_loop import open_loop
 from scripts.benchmarks.report import Progress, Report, Row, median, percentile
+from scripts.benchmarks.strain import PATH, question
 from scripts.benchmarks.tiers import Service, Tier, free_port, serving, started
 
 DESCRIPTION = "The gateway with a scripted engine against a bare FastAPI route, in turns."
 
-PATH = "/v1/chat/completions"
 STREAM_TOKENS = 64
 STREAM_CONNECTIONS = 32
 SLOTS = "160"
@@ -40,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--rate", type=float, default=200.0, help="of the open loop, requests/s")
     parser.add_argument("--stream-rate", type=float, default=50.0, help="the same for streams")
+    parser.add_argument("--cancels", type=int, default=10_000, help="clients that hang up")
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,13 @@ class Turn:
     worker_cpu_s: float
 
 
-def question(stream: bool, **script: Any) -> str:
-    content = f"script: {json.dumps(script)}"
-    return json.dumps({"messages": [{"role": "user", "content": content}], "stream": stream})
-
-
 WHOLE = question(stream=False, tokens=8, burst=8)
 STREAMED = question(stream=True, tokens=STREAM_TOKENS)
 
 
 def run(options: argparse.Namespace) -> Report:
     report = Report("gateway")
-    progress = Progress(len(options.connections) + 3)
+    progress = Progress(len(options.connections) + 6)
     with both() as rival:
         whole: list[Row] = []
         for connections in options.connections:
@@ -90,6 +85,12 @@ def run(options: argparse.Namespace) -> Report:
         report.tables["Streams"] = [stream_row(turns, rival.events)]
         report.tables["Open loop"] = list(open_rows(rival, options, progress))
         report.tables["Resident memory"] = [memory_row(rival)]
+    progress.step("refusals")
+    report.tables["Refusals, a full queue"] = list(strain.refusal_rows(options.seconds))
+    progress.step(f"{options.cancels} clients that hang up")
+    report.tables["Clients that hang up"] = [strain.cancel_row(options.cancels)]
+    progress.step("/health beside large requests")
+    report.tables["/health beside large requests"] = list(strain.health_rows(options.seconds))
     progress.end()
     return report
 
@@ -143,12 +144,20 @@ def _turn(
     return Turn(theirs, mine, *spent)
 
 
+def cpu_ratio(turn: Turn) -> float:
+    """What a request costs the bare server by what it costs the gateway, in CPU seconds: the ratio
+    of their rates on a machine where the worker and the load have cores of their own."""
+    bare_s = turn.bare_cpu_s / turn.bare.requests
+    return bare_s / (turn.gateway_cpu_s / turn.ours.requests)
+
+
 def whole_row(connections: int, turns: list[Turn]) -> Row:
     return {
         "connections": connections,
         "bare requests/s": _middle(turns, lambda t: t.bare.per_second),
         "gateway requests/s": _middle(turns, lambda t: t.ours.per_second),
         "ratio": _middle(turns, lambda t: t.ours.per_second / t.bare.per_second),
+        "CPU ratio": _middle(turns, cpu_ratio),
         "p50 ms": _middle(turns, lambda t: t.ours.p50_s * 1e3),
         "p99 ms": _middle(turns, lambda t: t.ours.p99_s * 1e3),
         "errors": sum(t.ours.errors for t in turns),
@@ -165,6 +174,7 @@ def stream_row(turns: list[Turn], events: int) -> Row:
         "bare events/s": _middle(turns, lambda t: events * t.bare.per_second),
         "gateway events/s": _middle(turns, lambda t: events * t.ours.per_second),
         "ratio": _middle(turns, lambda t: t.ours.per_second / t.bare.per_second),
+        "CPU ratio": _middle(turns, cpu_ratio),
         "errors": sum(t.ours.errors for t in turns),
         "bare CPU us/event": _middle(
             turns, lambda t: 1e6 * t.bare_cpu_s / t.bare.requests / events
