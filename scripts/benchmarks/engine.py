@@ -18,11 +18,9 @@ from scripts.benchmarks.engine_latency import (
     second_turns,
     stalls,
 )
-from scripts.benchmarks.engine_sides import Clocks, Ours, Request, Theirs, requests
+from scripts.benchmarks.engine_sides import Clocks, Ours, Theirs, requests
 from scripts.benchmarks.report import Progress, Report, Row, median
 from scripts.benchmarks.tiers import ROOT
-
-__all__ = ["Ours", "Request", "Theirs", "requests"]
 
 DESCRIPTION = "The engine against mlx-vlm's BatchGenerator driven directly, in turns."
 

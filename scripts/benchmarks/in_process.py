@@ -14,10 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.benchmarks.engine import Ours, Request, Theirs
-from shared.messages import ChatMessage, Job, Sampling, TextPart
-
-GREEDY = Sampling(seed=0, temperature=0.0)
+from scripts.benchmarks.engine_sides import Ours, Theirs, ask, user
 
 
 @dataclass(frozen=True)
@@ -29,20 +26,6 @@ class Order:
     tokens: int
 
 
-def job(name: str, text: str, tokens: int) -> Job:
-    return Job(
-        id=name,
-        answer_id=name,
-        request_id=name,
-        model="",
-        stream=True,
-        sampling=GREEDY,
-        messages=[ChatMessage(role="user", content=[TextPart(text=text)])],
-        max_tokens=tokens,
-        ignore_eos=True,
-    )
-
-
 def main(model: str) -> int:
     engine = Ours(model)
     generator = Theirs(model, engine.engine.render)
@@ -51,7 +34,7 @@ def main(model: str) -> int:
     for line in sys.stdin:
         order = Order(**json.loads(line))
         asked = [
-            Request(job(str(number), text, order.tokens), [])
+            ask(str(number), [user(text)], tokens=order.tokens)
             for number, text in enumerate(order.texts)
         ]
         cpu_s = time.process_time()

@@ -175,16 +175,19 @@ def _kind_of_tool_choice(value: Any) -> str | None:
     return TAG + str(kind) if kind in ("function", "allowed_tools") else None
 
 
+WORD_OR_TOOLS = Discriminator(
+    _kind_of_tool_choice,
+    custom_error_type="tool_choice",
+    custom_error_message="must be none, auto, required, or an object of type function "
+    "or allowed_tools",
+)
+"""Tells the forms of a `tool_choice` apart: members tagged mode, function, allowed_tools."""
+
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag(TAG + "mode")]
     | Annotated[NamedTool, Tag(TAG + "function")]
     | Annotated[AllowedToolsChoice, Tag(TAG + "allowed_tools")],
-    Discriminator(
-        _kind_of_tool_choice,
-        custom_error_type="tool_choice",
-        custom_error_message="must be none, auto, required, or an object of type function "
-        "or allowed_tools",
-    ),
+    WORD_OR_TOOLS,
 ]
 
 

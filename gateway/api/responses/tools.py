@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.api.chat.models import FUNCTION_NAME, MAX_TOOLS
+from gateway.api.chat.models import FUNCTION_NAME, MAX_TOOLS, WORD_OR_TOOLS
 from gateway.api.parameters import (
     TAG,
     UNSUPPORTED,
@@ -95,23 +95,11 @@ class AllowedTools(RequestPart):
     tools: list[NamedTool] = Field(min_length=1)
 
 
-def _kind_of_tool_choice(value: Any) -> str | None:
-    if isinstance(value, str):
-        return TAG + "mode"
-    kind = value.get("type") if isinstance(value, dict) else None
-    return TAG + str(kind) if kind in ("function", "allowed_tools") else None
-
-
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag(TAG + "mode")]
     | Annotated[NamedTool, Tag(TAG + "function")]
     | Annotated[AllowedTools, Tag(TAG + "allowed_tools")],
-    Discriminator(
-        _kind_of_tool_choice,
-        custom_error_type="tool_choice",
-        custom_error_message="must be none, auto, required, or an object of type function "
-        "or allowed_tools",
-    ),
+    WORD_OR_TOOLS,
 ]
 
 
