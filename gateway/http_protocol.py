@@ -78,6 +78,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
         self._lost = False
         self._when_gone: Callable[[], None] | None = None
+        self._when_stopping: Callable[[], object] | None = None
 
     # What requests are given as `gateway.api.client.Connection`
 
@@ -88,6 +89,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._when_gone = call
         if self._lost and call is not None:
             self.loop.call_soon(self._tell_gone)
+
+    def when_stopping(self, call: Callable[[], object] | None) -> None:
+        self._when_stopping = call
 
     def _tell_gone(self) -> None:
         if self._when_gone is not None:
@@ -101,6 +105,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(QueueFull(retry_after_s=FULL_RETRY_S))
         else:
             self._arm()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._when_stopping is not None:
+            self._when_stopping()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()

@@ -30,7 +30,7 @@ class Fleet:
     def order(self, worker: str, action: str) -> str | None:
         """Return what went wrong, or None."""
         answer = self._client.post(f"/v1/workers/{worker}", json={"action": action})
-        return None if answer.is_success else str(answer.json()["detail"])
+        return None if answer.is_success else refusal(answer)
 
     def await_restart(self, worker: str, old_pid: int) -> bool:
         """Wait until the worker is ready with a new engine process."""
@@ -42,6 +42,16 @@ class Fleet:
                     return True
             time.sleep(LOOK_EVERY_S)
         return False
+
+
+def refusal(answer: httpx.Response) -> str:
+    """Return the gateway's own words, and what to do where only this command knows it."""
+    if answer.status_code == 401:
+        return "The gateway asks for an API key: give it with --key, or set OPENAI_API_KEY."
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.url} answered {answer.status_code}: no gateway of this project?"
 
 
 def main() -> int:
@@ -61,6 +71,8 @@ def main() -> int:
         if options.action == "rolling-restart":
             return rolling_restart(fleet)
         problem = fleet.order(options.worker, options.action)
+    except httpx.HTTPStatusError as error:
+        problem = refusal(error.response)
     except httpx.HTTPError as error:
         problem = f"the gateway at {options.url} does not answer as it should: {error}"
     if problem:

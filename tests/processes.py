@@ -94,6 +94,12 @@ class Service:
     def get(self, path: str) -> Any:
         return self.client.get(self.url + path).json()
 
+    def listens(self) -> bool:
+        try:
+            return self.client.get(f"{self.url}/health").is_success
+        except httpx.TransportError:
+            return False
+
     def worker_states(self) -> list[dict[str, Any]]:
         try:
             workers: list[dict[str, Any]] = self.get("/v1/queue/stats")["workers"]
@@ -106,6 +112,8 @@ class Service:
             for tier in [self.gateway, *self.workers]:
                 if tier.process.poll() is not None:
                     raise AssertionError(f"a tier has ended:\n{tier.output()}")
+            if workers == 0:
+                return self.listens()
             ready = [w for w in self.worker_states() if w["state"] == "ready"]
             return len(ready) >= workers
 

@@ -24,6 +24,10 @@ class Connection(Protocol):
         """Have `call` called, soon, once the connection is lost or if it is already; None: no
         more. There is one call at most, because a connection has one request at a time."""
 
+    def when_stopping(self, call: Callable[[], object] | None) -> None:
+        """Have `call` called when the server begins to stop: for answers that have no end of
+        their own, and would be waited for in vain."""
+
 
 def connection_of(scope: Scope) -> Connection:
     connection: Connection = scope["state"]["connection"]

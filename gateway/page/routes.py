@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.client import UntilGone
+from gateway.api.client import UntilGone, connection_of
 from gateway.api.event_stream import EventWriter
 from gateway.errors import NotFound
 from gateway.page.files import PageFile, read_files
@@ -63,8 +63,14 @@ class LiveStream(Response):
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection, task = connection_of(scope), asyncio.current_task()
+        assert task is not None
         with self._feed.listening(), UntilGone(scope):
-            await self._follow(scope, send)
+            connection.when_stopping(task.cancel)
+            try:
+                await self._follow(scope, send)
+            finally:
+                connection.when_stopping(None)
 
     async def _follow(self, scope: Scope, send: Send) -> None:
         writer = EventWriter(

@@ -187,6 +187,26 @@ def test_orders_need_a_key_or_this_machine_under_its_own_name() -> None:
         assert service.client.post(url, json={"action": "explode"}).status_code == 400
 
 
+def test_who_orders_without_the_key_is_told_how_to_give_it() -> None:
+    with serving(workers=0, gateway_flags=("--api-key", "sesame")) as service:
+        command = [sys.executable, "-m", "scripts.order_workers", "--url", service.url]
+        clean = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+
+        def run(*words: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [*command, *words], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=30
+            )
+
+        for words in (("list",), ("drain", "w"), ("rolling-restart",)):
+            refused = run(*words)
+            assert refused.returncode == 1
+            assert "--key" in refused.stderr
+            assert "Traceback" not in refused.stderr
+        assert run("--key", "sesame", "list").returncode == 0
+        unknown = run("--key", "sesame", "drain", "nobody")
+        assert "no worker 'nobody'" in unknown.stderr
+
+
 def test_a_hopeless_worker_says_why_and_ends() -> None:
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     worker = Tier("worker", "--gateway", endpoint, "--model-path", "no/such/model/anywhere")
