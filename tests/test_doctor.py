@@ -15,6 +15,7 @@ from scripts.doctor_checks.__main__ import BUILT_IN_MODEL, main
 from scripts.doctor_checks.findings import Finding
 from scripts.doctor_checks.machine import check_machine, check_packages, satisfies
 from scripts.doctor_checks.model import cache_bytes_a_token, check_model
+from scripts.doctor_checks.picture import judge
 from scripts.doctor_checks.service import Service, check_service
 from tests.processes import ROOT, await_condition, free_port, serving
 
@@ -116,13 +117,13 @@ def test_a_port_taken_by_a_stranger() -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         stranger.settimeout(0)
         service = Service(f"http://127.0.0.1:{stranger.getsockname()[1]}", None)
-        assert "is taken" in told(problems(check_service(service, run=False)))
+        assert "is taken" in told(problems(check_service(service, needed=False)))
 
 
 def test_no_gateway_is_wrong_only_for_who_wants_an_answer() -> None:
     service = Service(f"http://127.0.0.1:{free_port()}", None)
-    assert not problems(check_service(service, run=False))
-    assert "scripts/serve" in told(problems(check_service(service, run=True)))
+    assert not problems(check_service(service, needed=False))
+    assert "scripts/serve" in told(problems(check_service(service, needed=True)))
 
 
 def test_a_running_service_is_asked_about_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +138,26 @@ def test_a_running_service_is_asked_about_a_picture(capsys: pytest.CaptureFixtur
         running.add_worker()
         running.await_ready(1)
         assert main(["--url", running.url, "--key", "k", "--run"]) == 0
-        assert "A picture was answered in" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "A picture was answered:" in said
+        assert "It took" in said
+
+
+GOOD = {"preprocess_s": 0.1, "vision_s": 0.2, "prefill_s": 0.3, "decode_s": 1.0, "total_s": 1.6}
+
+
+@pytest.mark.parametrize(
+    ("slow", "words"),
+    [
+        ({}, ""),
+        ({"decode_s": 6.0}, "1.5 tokens a second"),
+        ({"prefill_s": 8.0}, "Reading the prompt"),
+        ({"vision_s": 8.0}, "Looking at the picture"),
+    ],
+)
+def test_what_is_slow_is_named(slow: dict[str, float], words: str) -> None:
+    _, *notes = judge(total_s=20.0, tokens=10, timings=GOOD | slow)
+    assert [words in str(finding) for finding in notes] == [True] * bool(words)
 
 
 def test_the_launcher_works_from_anywhere(tmp_path: Path) -> None:

@@ -29,8 +29,14 @@ NOT_RUN = {
 """Commands that are only looked at: their scripts and flags must exist."""
 
 RUN_ALONE = ("python3 -c",)
+RUN_AS = {
+    "scripts/chat": ("scripts.chat_client", "There are two shapes."),
+    "scripts/doctor": ("scripts.doctor_checks", "Nothing is wrong."),
+}
+"""What their launchers run once there is an environment, and what it says."""
+
 RIGHT = {"capital of France": "Paris", "capital of Japan": "Tokyo"}
-OTHER_FLAGS = {"--workers", "--help"}
+OTHER_FLAGS = {"--workers", "--help", "--run"}
 
 
 def test_flag_tables_are_those_of_the_settings() -> None:
@@ -85,8 +91,20 @@ def test_what_needs_no_server_runs(block: str) -> None:
     subprocess.run(["sh", "-c", block], cwd=ROOT, timeout=60, check=True)
 
 
+@pytest.mark.parametrize("launcher", RUN_AS)
+def test_what_talks_to_the_service_runs(launcher: str, service: Service) -> None:
+    (block,) = [block for block in BLOCKS if block.startswith(launcher)]
+    module, said = RUN_AS[launcher]
+    command = block.replace(launcher, f"{sys.executable} -m {module} --url {service.url}")
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said in done.stdout
+
+
 def test_every_command_is_run_or_said_not_to_be() -> None:
-    known = (*NOT_RUN, *RUN_ALONE)
+    known = (*NOT_RUN, *RUN_ALONE, *RUN_AS)
     for block in BLOCKS:
         assert block in ASKING or block.startswith(known), block
     for start in NOT_RUN:

@@ -11,6 +11,7 @@ from pathlib import Path
 from scripts.doctor_checks.findings import Finding
 from scripts.doctor_checks.machine import check_machine, check_packages
 from scripts.doctor_checks.model import check_model
+from scripts.doctor_checks.picture import ask_about_a_picture
 from scripts.doctor_checks.service import Service, check_service
 
 BUILT_IN_MODEL = Path(__file__).resolve().parents[2] / "worker" / "demo_model"
@@ -38,7 +39,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--model-path", type=Path, default=BUILT_IN_MODEL, help="a model's folder (default: demo)"
     )
-    parser.add_argument("--run", action="store_true", help="ask the gateway about one picture")
+    parser.add_argument(
+        "--run", action="store_true", help="ask about one picture, and say what is slow"
+    )
     return parser.parse_args(argv)
 
 
@@ -46,7 +49,11 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from check_machine()
     yield from check_packages()
     yield from check_model(arguments.model_path)
-    yield from check_service(Service(arguments.url, arguments.key), arguments.run)
+    service = Service(arguments.url, arguments.key)
+    of_service = list(check_service(service, needed=arguments.run))
+    yield from of_service
+    if arguments.run and not any(finding.wrong for finding in of_service):
+        yield from ask_about_a_picture(service)
 
 
 if __name__ == "__main__":

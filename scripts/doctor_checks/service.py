@@ -1,24 +1,19 @@
-"""Is a gateway running, is it ready, which workers has it, and does it answer?"""
+"""Is a gateway running, is it ready, and which workers has it?"""
 
 from __future__ import annotations
 
-import base64
 import json
 import socket
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from scripts.doctor_checks.findings import Finding, fine, note, wrong
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "example.png"
 WORKER_PORT = 5555
 LOOK_S = 3.0
-ANSWER_S = 300.0
 
 
 class Service:
@@ -47,10 +42,11 @@ class Service:
             return 0, {}
 
 
-def check_service(service: Service, run: bool) -> Iterator[Finding]:
+def check_service(service: Service, *, needed: bool) -> Iterator[Finding]:
+    """`needed`: that none runs is wrong, and not only worth a note."""
     status, body = service.ask("/health")
     if status != 200 or body.get("status") != "ok":
-        yield from _nobody(service, run)
+        yield from _nobody(service, needed)
         return
     yield fine(f"A gateway runs at {service.url}")
     status, body = service.ask("/ready")
@@ -59,14 +55,12 @@ def check_service(service: Service, run: bool) -> Iterator[Finding]:
         return
     if status != 200:
         yield wrong(
-            f"The gateway is not ready: {_message(body)}",
+            f"The gateway is not ready: {reason(body)}",
             "Wait while a model loads; else start a worker (python -m worker) and read its log.",
         )
         return
     for worker in body["workers"]:
         yield _worker(worker)
-    if run:
-        yield run_one(service)
 
 
 def port_taken(host: str, port: int) -> bool:
@@ -75,25 +69,7 @@ def port_taken(host: str, port: int) -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
-def run_one(service: Service) -> Finding:
-    """Ask about the example picture."""
-    url = f"data:image/png;base64,{base64.b64encode(EXAMPLE.read_bytes()).decode()}"
-    content = [
-        {"type": "image_url", "image_url": {"url": url}},
-        {"type": "text", "text": "What is in this image?"},
-    ]
-    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 64}
-    started = time.monotonic()
-    status, answer = service.ask("/v1/chat/completions", body, ANSWER_S)
-    seconds = time.monotonic() - started
-    if status != 200:
-        return wrong(f"A picture was not answered: {_message(answer)}", "Read the worker's log.")
-    tokens = answer["usage"]["completion_tokens"]
-    text = answer["choices"][0]["message"]["content"]
-    return fine(f"A picture was answered in {seconds:.2f} s ({tokens} tokens): {text}")
-
-
-def _nobody(service: Service, run: bool) -> Iterator[Finding]:
+def _nobody(service: Service, needed: bool) -> Iterator[Finding]:
     address = urlsplit(service.url)
     host, port = address.hostname or "127.0.0.1", address.port or 80
     if port_taken(host, port):
@@ -101,7 +77,7 @@ def _nobody(service: Service, run: bool) -> Iterator[Finding]:
             f"Port {port} is taken by a program that is no gateway.",
             f"End it (lsof -i :{port} names it), or start with scripts/serve --port {port + 1}",
         )
-    elif run:
+    elif needed:
         yield wrong(f"No gateway runs at {service.url}.", "Start one: scripts/serve")
     else:
         yield note(f"No gateway runs at {service.url}; the port is free.", "Start: scripts/serve")
@@ -119,6 +95,7 @@ def _worker(worker: dict[str, Any]) -> Finding:
     return note(said + ".", "It takes no requests until it is ready.")
 
 
-def _message(body: dict[str, Any]) -> str:
+def reason(body: dict[str, Any]) -> str:
+    """Return what the gateway says of a failure."""
     error = body.get("error")
     return str(error["message"]) if isinstance(error, dict) else "it gave no reason."
