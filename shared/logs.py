@@ -14,6 +14,9 @@ from typing import Any
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "text", "json")
 
+# `json.dumps` with an argument makes an encoder for each call.
+_to_json = json.JSONEncoder(default=str).encode
+
 
 def configure(level: str, log_format: str, process: str) -> None:
     """Send the root logger to stderr.
@@ -74,7 +77,7 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _to_json(line)
 
 
 def _plain(value: Any) -> str:
