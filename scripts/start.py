@@ -15,20 +15,25 @@ import sys
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from honcho.environ import parse
+
 from gateway.settings import Settings as GatewaySettings
 from gateway.settings import read_api_keys
+from scripts.ports import reachable, taken_ports
 from shared.settings import environment_name, flag_name, load
 from worker.settings import Settings as WorkerSettings
 
 TIERS: dict[str, type[Any]] = {"GATEWAY": GatewaySettings, "WORKER": WorkerSettings}
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "docs" / "example_request.json"
+ENVIRONMENT_FILE = ".env"
+HONCHO = (sys.executable, "-m", "honcho", "start")
 DEFAULT_CONCURRENCY = 8
 LOOK_EVERY_S = 0.1
 
@@ -49,10 +54,13 @@ def main(argv: Sequence[str]) -> int:
     except ValueError as error:
         print(f"scripts/serve: {error}", file=sys.stderr)
         return 2
-    environment = {**os.environ, **environment}
-    environment.setdefault("WORKER_MAX_CONCURRENCY", str(DEFAULT_CONCURRENCY))
+    environment = complete(environment, ROOT / ENVIRONMENT_FILE)
     gateway = load(GatewaySettings, "GATEWAY", [], environment)
     worker = load(WorkerSettings, "WORKER", [], environment)
+    taken = next(taken_ports(gateway), None)
+    if taken is not None:
+        print(f"scripts/serve: {taken}", file=sys.stderr)
+        return 2
     _announce(worker, workers)
     return _run(environment, gateway, workers)
 
@@ -115,6 +123,19 @@ def _set(environment: dict[str, str], target: Target, value: str) -> None:
     environment[target.variable] = target.switch or f"{before} {value}".strip()
 
 
+def complete(flags: Mapping[str, str], environment_file: Path) -> dict[str, str]:
+    """Return the whole environment of the tiers: flags before the file, as honcho reads it, before
+    the environment of this process, before what suits one machine."""
+    environment = dict(os.environ)
+    if environment_file.exists():
+        environment.update(parse(environment_file.read_text()))
+    environment.update(flags)
+    environment.setdefault("WORKER_MAX_CONCURRENCY", str(DEFAULT_CONCURRENCY))
+    gateway = load(GatewaySettings, "GATEWAY", [], environment)
+    environment.setdefault("WORKER_GATEWAY", " ".join(map(_from_here, gateway.bind)))
+    return environment
+
+
 def _flags_help() -> str:
     lines = []
     for settings_type in TIERS.values():
@@ -136,13 +157,13 @@ def _run(environment: dict[str, str], gateway: GatewaySettings, workers: int) ->
     environment["PYTHONUNBUFFERED"] = "1"
     started_at = time.monotonic()
     honcho = subprocess.Popen(
-        [sys.executable, "-m", "honcho", "start", "-c", f"gateway=1,worker={workers}"],
+        [*HONCHO, "--env", os.devnull, "-c", f"gateway=1,worker={workers}"],
         cwd=ROOT,
         env=environment,
     )
     _hand_on_signals(honcho)
     key = next(iter(read_api_keys(gateway)), None)
-    address = f"http://{_reachable(gateway.host)}:{gateway.port}"
+    address = f"http://{reachable(gateway.host)}:{gateway.port}"
     while honcho.poll() is None:
         if _ready(address, key):
             _say_ready(address, key is not None, time.monotonic() - started_at)
@@ -181,12 +202,13 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in found.stdout.split()]
 
 
-def _reachable(host: str) -> str:
-    if host in ("0.0.0.0", ""):
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host
+def _from_here(endpoint: str) -> str:
+    """Where a worker of this machine finds what the gateway binds."""
+    scheme, _, address = endpoint.partition("://")
+    host, colon, port = address.rpartition(":")
+    if scheme != "tcp":
+        return endpoint
+    return f"tcp://{reachable(host.replace('*', '0.0.0.0').strip('[]'))}{colon}{port}"
 
 
 def _ready(address: str, key: str | None) -> bool:

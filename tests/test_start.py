@@ -1,0 +1,155 @@
+"""`scripts/serve`'s start: both tiers through honcho, as a person at a terminal has them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from scripts.start import complete, read_flags
+from tests.processes import Tier, await_condition, free_port, scripted, words
+
+
+class Start(Tier):
+    """One `scripts/serve` with the scripted engine, on ports of its own."""
+
+    def __init__(self, *flags: str) -> None:
+        self.port, self.workers_port = free_port(), free_port()
+        ports = ("--port", str(self.port), "--bind", f"tcp://127.0.0.1:{self.workers_port}")
+        super().__init__("scripts.start", "--engine", "scripted", *ports, *flags)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def await_ready(self) -> None:
+        await_condition(lambda: "Ready after" in self.output(), "the ready line")
+
+    def ctrl_c(self) -> None:
+        """What a terminal does: the signal goes to every process of its foreground group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+
+@pytest.fixture
+def started() -> Iterator[Start]:
+    start = Start()
+    try:
+        start.await_ready()
+        yield start
+    finally:
+        start.stop()
+
+
+def test_the_ready_line_tells_the_truth(started: Start) -> None:
+    line = next(line for line in started.output().splitlines() if "Ready after" in line)
+    assert started.url in line
+    answer = httpx.post(f"{started.url}/v1/chat/completions", json=scripted(tokens=2), timeout=30)
+    assert answer.json()["choices"][0]["message"]["content"] == words(2)
+
+
+def ask_slowly(started: Start, answers: list[str]) -> threading.Thread:
+    """Begin an answer of two seconds; return when it runs, on a thread that awaits its end."""
+
+    def ask() -> None:
+        body = scripted(tokens=20, delay_s=0.1)
+        try:
+            answer = httpx.post(f"{started.url}/v1/chat/completions", json=body, timeout=30)
+            answers.append(answer.json()["choices"][0]["message"]["content"])
+        except httpx.TransportError as error:
+            answers.append(type(error).__name__)
+
+    def runs() -> bool:
+        stats = httpx.get(f"{started.url}/v1/queue/stats").json()
+        return any(worker["active"] for worker in stats["workers"])
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    await_condition(runs, "the request runs")
+    return thread
+
+
+def test_ctrl_c_once_lets_what_runs_come_to_its_end(started: Start) -> None:
+    answers: list[str] = []
+    asking = ask_slowly(started, answers)
+    started.ctrl_c()
+    asking.join(30)
+    assert answers == [words(20)]
+    started.process.wait(30)
+
+
+def test_ctrl_c_twice_stops_at_once(started: Start) -> None:
+    answers: list[str] = []
+    asking = ask_slowly(started, answers)
+    started.ctrl_c()
+    await_condition(lambda: "Ctrl-C again" in started.output(), "the first is understood")
+    started.ctrl_c()
+    asking.join(30)
+    assert answers != [words(20)]
+    started.process.wait(30)
+
+
+def test_a_killed_engine_takes_nothing_else_down(started: Start) -> None:
+    worker = httpx.get(f"{started.url}/v1/queue/stats").json()["workers"][0]
+    os.kill(worker["pid"], signal.SIGKILL)
+
+    def serves_anew() -> bool:
+        workers = httpx.get(f"{started.url}/v1/queue/stats").json()["workers"]
+        return any(w["state"] == "ready" and w["pid"] != worker["pid"] for w in workers)
+
+    await_condition(serves_anew, "the worker serves again")
+    assert started.process.poll() is None
+
+
+@pytest.mark.parametrize("flag", ["--port", "--bind"])
+def test_a_taken_port_is_named_before_anything_starts(flag: str) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        value = str(port) if flag == "--port" else f"tcp://127.0.0.1:{port}"
+        start = Start("--host", "127.0.0.1", flag, value)
+        assert start.process.wait(30) == 2
+        said = start.output()
+        start.stop()
+    assert str(port) in said
+    assert flag in said
+    assert "Ready" not in said
+    assert "started" not in said
+
+
+def test_workers_go_where_the_gateway_binds(tmp_path: Path) -> None:
+    nowhere = tmp_path / ".env"
+
+    def goes_to(*binds: str) -> str:
+        flags, _ = read_flags([word for bind in binds for word in ("--bind", bind)])
+        return complete(flags, nowhere)["WORKER_GATEWAY"]
+
+    assert goes_to() == "tcp://127.0.0.1:5555"
+    assert goes_to("tcp://127.0.0.1:7000") == "tcp://127.0.0.1:7000"
+    assert goes_to("ipc:///tmp/x") == "ipc:///tmp/x"
+    keys = {"GATEWAY_INSECURE_BIND": "true"}
+    for bind in ("tcp://0.0.0.0:7000", "tcp://*:7000"):
+        flags, _ = read_flags(["--bind", bind])
+        assert complete({**keys, **flags}, nowhere)["WORKER_GATEWAY"] == "tcp://127.0.0.1:7000"
+    flags, _ = read_flags(["--bind", "tcp://127.0.0.1:7000", "--gateway", "tcp://127.0.0.1:7001"])
+    assert complete(flags, nowhere)["WORKER_GATEWAY"] == "tcp://127.0.0.1:7001"
+
+
+def test_flags_come_before_the_file_and_the_file_before_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("GATEWAY_PORT=9001\nGATEWAY_QUEUE_SIZE=7\n")
+    monkeypatch.setenv("GATEWAY_QUEUE_SIZE", "8")
+    monkeypatch.setenv("GATEWAY_HOST", "127.0.0.1")
+    flags, _ = read_flags(["--port", "9002"])
+    environment = complete(flags, file)
+    assert environment["GATEWAY_PORT"] == "9002"
+    assert environment["GATEWAY_QUEUE_SIZE"] == "7"
+    assert environment["GATEWAY_HOST"] == "127.0.0.1"
