@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 
 from shared import logs
 from shared.settings import load
+from worker.draining import Ending
 from worker.engine.interface import Engine, EngineFactory, ModelError
-from worker.link import Ending, Link
+from worker.link import Link
 from worker.loop import EngineLoop
+from worker.outputs import Outputs
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -106,11 +108,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress = loop.progress
         pipe.tell(state=progress.state, active=len(link.slots), step_age_s=progress.age_s())
 
-    link = Link(settings, name, report)
-    loop = EngineLoop(engine_factory(settings), link.publish)
+    outputs = Outputs()
+    loop = EngineLoop(engine_factory(settings), outputs.publish)
+    link = Link(settings, name, loop, outputs, report)
     engine = EngineThread(loop)
     engine.start()
-    ending = link.run(loop, engine.is_alive)
+    ending = link.run(engine.is_alive)
     if engine.hopeless is not None:
         pipe.tell(hopeless=str(engine.hopeless))
         code = EXIT_HOPELESS

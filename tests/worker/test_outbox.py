@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.messages import Accepted, Delta, Deltas, Done, Timings, Usage
-from worker.link import MAX_DELTAS_A_MESSAGE, Outbox
+from worker.outbox import MAX_DELTAS_A_MESSAGE, Outbox
 
 ACCEPTED = Accepted(job="j", prompt_tokens=1)
 DONE = Done(job="j", usage=Usage(prompt_tokens=1, completion_tokens=1), timings=Timings())

@@ -1,0 +1,52 @@
+"""Whether the worker still takes jobs, why not, and when its engine process is to end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from enum import Enum
+
+from worker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Ending(Enum):
+    """Why the engine process ends."""
+
+    LEAVE = "leave"
+    RECYCLE = "recycle"
+
+
+class Draining:
+    """No new jobs from `begin` on; those that run have `--drain-timeout` to come to their end.
+
+    `paused` takes no jobs either, but ends nothing: an operator's drain, until resumed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.paused = False
+        self.ending = Ending.LEAVE
+        self._settings = settings
+        self._until: float | None = None
+
+    @property
+    def refuses(self) -> bool:
+        return self.paused or self._until is not None
+
+    def begin(self, ending: Ending) -> None:
+        """The first reason counts, and its time."""
+        if self._until is None:
+            self.ending = ending
+            self._until = time.monotonic() + self._settings.drain_timeout
+
+    def recycle_if_due(self, served: int, memory_bytes: float) -> None:
+        """Begin when the engine has served or grown as much as the settings allow."""
+        after, limit_gib = self._settings.recycle_after_requests, self._settings.recycle_memory_gib
+        if (after and served >= after) or (limit_gib and memory_bytes > limit_gib * 1024**3):
+            if self._until is None:
+                log.info("the engine is restarted to stay fresh")
+            self.begin(Ending.RECYCLE)
+
+    def over(self, running: int, now: float) -> bool:
+        return self._until is not None and (running == 0 or now >= self._until)

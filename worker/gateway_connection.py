@@ -1,0 +1,111 @@
+"""One gateway as a worker sees it: its socket, whether it lives, and what is to be said to it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import zmq
+
+from shared import wire
+from shared.messages import FROM_GATEWAY, Message, Welcome, WorkerState
+from shared.sockets import make_dealer, receive, send
+from worker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MISSED_PINGS = 3
+MIN_NEWS_INTERVAL_S = 0.05
+MAX_MESSAGES_A_TURN = 64
+"""How many messages of one gateway are read before the others, and the engine's, get their turn."""
+
+
+@dataclass
+class GatewayConnection:
+    """`id` is empty until the gateway has said welcome, and after it has fallen silent."""
+
+    index: int
+    endpoint: str
+    socket: zmq.Socket[bytes]
+    id: str = ""
+    stale: bool = False
+    """Other gateways' jobs have changed what is free here since the last heartbeat."""
+
+    _heartbeat_s: float = 1.0
+    _heard_at: float = 0.0
+    _beat_at: float = 0.0
+    _greeted_as: str = ""
+    _dropped: int = 0
+
+    @classmethod
+    def open(
+        cls, context: zmq.Context[zmq.Socket[bytes]], index: int, endpoint: str, settings: Settings
+    ) -> GatewayConnection:
+        """Connect; ZeroMQ goes on trying until somebody listens there."""
+        dealer = make_dealer(
+            context,
+            secrets.token_bytes(16),
+            Path(settings.worker_key) if settings.worker_key else None,
+            Path(settings.gateway_key) if settings.gateway_key else None,
+        )
+        dealer.connect(endpoint)
+        return cls(index, endpoint, dealer)
+
+    def welcomed(self, welcome: Welcome) -> None:
+        self.id, self._heartbeat_s = welcome.gateway, welcome.heartbeat_s
+        self._beat_at = 0.0
+
+    def forget(self) -> None:
+        """Begin with a hello again."""
+        self.id = self._greeted_as = ""
+
+    def greet_at_once(self) -> None:
+        self._beat_at = 0.0
+
+    def has_fallen_silent(self, now: float) -> bool:
+        return bool(self.id) and now - self._heard_at > MISSED_PINGS * self._heartbeat_s
+
+    def due(self, state: WorkerState, now: float) -> Literal["hello", "heartbeat"] | None:
+        """What is to be said now, if anything: hello until welcomed, then heartbeats."""
+        interval = MIN_NEWS_INTERVAL_S if self.stale else self._heartbeat_s
+        if now - self._beat_at < interval and self._greeted_as == state:
+            return None
+        self._beat_at = now
+        if self.id and self._greeted_as == "loading" and state == "ready":
+            # Only now is it known what the model can do.
+            self.id = ""
+        if self.id:
+            self._greeted_as = state
+            self.stale = False
+            return "heartbeat"
+        if cast(int, self.socket.get(zmq.EVENTS)) & zmq.POLLOUT:
+            self._greeted_as = state
+            return "hello"
+        return None
+
+    def messages(self, now: float) -> Iterator[tuple[Message, list[bytes]]]:
+        """What has arrived, as far as it can be understood, with its images."""
+        for _ in range(MAX_MESSAGES_A_TURN):
+            try:
+                frames = receive(self.socket)
+            except zmq.Again:
+                return
+            try:
+                message, images = wire.decode(frames, FROM_GATEWAY)
+            except wire.ProtocolError as error:
+                self._dropped += 1
+                if self._dropped == 1:
+                    log.warning("dropped a message from %s: %s", self.endpoint, error)
+                continue
+            self._heard_at = now
+            yield message, [bytes(image) for image in images]
+
+    def send(self, message: Message) -> None:
+        try:
+            send(self.socket, wire.encode(message))
+        except zmq.Again:
+            log.debug("gateway %s is not reachable", self.endpoint)
