@@ -3,9 +3,7 @@ stop."""
 
 from __future__ import annotations
 
-import gc
 import logging
-import resource
 import socket
 import sys
 from typing import NoReturn
@@ -18,6 +16,7 @@ from starlette.types import ASGIApp
 from gateway.app import create_app
 from gateway.dispatch.link import Link
 from gateway.http_protocol import bounded_protocol
+from gateway.process import allow_descriptors, return_large_blocks, spare_the_collector
 from gateway.settings import Settings, read_api_keys
 from shared import logs
 from shared.settings import SettingsError, load
@@ -25,9 +24,6 @@ from shared.settings import SettingsError, load
 log = logging.getLogger("gateway")
 
 BACKLOG = 2048
-
-GC_THRESHOLD = 10_000
-"""New objects before the collector looks at them; about what a hundred requests make."""
 
 SPARE_DESCRIPTORS = 256
 """For workers, image fetches and the interpreter itself."""
@@ -43,6 +39,7 @@ def main() -> None:
         listener = listen(settings.host, settings.port)
     except SettingsError as error:
         refuse(str(error))
+    return_large_blocks()
     allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
     try:
         uvloop.run(serve(settings, listener))
@@ -55,17 +52,6 @@ def main() -> None:
 def refuse(reason: str) -> NoReturn:
     print(f"python -m gateway: {reason}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def allow_descriptors(wanted: int) -> None:
-    """Raise this process's limit of open files: macOS starts with 256, and each connection
-    takes one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
-        log.warning("--max-connections: the system allows this process only %d files", allowed)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -100,15 +86,6 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     announce(settings, listener, link.endpoints)
     spare_the_collector()
     await uvicorn.Server(http_config(app, settings)).serve(sockets=[listener])
-
-
-def spare_the_collector() -> None:
-    """Keep the garbage collector from searching what never becomes garbage: everything loaded so
-    far, most of all FastAPI's and pydantic's classes. It took a quarter of each request's time
-    (docs/benchmarks.md). What requests leave behind in cycles is still found."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
 
 
 def http_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
