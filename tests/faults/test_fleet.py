@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import httpx
@@ -32,6 +32,11 @@ SECONDS = float(os.environ.get("FAULT_SECONDS", "6"))
 """How long each storm lasts; the acceptance run sets 60."""
 CLIENTS = 16
 
+Ask = Callable[[httpx.AsyncClient, str, random.Random], Awaitable[None]]
+"""Asks one question of the server at a URL and insists on the right answer."""
+
+Strike = Callable[[Service, random.Random], None]
+
 
 async def one_answer(client: httpx.AsyncClient, url: str, rng: random.Random) -> None:
     """Ask for a random answer, streamed or whole, and insist on every token of it."""
@@ -50,7 +55,7 @@ async def one_answer(client: httpx.AsyncClient, url: str, rng: random.Random) ->
 
 
 @asynccontextmanager
-async def load(url: str, seed: int) -> AsyncIterator[list[int]]:
+async def load(url: str, seed: int, ask: Ask = one_answer) -> AsyncIterator[list[int]]:
     """Clients that ask without pause while the block runs; their failures surface at its end."""
     answered = [0]
     over = asyncio.Event()
@@ -58,7 +63,7 @@ async def load(url: str, seed: int) -> AsyncIterator[list[int]]:
     async def one_client(number: int) -> None:
         rng = random.Random(seed * 1000 + number)
         while not over.is_set():
-            await one_answer(client, url, rng)
+            await ask(client, url, rng)
             answered[0] += 1
 
     async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=64)) as client:
@@ -70,12 +75,10 @@ async def load(url: str, seed: int) -> AsyncIterator[list[int]]:
             await asyncio.gather(*clients)
 
 
-async def storm(
-    service: Service, strike: Callable[[Service, random.Random], None], pause_s: float
-) -> int:
+async def storm(service: Service, strike: Strike, pause_s: float, ask: Ask = one_answer) -> int:
     """Strike again and again while clients ask; return how many answers came."""
     rng = random.Random(1)
-    async with load(service.url, seed=1) as answered:
+    async with load(service.url, seed=1, ask=ask) as answered:
         loop = asyncio.get_running_loop()
         until = loop.time() + SECONDS
         while loop.time() < until:
@@ -107,9 +110,7 @@ def assert_drained(service: Service) -> None:
 
 
 @pytest.mark.parametrize("strike", [kill_an_engine, stop_an_engine])
-async def test_engines_die_or_stop_under_load(
-    strike: Callable[[Service, random.Random], None],
-) -> None:
+async def test_engines_die_or_stop_under_load(strike: Strike) -> None:
     with serving(workers=2, worker_flags=STALLING) as service:
         answered = await storm(service, strike, pause_s=5 if SECONDS > 30 else 2.5)
         assert answered > CLIENTS
