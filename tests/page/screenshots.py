@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.processes import ROOT, Service, await_condition, serving
 FOLDER = ROOT / "docs" / "screenshots"
 EXAMPLE = base64.b64encode((ROOT / "docs" / "example.png").read_bytes()).decode()
 COLOURS = 128
+STRETCH_S = 7.0
 QUESTIONS = [
     ("What is in this image?", answers.caption(example_scene())),
     ("How many shapes are there?", answers.count(2)),
@@ -40,12 +42,16 @@ def main() -> None:
 
 def work_for_the_plots(service: Service) -> None:
     """Let the plots have something to show."""
-    question = {"role": "user", "content": "What is the capital of France?"}
-    body = {"messages": [question], "max_tokens": 64}
-    for together in (1, 4, 12, 6, 2):
+    question = {"role": "user", "content": "Count from 1 to 50."}
+    for together in (1, 4, 12, 24, 8, 2):
+        until = time.monotonic() + STRETCH_S
+
+        def ask(_: int, until: float = until) -> None:
+            while time.monotonic() < until:
+                service.ask({"messages": [question]})
+
         with ThreadPoolExecutor(together) as pool:
-            for _ in pool.map(lambda _: service.ask(body), range(together * 6)):
-                pass
+            list(pool.map(ask, range(together)))
 
 
 def draw(browser: Any, service: Service, file: Path) -> None:

@@ -1,6 +1,7 @@
 // Two small plots over the last five minutes, in the page's own colours.
 
 const KEPT_POINTS = 300;
+const SHORTEST_VIEW_S = 60;
 const HEIGHT = 130;
 
 export class Plots {
@@ -61,11 +62,11 @@ function plot(id, lines) {
       legend: { show: false },
       cursor: { show: false },
       scales: {
-        x: { range: (chart, low, high) => [high - KEPT_POINTS, high] },
+        x: { range: (chart, low, high) => [Math.min(low, high - SHORTEST_VIEW_S), high] },
         y: { range: (chart, low, high) => [0, Math.max(1, (high ?? 0) * 1.15)] },
       },
       axes: [
-        { ...axis, values: (chart, splits) => splits.map(clock), space: 70 },
+        { ...axis, values: clocks, space: 90 },
         { ...axis, size: 44 },
       ],
       series: [
@@ -84,6 +85,8 @@ function plot(id, lines) {
   return { chart, box, fields: lines.map(([field]) => field) };
 }
 
-function clock(time) {
-  return new Date(time * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+function clocks(chart, times, axis, space, apart) {
+  const parts = { hour: "2-digit", minute: "2-digit" };
+  if (apart < 60) parts.second = "2-digit";
+  return times.map((time) => new Date(time * 1000).toLocaleTimeString([], parts));
 }
