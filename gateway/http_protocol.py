@@ -73,6 +73,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._receiving = Receiving.NOTHING
         self._header_bytes = 0
         self._framing_bytes = 0
+        self._body_bytes_read = 0
+        """Of the data being parsed: a part of a body, or of several."""
         self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -121,18 +123,21 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._body_bytes_read = 0
         super().data_received(data)
         if self._refused or self.transport.is_closing():
             return
+        no_body = len(data) - self._body_bytes_read
         if self._receiving is Receiving.HEADERS:
             # One endless header reaches no callback of the parser, so its bytes are counted here.
-            self._header_bytes += len(data)
+            # Before it may stand the rest of a body that was refused before it had all arrived.
+            self._header_bytes += no_body
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._refuse(HeadersTooLarge("The request headers are too large."))
                 return
         elif self._receiving is Receiving.BODY:
             # So do chunk extensions and trailers: what comes without any of the body.
-            self._framing_bytes += len(data)
+            self._framing_bytes = 0 if self._body_bytes_read else self._framing_bytes + no_body
             if self._framing_bytes > MAX_HEADER_BYTES:
                 self._refuse(HeadersTooLarge("The body's framing is too large."))
                 return
@@ -168,7 +173,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
-        self._framing_bytes = -len(body)
+        self._body_bytes_read += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -65,13 +65,33 @@ async def test_what_follows_the_headers_is_bounded_like_them(begin: bytes, more:
 
 
 async def test_a_body_in_tiny_chunks_is_still_a_body() -> None:
-    body = b'{"messages": [{"role": "user", "content": "%s"}]}' % (b"x" * 20_000)
+    body = b'{"messages": [{"role": "user", "content": "%s"}]}' % (b"x" * 200_000)
     pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
     assert len(pieces) > MAX_HEADER_BYTES
     async with gateway(says("Hi")) as running:
         reader, writer = await running.connect()
         writer.write(CHUNKED + pieces + b"0\r\nx-check: 1\r\n\r\n")
         assert b" 200 " in await reader.readline()
+        writer.close()
+
+
+@pytest.mark.parametrize("cut_at", [-10, 30], ids=["in the body", "in the headers"])
+async def test_the_end_of_a_refused_body_is_not_counted_as_the_next_request(cut_at: int) -> None:
+    """A client may be answered before it has sent all, and go on with its next request."""
+    content = b'{"messages": [{"role": "user", "content": "x"}]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: %s\r\n"
+    length = b"content-length: %d\r\n\r\n"
+    refused = head % b"text/plain" + length % 3_000_000 + b"x" * 3_000_000
+    asked = head % b"application/json" + length % len(content) + content
+    async with gateway(says("Hi")) as running:
+        reader, writer = await running.connect()
+        writer.write(refused + asked[:cut_at])
+        assert b" 415 " in await reader.readline()
+        await writer.drain()
+        await running.client.get("/health")
+        writer.write(asked[cut_at:])
+        answers = await reader.readuntil(b"Hi")
+        assert b"HTTP/1.1 200 " in answers
         writer.close()
 
 
