@@ -9,6 +9,7 @@ and the number of fetches are bounded, and a redirect is a new hop with all chec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import socket
 import ssl
@@ -23,7 +24,10 @@ from gateway.images.addresses import may_connect
 from gateway.images.sources import InvalidImage
 
 MAX_REDIRECTS = 3
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 2.5
+MAX_ADDRESSES = 3
+"""Of one name, tried one after the other: the first may be an IPv6 one on a network without."""
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -99,8 +103,24 @@ class Fetcher:
 
     async def _hop(self, url: httpx.URL) -> bytes | httpx.URL:
         """Return the body, or where it redirects to."""
-        address = await self._checked_address(url)
-        request = httpx.Request(
+        response = await self._request(url)
+        try:
+            if response.status_code in REDIRECTS and "location" in response.headers:
+                return httpx.URL(response.headers["location"])
+            return await self._read(response)
+        finally:
+            await response.aclose()
+
+    async def _request(self, url: httpx.URL) -> httpx.Response:
+        """Ask the first of the host's addresses that can be connected to."""
+        addresses = (await self._checked_addresses(url))[:MAX_ADDRESSES]
+        for address in addresses[:-1]:
+            with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return await self._transport.handle_async_request(self._build(url, address))
+        return await self._transport.handle_async_request(self._build(url, addresses[-1]))
+
+    def _build(self, url: httpx.URL, address: str) -> httpx.Request:
+        return httpx.Request(
             "GET",
             url.copy_with(host=address, fragment=None),
             headers={
@@ -117,15 +137,8 @@ class Fetcher:
                 ).as_dict(),
             },
         )
-        response = await self._transport.handle_async_request(request)
-        try:
-            if response.status_code in REDIRECTS and "location" in response.headers:
-                return httpx.URL(response.headers["location"])
-            return await self._read(response)
-        finally:
-            await response.aclose()
 
-    async def _checked_address(self, url: httpx.URL) -> str:
+    async def _checked_addresses(self, url: httpx.URL) -> list[str]:
         host = url.raw_host.decode("ascii").strip("[]")
         if self._limits.hosts and not _allowed(host, self._limits.hosts):
             raise Refused("this server fetches images from certain hosts only, not from this one")
@@ -137,7 +150,7 @@ class Fetcher:
         private = self._limits.allow_private
         if not addresses or not all(may_connect(a, allow_private=private) for a in addresses):
             raise Refused("the URL leads to an address that this server does not fetch from")
-        return addresses[0]
+        return addresses
 
     async def _read(self, response: httpx.Response) -> bytes:
         if response.status_code != 200:

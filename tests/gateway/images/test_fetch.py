@@ -72,6 +72,7 @@ async def site(answers: dict[str, bytes]) -> AsyncIterator[Site]:
 
 NAMES = {
     "pictures.example": ["127.0.0.1"],
+    "half-dead.example": ["127.0.0.2", "127.0.0.1"],
     "public.example": ["93.184.216.34"],
     "two-faced.example": ["93.184.216.34", "10.0.0.1"],
     "metadata.example": ["169.254.169.254"],
@@ -112,6 +113,12 @@ async def test_an_image_is_fetched_by_the_name_it_was_asked_for() -> None:
     assert f"host: pictures.example:{running.port}\r\n" in head
     assert "cookie" not in head
     assert "accept-encoding: identity" in head
+
+
+async def test_an_address_that_does_not_answer_gives_way_to_the_next() -> None:
+    async with site({"/a.png": answer(b"picture")}) as running, fetcher() as built:
+        url = f"http://half-dead.example:{running.port}/a.png"
+        assert await built.fetch(ImageSource(url, "here")) == b"picture"
 
 
 # Spellings of loopback and of the inside, as collections of such tricks list them.
@@ -202,12 +209,12 @@ async def test_redirects_to_the_inside_are_refused(url: str) -> None:
         public = f"http://public.example:{running.port}/"
         built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=False), names)
 
-        async def first_hop_leads_to_the_site(address: Any) -> str:
+        async def first_hop_leads_to_the_site(address: Any) -> list[str]:
             host = address.raw_host.decode()
-            return "127.0.0.1" if host == "public.example" else await checked(address)
+            return ["127.0.0.1"] if host == "public.example" else await checked(address)
 
-        checked = built._checked_address
-        built._checked_address = first_hop_leads_to_the_site  # type: ignore[method-assign]
+        checked = built._checked_addresses
+        built._checked_addresses = first_hop_leads_to_the_site  # type: ignore[method-assign]
         with pytest.raises(InvalidImage) as caught:
             await built.fetch(ImageSource(public, "here"))
         await built.close()
