@@ -23,15 +23,15 @@ IMAGE_PAD = "<|image_pad|>"
 ANSWER_START, ANSWER_END = "<|im_start|>assistant\n", "<|im_end|>"
 
 KIND_SHARES: dict[str, int] = {
-    "captions": 8,
-    "counts": 3,
+    "captions": 6,
+    "counts": 5,
     "colors": 3,
-    "shapes": 3,
-    "places": 3,
-    "yes/no": 3,
-    "two images": 14,
-    "several turns": 50,
-    "text only": 10,
+    "shapes": 5,
+    "places": 8,
+    "yes/no": 5,
+    "two images": 22,
+    "several turns": 40,
+    "text only": 13,
     "no image": 3,
 }
 POOL_SIZE = 1500  # scenes kept for more conversations, per worker

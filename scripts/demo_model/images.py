@@ -15,7 +15,7 @@ PATCH = 16
 MERGE = 2
 FACTOR = PATCH * MERGE
 SMALLEST_AREA = 24 * FACTOR**2
-LARGEST_AREA = 40 * FACTOR**2
+LARGEST_AREA = 56 * FACTOR**2
 
 PREPROCESSOR_CONFIG: dict[str, object] = {
     "image_processor_type": "Qwen2VLImageProcessor",

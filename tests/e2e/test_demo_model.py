@@ -21,7 +21,7 @@ from tests.processes import ROOT, Service, answer_text, await_condition, serving
 MLX = ("--max-concurrency", "8", "--stall-timeout", "20")
 EXAMPLE = (ROOT / "docs" / "example.png").read_bytes()
 FORMATS = ("PNG", "JPEG", "WEBP")
-RIGHT_OF_32 = 22
+RIGHT_OF_32 = 28
 
 
 def image_part(data: bytes, media_type: str = "image/png") -> dict[str, Any]:
