@@ -13,6 +13,8 @@ from typing import Any
 import mlx.core as mx
 from mlx_vlm.models import cache as kv
 
+from worker.engine.arrays import start
+
 Cache = list[Any]
 
 
@@ -76,8 +78,14 @@ def keep_rows(batch: Cache, indices: Sequence[int]) -> None:
 
 
 def extracted(batch: Cache, index: int) -> Cache:
-    """Copy one row out of a batch cache."""
-    return [layer.extract(index) for layer in batch]
+    """Copy one row out of a batch cache.
+
+    The copying is begun at once: until then the copy holds the whole batch's arrays, and the next
+    step would have to copy them to change them.
+    """
+    row = [layer.extract(index) for layer in batch]
+    start([layer.state for layer in row])
+    return row
 
 
 def can_trim(row: Cache) -> bool:

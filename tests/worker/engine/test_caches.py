@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from unittest import mock
 
+import mlx.core as mx
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,6 +53,25 @@ def test_pictures_count_in_their_order(drive: MakeDriver) -> None:
     result = driver.solo(added)
     assert result.tokens == fresh.solo(added).tokens
     assert 0 < result.done.usage.cached_tokens < result.done.usage.prompt_tokens
+
+
+def test_what_is_remembered_holds_no_more_memory_than_is_counted(drive: MakeDriver) -> None:
+    """A copy that is not computed yet holds the whole batch that it is to be copied from."""
+    driver = drive()
+    engine = driver.engine
+
+    def ask(round_: int) -> None:
+        driver.run(
+            *(job(f"{round_}-{n}", f"{n} {TEXT} {round_}", max_tokens=8 + n) for n in range(8))
+        )
+
+    ask(0)
+    before = mx.get_active_memory() - engine.gauges()["prefix_cache_bytes"]
+    for round_ in range(1, 5):
+        ask(round_)
+    held = mx.get_active_memory() - engine.gauges()["prefix_cache_bytes"]
+    one_batch = 8 * 256 * engine.gauges()["cache_bytes_per_token"]
+    assert held - before < one_batch
 
 
 def test_caches_keep_within_their_limits(drive: MakeDriver) -> None:
