@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from gateway.app import create_app
 from gateway.dispatch.link import Link
 from gateway.http_protocol import bounded_protocol
-from gateway.process import allow_descriptors, return_large_blocks, spare_the_collector
+from gateway.process import allow_descriptors, spare_the_collector
 from gateway.settings import Settings, read_api_keys
 from shared import logs
 from shared.settings import SettingsError, load
@@ -39,7 +39,6 @@ def main() -> None:
         listener = listen(settings.host, settings.port)
     except SettingsError as error:
         refuse(str(error))
-    return_large_blocks()
     allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
     try:
         uvloop.run(serve(settings, listener))

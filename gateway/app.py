@@ -26,6 +26,7 @@ from gateway.generation import Dispatch
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.loader import ImageLoader, ImageTimes
 from gateway.page.routes import page_routes
+from gateway.process import FreedMemory
 from gateway.settings import Settings, read_api_keys
 from gateway.status import Status
 
@@ -111,7 +112,7 @@ def _behind_doors(app: ASGIApp, settings: Settings, keys: tuple[str, ...]) -> AS
     They stand before FastAPI and not among its middleware, so that what takes the shortcut does
     not pass FastAPI at all.
     """
-    app = BodyBudget(app, max_bytes=settings.max_buffered_bytes)
+    app = BodyBudget(app, settings.max_buffered_bytes, FreedMemory().freed)
     app = Doors(app, keys=keys, hosts=_accepted_hosts(settings))
     if settings.cors_origin:
         app = CORSMiddleware(

@@ -13,7 +13,7 @@ import ipaddress
 import logging
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
@@ -155,11 +155,13 @@ class BodyBudget:
 
     Args:
         max_bytes: for all requests at once.
+        freed: told what each request held when it is over.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, freed: Callable[[int], None]) -> None:
         self.app = app
         self._max_bytes = max_bytes
+        self._freed = freed
         self._used_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,6 +181,7 @@ class BodyBudget:
             await self.app(scope, receive_within_budget, send)
         finally:
             self._used_bytes -= held_bytes
+            self._freed(held_bytes)
 
 
 def _client_request_id(scope: Scope) -> str | None:
