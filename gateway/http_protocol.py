@@ -116,6 +116,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._is_read()
+        # Uvicorn does so only when the client has closed in order: after a reset the timer would
+        # hold all of the connection for `--idle-timeout`.
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self._lost = True
         self._tell_gone()

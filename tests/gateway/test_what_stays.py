@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import gc
 import json
+import socket
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -146,3 +148,26 @@ async def test_cancelled_requests_leave_no_objects_behind() -> None:
     assert grown == {}
     assert outcomes["cancelled"] > MORE / 10, "the clients went too early to be cancelled"
     assert outcomes.total() == outcomes["cancelled"]
+
+
+async def ask_and_reset(port: int) -> None:
+    """Ask, read the answer, and end the connection with a reset, as a client that crashes does."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"}")
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def test_connections_that_are_reset_between_requests_leave_nothing_behind() -> None:
+    async with serving() as (_, server, port):
+        await ask_and_reset(port)
+        living()  # counting leaves something itself, the first time
+        before = living()
+        for _ in range(MORE):
+            await ask_and_reset(port)
+        connections = server.server_state.connections
+        await asyncio.to_thread(await_condition, lambda: not connections, "all are gone")
+        grown = {kind: n for kind, n in (living() - before).items() if n > MORE / 2}
+    assert grown == {}
