@@ -141,12 +141,6 @@ def outcomes(service: Service) -> dict[str, int]:
     return totals
 
 
-def loop_lag_s(service: Service) -> float:
-    """How late the latest of the event loop's last ticks came."""
-    found = re.search(r"^gateway_event_loop_lag_seconds (\S+)$", metrics(service), re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
 def metrics(service: Service) -> str:
     with urllib.request.urlopen(f"{service.url}/metrics", timeout=30) as answer:
         return str(answer.read(), "utf-8")
@@ -172,7 +166,6 @@ def health_rows(seconds: float) -> Iterator[Row]:
                 "p50 ms": percentile(latencies_s, 0.5) * 1e3,
                 "p99 ms": percentile(latencies_s, 0.99) * 1e3,
                 "longest ms": max(latencies_s) * 1e3,
-                "event loop lag ms": loop_lag_s(service) * 1e3,
             }
 
 
