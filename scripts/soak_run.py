@@ -24,6 +24,7 @@ MIB = 1 << 20
 WARM_UP_SHARE = 0.2
 SAMPLE_EVERY_S = 0.5
 REST_S = 60.0
+SETTLE_S = 3.0
 
 MEMORY_TOLERANCE_MIB = 64
 DESCRIPTOR_TOLERANCE = 4
@@ -59,6 +60,15 @@ class Process:
             descriptors=len(list((folder / "fd").iterdir())),
             threads=int(facts["Threads"]),
         )
+
+    def settled(self) -> Sample:
+        """The least it holds in the next seconds: freed memory goes back a little later."""
+        samples = []
+        until = time.monotonic() + SETTLE_S
+        while time.monotonic() < until:
+            samples.append(self.sample())
+            time.sleep(SAMPLE_EVERY_S)
+        return min(samples, key=lambda sample: sample.memory_bytes)
 
     def faults(self, tolerance_mib: int) -> list[str]:
         assert self.start is not None and self.end is not None
@@ -152,12 +162,12 @@ def soak(
         asyncio.run(run.run(minutes * 60 * WARM_UP_SHARE, clients, seed))
         run.rest()
         for process in processes:
-            process.start = process.sample()
+            process.start = process.settled()
         run.outcomes.clear()
         asyncio.run(run.run(minutes * 60, clients, seed + 1000))
         run.rest()
         for process in processes:
-            process.end = process.sample()
+            process.end = process.settled()
             run.faults.extend(process.faults(tolerance_mib))
         run.check_counters()
         return table(run), run.faults
