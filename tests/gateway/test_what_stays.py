@@ -32,9 +32,10 @@ AT_ONCE = 16
 WARM_UP = 150
 """More than any bounded history holds."""
 
-MORE = 300
-MOST_LEFT = 30
-"""Of one type. What one request leaves behind would be at least `MORE`."""
+MORE = 600
+MOST_LEFT = 110
+"""Of one type. What each request leaves behind would be at least `MORE`; asyncio itself keeps up
+to a hundred cancelled timers, each with its context, until their time has come."""
 
 
 class TakesAll:
@@ -169,5 +170,5 @@ async def test_connections_that_are_reset_between_requests_leave_nothing_behind(
             await ask_and_reset(port)
         connections = server.server_state.connections
         await asyncio.to_thread(await_condition, lambda: not connections, "all are gone")
-        grown = {kind: n for kind, n in (living() - before).items() if n > MORE / 2}
+        grown = {kind: n for kind, n in (living() - before).items() if n > MOST_LEFT}
     assert grown == {}
