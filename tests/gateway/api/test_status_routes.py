@@ -42,6 +42,16 @@ async def test_ready_says_what_is_missing() -> None:
     assert alive.status_code == 200
 
 
+async def test_monitors_may_ask_with_head() -> None:
+    async with gateway() as running:
+        alive = await running.client.head("/health")
+        ready = await running.client.head("/ready")
+        running.status.state = Readiness(False, "loading", "The model is loading (40% done).")
+        loading = await running.client.head("/ready")
+    assert [alive.status_code, ready.status_code, loading.status_code] == [200, 200, 503]
+    assert alive.content == loading.content == b""
+
+
 async def test_statistics_and_metrics_come_from_dispatch() -> None:
     async with gateway() as running:
         stats = await running.client.get("/v1/queue/stats")
