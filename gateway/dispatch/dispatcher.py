@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gateway.dispatch.admission import Admission, Verdict
+from gateway.dispatch.histograms import STEP_S, Histogram
 from gateway.dispatch.jobs import (
     MAX_FRUITLESS_RUNS,
     ChoiceProgress,
@@ -90,6 +91,7 @@ class Dispatcher:
         self.jobs: dict[str, JobRecord] = {}
         self.runs: dict[str, JobRecord] = {}
         self.effects: list[Effect] = []
+        self.token_gaps = Histogram(STEP_S)
         self._ready: dict[str, deque[JobRecord]] = {}
         self._handlers: dict[type[Any], Callable[[Session, Any, float], None]] = {
             Accepted: self._accepted,
@@ -262,8 +264,7 @@ class Dispatcher:
         record.absorb(delta)
         session.tokens += len(delta.tokens)
         if delta.tokens:
-            record.at.first_token_at = record.at.first_token_at or now
-            record.at.last_token_at = now
+            self._token_came(record.at, now)
         if record.stream:
             record.deadline_at = now + self.queue_timeout_s
         if record.overflows:
@@ -271,6 +272,13 @@ class Dispatcher:
             self.fail(record, not_finished(record), now)
         else:
             self.effects.append(Tell(record.id, delta))
+
+    def _token_came(self, at: Milestones, now: float) -> None:
+        if at.last_token_at is None:
+            at.first_token_at = now
+        elif now > at.last_token_at:  # else it is another choice's token of the same step
+            self.token_gaps.observe(now - at.last_token_at)
+        at.last_token_at = now
 
     def _done(self, session: Session, message: Done, now: float) -> None:
         record = self.on(session, message.job)

@@ -13,6 +13,12 @@ from itertools import accumulate
 
 from prometheus_client.core import HistogramMetricFamily
 
+STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Seconds, for what is a part of a request: a token, an image."""
+
+WAIT_S = (*STEP_S, 30, 60, 120, 300, 600, 1800)
+"""Seconds, for what may last as long as a deadline."""
+
 
 class Histogram:
     """One time series of counts by bucket.

@@ -11,17 +11,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.dispatch.histograms import Histogram
+from gateway.dispatch.histograms import STEP_S, WAIT_S, Histogram
 
 if TYPE_CHECKING:
     from gateway.dispatch.jobs import JobRecord
     from gateway.dispatch.workers import Session
-
-STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""For what is a part of a request: a token, an image."""
-
-WAIT_S = (*STEP_S, 30, 60, 120, 300, 600, 1800)
-"""For what may last as long as a deadline."""
 
 HISTOGRAMS = {
     "queue_wait": ("From arrival to a slot.", WAIT_S),
@@ -30,7 +24,6 @@ HISTOGRAMS = {
     "prefill": ("Prefill, as the worker measured it.", WAIT_S),
     "vision_encoding": ("Vision encoding, as the worker measured it.", WAIT_S),
     "time_to_first_token": ("Arrival to first token.", WAIT_S),
-    "inter_token_latency": ("Mean gap between the tokens of one request.", STEP_S),
 }
 
 COUNTERS = {
@@ -85,10 +78,6 @@ class Metrics:
             histograms["queue_wait"].observe(at.slot_at - at.arrived_at)
         if at.first_token_at is not None:
             histograms["time_to_first_token"].observe(at.first_token_at - at.arrived_at)
-            gaps = record.completion_tokens - 1
-            if gaps > 0 and at.last_token_at is not None:
-                gap_s = (at.last_token_at - at.first_token_at) / gaps
-                histograms["inter_token_latency"].observe(gap_s)
         if at.over_at is not None:
             self._durations[record.kind].observe(at.over_at - at.arrived_at)
         if record.usage is not None:
@@ -105,6 +94,7 @@ class Metrics:
         queue_length: int,
         active: int,
         slots: int,
+        token_gaps: Histogram,
         dropped: Mapping[str, int],
         sessions: Iterable[Session],
     ) -> bytes:
@@ -113,6 +103,7 @@ class Metrics:
         families = [
             *self._counted(dropped),
             *self._measured(),
+            _inter_token_latency(token_gaps),
             _gauge("queue_length", "Requests waiting for a slot.", queue_length),
             _gauge("active_requests", "Requests that hold a slot.", active),
             _gauge("slots", "Whole-answer slots of all live workers.", slots),
@@ -163,6 +154,13 @@ class _Collected(Collector):
 
 def _gauge(name: str, words: str, value: float) -> Metric:
     return GaugeMetricFamily(f"gateway_{name}", words, value=value)
+
+
+def _inter_token_latency(gaps: Histogram) -> Metric:
+    words = "Gaps between the tokens of a request as they came from its worker."
+    family = HistogramMetricFamily("gateway_inter_token_latency_seconds", words)
+    gaps.add_to(family)
+    return family
 
 
 def _of_workers(sessions: Iterable[Session]) -> Iterable[Metric]:

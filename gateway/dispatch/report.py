@@ -87,6 +87,7 @@ class Report:
             queue_length=self._dispatcher.admission.waiting,
             active=self._dispatcher.admission.active,
             slots=self._slots(),
+            token_gaps=self._dispatcher.token_gaps,
             dropped=self._membership.dropped,
             sessions=self._registry.sessions.values(),
         )

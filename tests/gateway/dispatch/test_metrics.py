@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.dispatch.histograms import STEP_S, Histogram
 from gateway.dispatch.membership import DROP_REASONS
-from gateway.dispatch.metrics import STEP_S, Metrics
+from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.statistics import Statistics
 from gateway.dispatch.workers import Registry
 from shared.messages import Hello
@@ -16,8 +17,8 @@ Labels = frozenset[tuple[str, str]]
 
 def samples(metrics: Metrics, **figures: object) -> dict[tuple[str, Labels], float]:
     """All that is told, by name and labels."""
-    given = {"queue_length": 0, "active": 0, "slots": 0, "dropped": {}, "sessions": []}
-    text = metrics.render(**{**given, **figures}).decode()  # type: ignore[arg-type]
+    given = {"queue_length": 0, "active": 0, "slots": 0, "token_gaps": Histogram(STEP_S)}
+    text = metrics.render(**{**given, "dropped": {}, "sessions": [], **figures}).decode()  # type: ignore[arg-type]
     told: dict[tuple[str, Labels], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -50,6 +51,21 @@ def test_requests_are_counted_by_route_kind_and_outcome() -> None:
     assert told[name, of(route=route, kind="text", outcome="refused")] == 2
     assert told["gateway_completion_tokens_total", of()] == 8
     assert told["gateway_request_duration_seconds_count", of(kind="text")] == 1
+
+
+def test_a_stall_in_one_answer_shows_among_the_gaps_between_tokens() -> None:
+    simulation = Simulation()
+    worker = simulation.connect(SimulatedWorker("a", 2, 2))
+    simulation.request(stream=True)
+    for pause_s in (0.004, 0.004, 4.0, 0.004):
+        simulation.step(worker)
+        simulation.pass_time(pause_s)
+    told = samples(Metrics(), token_gaps=simulation.dispatcher.token_gaps)
+    name = "gateway_inter_token_latency_seconds"
+    assert told[f"{name}_count", of()] == 3
+    assert told[f"{name}_bucket", of(le="0.005")] == 2
+    assert told[f"{name}_bucket", of(le="2.5")] == 2
+    assert told[f"{name}_bucket", of(le="5.0")] == 3
 
 
 def test_fetching_and_decoding_an_image_are_told_apart() -> None:
