@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from scripts.flag_tables import README, with_tables
-from scripts.start import flag_targets
+from scripts.flags import flag_targets
 from tests.processes import ROOT, Service, serving
 
 TEXT = README.read_text()

@@ -12,7 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.start import complete, read_flags
+from scripts.flags import read_flags
+from scripts.process_tree import children
+from scripts.start import complete
+from scripts.tiers import exit_code
 from tests.processes import Tier, await_condition, free_port, scripted, words
 
 
@@ -29,7 +32,15 @@ class Start(Tier):
         return f"http://127.0.0.1:{self.port}"
 
     def await_ready(self) -> None:
-        await_condition(lambda: "Ready after" in self.output(), "the ready line")
+        def said() -> bool:
+            assert self.process.poll() is None, self.output()
+            return "Ready after" in self.output()
+
+        try:
+            await_condition(said, "the ready line")
+        except AssertionError:
+            print(self.output())
+            raise
 
     def ctrl_c(self) -> None:
         """What a terminal does: the signal goes to every process of its foreground group."""
@@ -80,7 +91,7 @@ def test_ctrl_c_once_lets_what_runs_come_to_its_end(started: Start) -> None:
     started.ctrl_c()
     asking.join(30)
     assert answers == [words(20)]
-    started.process.wait(30)
+    assert started.process.wait(30) == 128 + signal.SIGINT
 
 
 def test_ctrl_c_twice_stops_at_once(started: Start) -> None:
@@ -94,6 +105,66 @@ def test_ctrl_c_twice_stops_at_once(started: Start) -> None:
     started.process.wait(30)
 
 
+def begun(start: Start) -> list[int]:
+    """The processes below a start: honcho, those that hold the tiers, and the tiers."""
+    found = [start.process.pid]
+    for pid in found:
+        found += children(pid)
+    return found[1:]
+
+
+@pytest.mark.parametrize(
+    ("processes", "number"),
+    [(1, signal.SIGTERM), (2, signal.SIGINT), (3, signal.SIGTERM)],
+    ids=["honcho", "holder", "tier"],
+)
+def test_told_to_stop_in_the_first_moments_it_stops(processes: int, number: int) -> None:
+    start = Start()
+    try:
+        await_condition(lambda: len(begun(start)) >= processes, "what it is told after")
+        os.killpg(start.process.pid, number)
+        assert start.process.wait(12) == 128 + number
+        assert "Traceback" not in start.output()
+    finally:
+        start.stop()
+
+
+def test_a_closed_terminal_stops_all_and_lets_what_runs_come_to_its_end(started: Start) -> None:
+    answers: list[str] = []
+    processes = begun(started)
+    asking = ask_slowly(started, answers)
+    os.killpg(started.process.pid, signal.SIGHUP)
+    asking.join(30)
+    assert answers == [words(20)]
+    assert started.process.wait(30) == 128 + signal.SIGHUP
+    await_condition(lambda: not any(map(is_alive, processes)), "nothing is left")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()
+    # Whose parent has died is buried by the first process, where that one does so.
+    return state != "Z"
+
+
+def test_killed_without_a_word_it_leaves_nothing_behind(started: Start) -> None:
+    processes = begun(started)
+    os.killpg(started.process.pid, signal.SIGKILL)
+    await_condition(lambda: not any(map(is_alive, processes)), "nothing is left")
+
+
+def test_a_killed_honcho_leaves_no_tier_behind(started: Start) -> None:
+    honcho, *below = begun(started)
+    os.kill(honcho, signal.SIGKILL)
+    assert started.process.wait(30) == 128 + signal.SIGKILL
+    await_condition(lambda: not any(map(is_alive, below)), "nothing is left")
+
+
 def test_a_killed_engine_takes_nothing_else_down(started: Start) -> None:
     worker = httpx.get(f"{started.url}/v1/queue/stats").json()["workers"][0]
     os.kill(worker["pid"], signal.SIGKILL)
@@ -104,6 +175,11 @@ def test_a_killed_engine_takes_nothing_else_down(started: Start) -> None:
 
     await_condition(serves_anew, "the worker serves again")
     assert started.process.poll() is None
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, 0), (2, 2), (-15, 143), (256 - 9, 137)])
+def test_the_exit_code_is_what_a_shell_says(code: int, said: int) -> None:
+    assert exit_code(code) == said
 
 
 @pytest.mark.parametrize("flag", ["--port", "--bind"])
@@ -127,7 +203,7 @@ def test_workers_go_where_the_gateway_binds(tmp_path: Path) -> None:
     nowhere = tmp_path / ".env"
 
     def goes_to(*binds: str) -> str:
-        flags, _ = read_flags([word for bind in binds for word in ("--bind", bind)])
+        flags, _ = read_flags([word for bind in binds for word in ("--bind", bind)], nowhere)
         return complete(flags, nowhere)["WORKER_GATEWAY"]
 
     assert goes_to() == "tcp://127.0.0.1:5555"
@@ -135,9 +211,11 @@ def test_workers_go_where_the_gateway_binds(tmp_path: Path) -> None:
     assert goes_to("ipc:///tmp/x") == "ipc:///tmp/x"
     keys = {"GATEWAY_INSECURE_BIND": "true"}
     for bind in ("tcp://0.0.0.0:7000", "tcp://*:7000"):
-        flags, _ = read_flags(["--bind", bind])
+        flags, _ = read_flags(["--bind", bind], tmp_path)
         assert complete({**keys, **flags}, nowhere)["WORKER_GATEWAY"] == "tcp://127.0.0.1:7000"
-    flags, _ = read_flags(["--bind", "tcp://127.0.0.1:7000", "--gateway", "tcp://127.0.0.1:7001"])
+    flags, _ = read_flags(
+        ["--bind", "tcp://127.0.0.1:7000", "--gateway", "tcp://127.0.0.1:7001"], tmp_path
+    )
     assert complete(flags, nowhere)["WORKER_GATEWAY"] == "tcp://127.0.0.1:7001"
 
 
@@ -148,7 +226,7 @@ def test_flags_come_before_the_file_and_the_file_before_the_environment(
     file.write_text("GATEWAY_PORT=9001\nGATEWAY_QUEUE_SIZE=7\n")
     monkeypatch.setenv("GATEWAY_QUEUE_SIZE", "8")
     monkeypatch.setenv("GATEWAY_HOST", "127.0.0.1")
-    flags, _ = read_flags(["--port", "9002"])
+    flags, _ = read_flags(["--port", "9002"], tmp_path)
     environment = complete(flags, file)
     assert environment["GATEWAY_PORT"] == "9002"
     assert environment["GATEWAY_QUEUE_SIZE"] == "7"

@@ -1,0 +1,131 @@
+"""The flags of `scripts/serve`: each goes to the tier that knows it, as its environment variable.
+
+honcho's processes inherit the variables. A flag that both tiers know (`--log-level`) goes to both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.settings import Settings as GatewaySettings
+from shared.settings import environment_name, flag_name
+from worker.settings import Settings as WorkerSettings
+
+TIERS: dict[str, type[Any]] = {"GATEWAY": GatewaySettings, "WORKER": WorkerSettings}
+
+FILES = frozenset(
+    ("--api-key-file", "--curve-key", "--authorized-workers", "--worker-key", "--gateway-key")
+)
+FOLDER_OR_HUB_ID = "--model-path"
+IPC = "ipc://"
+NO_IPC_PATH = ("/", "@", "*")
+"""How an endpoint begins that names no file of the folder one is in."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One environment variable a flag sets; `switch` is its value when the flag takes none."""
+
+    variable: str
+    repeatable: bool = False
+    switch: str | None = None
+
+
+def flag_targets() -> dict[str, list[Target]]:
+    """Every flag of either tier, and the variables it stands for."""
+    targets: dict[str, list[Target]] = defaultdict(list)
+    for prefix, settings_type in TIERS.items():
+        for field in dataclasses.fields(settings_type):
+            flag, variable = flag_name(field.name), environment_name(prefix, field.name)
+            if isinstance(field.default, bool):
+                targets[flag].append(Target(variable, switch="true"))
+                targets["--no-" + flag[2:]].append(Target(variable, switch="false"))
+            else:
+                targets[flag].append(Target(variable, isinstance(field.default, tuple)))
+    return targets
+
+
+def flags_help() -> str:
+    lines = []
+    for settings_type in TIERS.values():
+        for field in dataclasses.fields(settings_type):
+            lines.append(f"  {flag_name(field.name):32}{field.metadata['help']}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def read_flags(argv: Sequence[str], here: Path) -> tuple[dict[str, str], int]:
+    """Return the environment that says the same as the flags, and the number of workers.
+
+    Args:
+        here: the folder that relative paths start from; the tiers run in another one.
+
+    Raises:
+        ValueError: a flag nobody knows, or one whose value is missing or cannot be handed on.
+    """
+    known = flag_targets() | {"--workers": [Target("WORKERS")]}
+    environment: dict[str, str] = {}
+    rest = [part for word in argv for part in _split(word)]
+    while rest:
+        flag = rest.pop(0)
+        if flag not in known:
+            raise ValueError(f"unknown flag {flag} (scripts/serve --help lists them)")
+        takes_value = known[flag][0].switch is None
+        if takes_value and not rest:
+            raise ValueError(f"{flag} needs a value")
+        value = _absolute(flag, rest.pop(0), here) if takes_value else ""
+        for target in known[flag]:
+            if target.repeatable:
+                _check_one_value(flag, value)
+            _set(environment, target, value)
+    workers = environment.pop("WORKERS", "1")
+    if not workers.isdecimal() or int(workers) < 1:
+        raise ValueError(f"--workers: expected a number of at least 1, got {workers!r}")
+    return environment, int(workers)
+
+
+def _split(word: str) -> list[str]:
+    flag, equals, value = word.partition("=")
+    return [flag, value] if word.startswith("--") and equals else [word]
+
+
+def _absolute(flag: str, value: str, here: Path) -> str:
+    """Return the value with a path in it made absolute."""
+    if flag in FILES and value:
+        return str(here / Path(value).expanduser())
+    if flag == FOLDER_OR_HUB_ID and value:
+        folder = here / Path(value).expanduser()
+        return str(folder) if folder.is_dir() else value
+    if value.startswith(IPC) and not value.removeprefix(IPC).startswith(NO_IPC_PATH):
+        return f"{IPC}{here / value.removeprefix(IPC)}"
+    return value
+
+
+def _check_one_value(flag: str, value: str) -> None:
+    """A variable that holds several values has commas or spaces between them.
+
+    Raises:
+        ValueError: the tier would read another number of values than one.
+    """
+    if not value:
+        raise ValueError(f"{flag} needs a value, and got an empty one")
+    if re.search(r"[,\s]", value):
+        if flag == "--api-key":
+            raise ValueError(
+                f"{flag}: a key given here may hold no comma and no space; put it into a file, "
+                "one key a line, and name that: --api-key-file"
+            )
+        raise ValueError(
+            f"{flag}: a value may hold no comma and no space, got {value!r}; for several, "
+            "repeat the flag"
+        )
+
+
+def _set(environment: dict[str, str], target: Target, value: str) -> None:
+    before = environment.get(target.variable, "") if target.repeatable else ""
+    environment[target.variable] = target.switch or f"{before} {value}".strip()

@@ -1,0 +1,84 @@
+"""The flags of `scripts/serve` say to the tiers what the user said."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from scripts.flags import FILES, FOLDER_OR_HUB_ID, flag_targets, read_flags
+from scripts.start import _say_ready, main
+
+
+def environment(here: Path, *argv: str) -> dict[str, str]:
+    return read_flags(argv, here)[0]
+
+
+@pytest.mark.parametrize("flag", ["--api-key", "--served-model-name", "--allowed-host", "--bind"])
+@pytest.mark.parametrize("value", ["a,b", "a b", "a\tb", ""])
+def test_a_value_that_would_become_several_or_none_is_refused(
+    tmp_path: Path, flag: str, value: str
+) -> None:
+    with pytest.raises(ValueError, match=flag) as refused:
+        environment(tmp_path, flag, value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_refused_key_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--api-key-file") as refused:
+        environment(tmp_path, "--api-key=sesame,open")
+    assert "sesame" not in str(refused.value)
+
+
+def test_a_repeated_flag_gives_several_values(tmp_path: Path) -> None:
+    assert environment(tmp_path, "--api-key", "a", "--api-key=b") == {"GATEWAY_API_KEY": "a b"}
+
+
+def test_files_are_those_of_the_folder_one_is_in(tmp_path: Path) -> None:
+    assert set(flag_targets()) >= FILES | {FOLDER_OR_HUB_ID}
+    for flag in FILES:
+        assert list(environment(tmp_path, flag, "a b/k").values()) == [f"{tmp_path}/a b/k"]
+        assert list(environment(tmp_path, flag, "/k").values()) == ["/k"]
+
+
+def test_a_model_is_a_folder_where_there_is_one_and_else_a_hub_id(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    for value, model in {
+        "mine/model": f"{tmp_path}/mine/model",
+        "hub/model": "hub/model",
+        "": "",
+    }.items():
+        assert environment(tmp_path, "--model-path", value) == {"WORKER_MODEL_PATH": model}
+
+
+def test_a_socket_is_in_the_folder_one_is_in(tmp_path: Path) -> None:
+    for value, endpoint in {
+        "ipc://run/s": f"ipc://{tmp_path}/run/s",
+        "ipc:///run/s": "ipc:///run/s",
+        "ipc://@s": "ipc://@s",
+    }.items():
+        assert environment(tmp_path, "--bind", value) == {"GATEWAY_BIND": endpoint}
+    with pytest.raises(ValueError, match="--bind"):
+        environment(tmp_path / "a b", "--bind", "ipc://s")
+
+
+def test_a_key_file_is_read_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CALLED_FROM", str(tmp_path))
+    assert main(["--api-key-file", "missing"]) == 2
+    told = capsys.readouterr()
+    assert f"{tmp_path}/missing" in told.err and told.err.count("\n") == 1
+    assert not told.out
+
+
+def test_the_curl_it_prints_survives_a_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = Path("/Users/a b/it's/example.json")
+    monkeypatch.setattr("scripts.start.EXAMPLE", example)
+    _say_ready("http://[::1]:8000", wants_key=False, seconds=1.0)
+    words = shlex.split(capsys.readouterr().out.partition("try: ")[2])
+    assert words[2] == "http://[::1]:8000/v1/chat/completions"
+    assert words[-1] == f"@{example}"
