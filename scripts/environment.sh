@@ -22,13 +22,25 @@ refuse_rosetta() {
     fi
 }
 
+# False where its Python has gone or was replaced, and where its making was interrupted.
+environment_works() {
+    .venv/bin/python -c 'import pip' 2>/dev/null
+}
+
+make_environment() {
+    python=$(find_python) || exit 1
+    refuse_rosetta "$python"
+    echo "Making .venv with $("$python" --version) ..." >&2
+    # What an older one had installed, and the stamps that say so, go with it.
+    "$python" -m venv --clear .venv && environment_works || {
+        rm -rf .venv
+        echo ".venv could not be made; Python's message, if it had one, is above." >&2
+        exit 1
+    }
+}
+
 prepare_environment() {
-    if [ ! -x .venv/bin/python ]; then
-        python=$(find_python) || exit 1
-        refuse_rosetta "$python"
-        echo "Making .venv with $("$python" --version) ..." >&2
-        "$python" -m venv .venv || exit 1
-    fi
+    environment_works || make_environment
     stamp=$(cat "$@" | cksum)
     stamp_file=.venv/installed-$(echo "$@" | cksum | cut -d ' ' -f 1)
     if [ "$(cat "$stamp_file" 2>/dev/null)" != "$stamp" ]; then
