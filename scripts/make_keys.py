@@ -8,7 +8,12 @@ import re
 import sys
 from pathlib import Path
 
+import zmq
 import zmq.auth
+
+from scripts.called_from import go_back
+
+ROOT = Path(__file__).resolve().parent.parent
 
 DESCRIPTION = """\
 Makes CURVE keys, so that gateway and workers on different machines know each other and nobody
@@ -33,7 +38,9 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("worker", nargs="+", help="a name for each worker's machine")
-    parser.add_argument("--folder", type=Path, default=Path("keys"), help="[default: keys]")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "keys", help="[default: keys, beside scripts]"
+    )
     options = parser.parse_args()
     for name in options.worker:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "gateway":
@@ -41,21 +48,55 @@ def main() -> int:
     authorized = options.folder / "authorized"
     authorized.mkdir(parents=True, exist_ok=True)
     options.folder.chmod(0o700)
-    _make_pair(options.folder, "gateway", options.folder)
-    for name in options.worker:
-        _make_pair(options.folder, name, authorized)
+    try:
+        _make_gateway_pair(options.folder)
+        for name in options.worker:
+            _make_worker_pair(options.folder, name, authorized)
+    except KeyProblem as problem:
+        print(f"scripts/keys: {problem}", file=sys.stderr)
+        return 1
     return 0
 
 
-def _make_pair(folder: Path, name: str, public_to: Path) -> None:
-    """Make NAME.key_secret in `folder` and NAME.key in `public_to`, unless they are there."""
-    secret, public = folder / f"{name}.key_secret", public_to / f"{name}.key"
-    if secret.exists() and public.exists():
-        print(f"kept  {secret}")
-        return
+class KeyProblem(Exception):
+    """Half of a pair is gone, and only the user can know why."""
+
+
+def _make_gateway_pair(folder: Path) -> None:
+    """A new secret would shut every worker out, so one that is there stays for ever."""
+    secret, public = folder / "gateway.key_secret", folder / "gateway.key"
+    if secret.exists():
+        if public.exists():
+            print(f"kept  {secret}")
+        else:
+            _write_public(secret, public)
+    elif public.exists():
+        raise KeyProblem(
+            f"{public} is there and {secret} is not. Put it back; or remove the first too for a "
+            "new pair, and then give every worker the new gateway.key"
+        )
+    else:
+        _make_pair(folder, "gateway", public)
+
+
+def _make_worker_pair(folder: Path, name: str, authorized: Path) -> None:
+    secret, public = folder / f"{name}.key_secret", authorized / f"{name}.key"
+    if public.exists():
+        # Its secret may have been moved to where it belongs.
+        print(f"kept  {secret if secret.exists() else public}")
+    elif secret.exists():
+        raise KeyProblem(
+            f"{name} was shut out: {secret} is there and {public} is not. Put that back to let it "
+            f"in again, or remove {secret} too for a new pair"
+        )
+    else:
+        _make_pair(folder, name, public)
+
+
+def _make_pair(folder: Path, name: str, public: Path) -> None:
     before = os.umask(0o077)
     try:
-        made_public, _ = zmq.auth.create_certificates(folder, name)
+        made_public, secret = zmq.auth.create_certificates(folder, name)
     finally:
         os.umask(before)
     Path(made_public).replace(public)
@@ -63,5 +104,18 @@ def _make_pair(folder: Path, name: str, public_to: Path) -> None:
     print(f"made  {public}")
 
 
+def _write_public(secret: Path, public: Path) -> None:
+    """Make a public key's file again, as the library writes it."""
+    try:
+        _, key = zmq.auth.load_certificate(secret)
+    except (OSError, ValueError) as error:
+        raise KeyProblem(f"{secret} cannot be read: {error}") from None
+    if key is None:
+        raise KeyProblem(f"{secret} holds no secret key")
+    public.write_text(f'metadata\ncurve\n    public-key = "{zmq.curve_public(key).decode()}"\n')
+    print(f"made  {public} again, from {secret}")
+
+
 if __name__ == "__main__":
+    go_back()
     sys.exit(main())
