@@ -6,9 +6,13 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
+
+from scripts.loopback import is_loopback
 
 RESTART_PATIENCE_S = 600.0
 LOOK_EVERY_S = 0.2
@@ -19,7 +23,9 @@ class Fleet:
 
     def __init__(self, url: str, key: str) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=10)
+        self._client = httpx.Client(
+            base_url=url, headers=headers, timeout=10, trust_env=not is_loopback(url)
+        )
 
     def workers(self) -> list[dict[str, Any]]:
         answer = self._client.get("/v1/workers")
@@ -29,6 +35,8 @@ class Fleet:
 
     def order(self, worker: str, action: str) -> str | None:
         """Return what went wrong, or None."""
+        if problem := ambiguous([w for w in self.workers() if w["id"] == worker]):
+            return problem
         answer = self._client.post(f"/v1/workers/{worker}", json={"action": action})
         return None if answer.is_success else refusal(answer)
 
@@ -42,6 +50,17 @@ class Fleet:
                     return True
             time.sleep(LOOK_EVERY_S)
         return False
+
+
+def ambiguous(workers: Sequence[dict[str, Any]]) -> str | None:
+    """Say which name stands for several workers: an order reaches one, and nobody knows which."""
+    counts = Counter(worker["id"] for worker in workers)
+    if twice := sorted(name for name, count in counts.items() if count > 1):
+        return (
+            f"several workers have the same name: {', '.join(twice)}. Start each with a --name of "
+            "its own (or WORKER_NAME)"
+        )
+    return None
 
 
 def refusal(answer: httpx.Response) -> str:
@@ -94,7 +113,11 @@ def show(fleet: Fleet) -> int:
 
 
 def rolling_restart(fleet: Fleet) -> int:
-    for worker in fleet.workers():
+    workers = fleet.workers()
+    if problem := ambiguous(workers):
+        print(problem, file=sys.stderr)
+        return 1
+    for worker in workers:
         if worker["state"] != "ready":
             continue
         print(f"restarting {worker['id']} ...", flush=True)
