@@ -15,6 +15,9 @@ from typing import Any, TextIO
 
 import httpx
 
+from scripts.called_from import go_back
+from scripts.loopback import is_loopback
+
 CONNECT_S = 5.0
 PICTURE_TYPES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic"}
 
@@ -109,7 +112,8 @@ class Conversation:
         self._url = arguments.url.rstrip("/").removesuffix("/v1")
         # Reading has no limit of its own: the server bounds every silence and says so.
         timeout = httpx.Timeout(None, connect=CONNECT_S)
-        self._client = httpx.Client(headers=headers, timeout=timeout)
+        through_proxies = not is_loopback(self._url)
+        self._client = httpx.Client(headers=headers, timeout=timeout, trust_env=through_proxies)
         self.was_stopped = False
         self.forget()
 
@@ -237,4 +241,5 @@ def _ask_patiently(conversation: Conversation, line: str) -> None:
 
 
 if __name__ == "__main__":
+    go_back()
     sys.exit(main(sys.argv[1:]))

@@ -29,6 +29,14 @@ def test_an_answer_is_printed(service: Service) -> None:
     assert output.getvalue() == words(6) + "\n"
 
 
+def test_a_proxy_is_not_asked_for_this_machine(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("no_proxy", "")
+    assert main(["--url", service.url, 'script: {"tokens": 1}'], io.StringIO()) == 0
+
+
 def test_a_picture_goes_along(service: Service) -> None:
     assert main(["--url", service.url, str(EXAMPLE), "What is in it?"], io.StringIO()) == 0
     assert service.get("/v1/queue/stats")["metrics"]["request_types"]["vision_stream"] == 1

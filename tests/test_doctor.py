@@ -126,9 +126,13 @@ def test_no_gateway_is_wrong_only_for_who_wants_an_answer() -> None:
     assert "scripts/serve" in told(problems(check_service(service, needed=True)))
 
 
-def test_a_running_service_is_asked_about_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_running_service_is_asked_about_a_picture(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(gateway_flags=("--api-key", "k"), workers=0) as running:
         running.client.headers["Authorization"] = "Bearer k"
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv("no_proxy", "")
         host = Service(running.url, "k")
         await_condition(lambda: host.ask("/health")[0] == 200, "the gateway's start")
         assert main(["--url", running.url]) == 1

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from scripts.called_from import go_back
 from scripts.doctor_checks.findings import Finding
 from scripts.doctor_checks.machine import check_machine, check_packages
 from scripts.doctor_checks.model import check_model
@@ -57,4 +58,5 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
 
 
 if __name__ == "__main__":
+    go_back()
     sys.exit(main(sys.argv[1:]))

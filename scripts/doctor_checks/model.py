@@ -13,7 +13,7 @@ from scripts.doctor_checks.machine import memory_bytes
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 INDEX = "model.safetensors.index.json"
-AGAIN = "Download the model again: huggingface-cli download goes on where it was cut off."
+AGAIN = "Download the model again: hf download goes on where it was cut off."
 
 ESTIMATED_CONTEXT = 8192
 ESTIMATED_SEQUENCES = 8

@@ -7,10 +7,12 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 from scripts.doctor_checks.findings import Finding, fine, note, wrong
+from scripts.loopback import is_loopback
 
 WORKER_PORT = 5555
 LOOK_S = 3.0
@@ -21,6 +23,8 @@ class Service:
 
     def __init__(self, url: str, key: str | None) -> None:
         self.url = url.rstrip("/")
+        proxies = urllib.request.ProxyHandler({} if is_loopback(self.url) else None)
+        self._opener = urllib.request.build_opener(proxies)
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def ask(
@@ -31,14 +35,14 @@ class Service:
         headers = {**self._headers, "Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, data=data, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:
+            with self._opener.open(request, timeout=timeout) as answer:
                 return int(answer.status), dict(json.load(answer))
         except urllib.error.HTTPError as error:
             try:
                 return error.code, dict(json.load(error))
             except (ValueError, TypeError):
                 return 0, {}
-        except (OSError, ValueError, TypeError):
+        except (OSError, HTTPException, ValueError, TypeError):
             return 0, {}
 
 
