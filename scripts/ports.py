@@ -6,6 +6,7 @@ that is being started.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from gateway.settings import Settings
 
 ANY_PORT = 0
+ANSWER_S = 1.0
 HTTP_TAKEN = (
     "port {port} is taken: this server may be running already. Stop what listens there, or choose "
     "another port: --port {next}"
@@ -48,6 +50,10 @@ def _is_taken(host: str, port: int) -> bool:
     if port == ANY_PORT:
         return False
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return _cannot_be_bound(family, host, port) or _is_answered(family, host, port)
+
+
+def _cannot_be_bound(family: socket.AddressFamily, host: str, port: int) -> bool:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As uvicorn and ZeroMQ do: connections that are closing do not take a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -55,4 +61,14 @@ def _is_taken(host: str, port: int) -> bool:
             probe.bind((host, port))
         except OSError as error:
             return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _is_answered(family: socket.AddressFamily, host: str, port: int) -> bool:
+    """macOS lets every address be bound beside one of them; whoever has that one then answers."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+        probe.settimeout(ANSWER_S)
+        probe.connect((reachable(host).strip("[]"), port))
+        # A connection to a port that is free may, by chance, come from that very port.
+        return bool(probe.getsockname() != probe.getpeername())
     return False

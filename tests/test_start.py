@@ -12,7 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.settings import Settings
 from scripts.flags import read_flags
+from scripts.ports import taken_ports
 from scripts.process_tree import children
 from scripts.start import complete
 from scripts.tiers import exit_code
@@ -25,7 +27,10 @@ class Start(Tier):
     def __init__(self, *flags: str) -> None:
         self.port, self.workers_port = free_port(), free_port()
         ports = ("--port", str(self.port), "--bind", f"tcp://127.0.0.1:{self.workers_port}")
-        super().__init__("scripts.start", "--engine", "scripted", *ports, *flags)
+        # This machine is not reached through a proxy, whatever the environment says.
+        proxy = {"http_proxy": f"http://127.0.0.1:{free_port()}", "no_proxy": ""}
+        words = ("--engine", "scripted", *ports, *flags)
+        super().__init__("scripts.start", *words, environment=proxy)
 
     @property
     def url(self) -> str:
@@ -197,6 +202,19 @@ def test_a_taken_port_is_named_before_anything_starts(flag: str) -> None:
     assert flag in said
     assert "Ready" not in said
     assert "started" not in said
+
+
+def test_a_port_is_taken_that_another_address_of_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a Mac, where every address can be bound beside one of them."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        settings = Settings(host="0.0.0.0", port=port, bind=(f"tcp://127.0.0.1:{free_port()}",))
+        monkeypatch.setattr(socket.socket, "bind", lambda self, address: None)
+        (said,) = taken_ports(settings)
+        assert f"port {port} is taken" in said
+    assert list(taken_ports(settings)) == []
 
 
 def test_workers_go_where_the_gateway_binds(tmp_path: Path) -> None:
