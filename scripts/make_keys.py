@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DESCRIPTION = """\
 Makes CURVE keys, so that gateway and workers on different machines know each other and nobody
-can listen in. The gateway's pair is made once; call it again for each worker.
+can listen in. Call it again for more workers: what is there is kept, above all the gateway's pair.
 
   scripts/keys mac-2 mac-3
 
