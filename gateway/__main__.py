@@ -3,7 +3,9 @@ stop."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 import socket
 import sys
 from typing import NoReturn
@@ -19,6 +21,7 @@ from gateway.http_protocol import bounded_protocol
 from gateway.process import allow_descriptors, spare_the_collector
 from gateway.settings import Settings, read_api_keys
 from shared import logs
+from shared.launcher import Launcher
 from shared.settings import SettingsError, load
 
 log = logging.getLogger("gateway")
@@ -28,8 +31,11 @@ BACKLOG = 2048
 SPARE_DESCRIPTORS = 256
 """For workers, image fetches and the interpreter itself."""
 
+LOOK_EVERY_S = 0.5
+
 
 def main() -> None:
+    launcher = Launcher()
     settings = load(Settings, "GATEWAY")
     logs.configure(settings.log_level, settings.log_format, "gateway")
     # Its info lines ("Started server process", "Waiting for ...") repeat ours.
@@ -41,7 +47,7 @@ def main() -> None:
         refuse(str(error))
     allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
     try:
-        uvloop.run(serve(settings, listener))
+        uvloop.run(serve(settings, listener, launcher))
     except zmq.ZMQError as error:
         refuse(f"--bind: cannot listen for workers on {', '.join(settings.bind)}: {error}")
     except KeyboardInterrupt:
@@ -76,7 +82,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(settings: Settings, listener: socket.socket) -> None:
+async def serve(settings: Settings, listener: socket.socket, launcher: Launcher) -> None:
     """Run until SIGINT or SIGTERM. Raises zmq.ZMQError when the worker port is taken."""
     link = Link(settings)
     await link.start()
@@ -84,7 +90,17 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings, link, link.status, metrics, on_stop=link.stop)
     announce(settings, listener, link.endpoints)
     spare_the_collector()
+    watch = asyncio.create_task(stop_after(launcher))
     await uvicorn.Server(http_config(app, settings)).serve(sockets=[listener])
+    watch.cancel()
+
+
+async def stop_after(launcher: Launcher) -> None:
+    """Stop this process, as on SIGTERM, when what started it has ended."""
+    while not launcher.is_gone:
+        await asyncio.sleep(LOOK_EVERY_S)
+    log.warning("what started the gateway has ended, so it stops")
+    signal.raise_signal(signal.SIGTERM)
 
 
 def http_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:

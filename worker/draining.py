@@ -6,7 +6,7 @@ import logging
 import time
 from enum import Enum
 
-from worker.settings import Settings
+from worker.settings import GIB, Settings
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class Draining:
         self.ending = Ending.LEAVE
         self._settings = settings
         self._until: float | None = None
+        self._warned = False
 
     @property
     def refuses(self) -> bool:
@@ -41,9 +42,21 @@ class Draining:
             self._until = time.monotonic() + self._settings.drain_timeout
 
     def recycle_if_due(self, served: int, memory_bytes: float) -> None:
-        """Begin when the engine has served or grown as much as the settings allow."""
+        """Begin when the engine has served or grown as much as the settings allow.
+
+        An engine that has served nothing stays: a fresh one would be no smaller.
+        """
         after, limit_gib = self._settings.recycle_after_requests, self._settings.recycle_memory_gib
-        if (after and served >= after) or (limit_gib and memory_bytes > limit_gib * 1024**3):
+        grown = bool(limit_gib) and memory_bytes > limit_gib * GIB
+        if grown and not served and not self._warned:
+            self._warned = True
+            log.warning(
+                "--recycle-memory-gib %g: the model alone takes %.1f GiB, so the engine will be "
+                "restarted after each request",
+                limit_gib,
+                memory_bytes / GIB,
+            )
+        if (after and served >= after) or (grown and served):
             if self._until is None:
                 log.info("the engine is restarted to stay fresh")
             self.begin(Ending.RECYCLE)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from shared.launcher import Launcher
 from worker.engine_process import (
     EXIT_HOPELESS,
     EXIT_LEFT,
@@ -112,6 +113,11 @@ class EngineProcess:
             return f"jobs are active and it has made no step for {age_s:.1f} s"
         return None
 
+    def tell_to_leave(self) -> None:
+        """The engine drains and leaves. More than one such signal is as good as one."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
     def close(self) -> int:
         self._selector.close()
         os.close(self._pipe)
@@ -124,6 +130,7 @@ class Supervisor:
         self.argv = argv
         self.name = name
         self.instance = secrets.token_hex(8)
+        self._launcher = Launcher()
         self._stopping = False
         self._engine: EngineProcess | None = None
 
@@ -134,18 +141,22 @@ class Supervisor:
         backoff = Backoff()
         while not self._stopping:
             engine = self._engine = EngineProcess(self.argv, self.name, self.instance)
+            if self._stopping:  # told so while there was no engine yet to pass it on to
+                engine.tell_to_leave()
             code = self._watch(engine)
             if self._stopping or code == EXIT_LEFT:
                 break
             if code == EXIT_HOPELESS:
                 log.error("%s", engine.report.get("hopeless", "the engine cannot start"))
                 return EXIT_HOPELESS
-            if code != EXIT_RECYCLE:
-                self._wait_before_restart(backoff, engine, code)
+            self._wait_before_restart(backoff, engine, code)
         return 0
 
     def _watch(self, engine: EngineProcess) -> int:
         while engine.listen():
+            if self._launcher.is_gone and not self._stopping:
+                log.warning("worker %s: what started it has ended, so it leaves", self.name)
+                self._stop()
             reason = engine.stuck(self.settings.stall_timeout)
             if reason is not None:
                 log.error("worker %s: the engine is killed: %s", self.name, reason)
@@ -156,16 +167,27 @@ class Supervisor:
     def _wait_before_restart(self, backoff: Backoff, engine: EngineProcess, code: int) -> None:
         lasted_s = time.monotonic() - engine.started_at
         wait_s = backoff.after_run(lasted_s, was_ready=engine.was_ready)
-        how = f"signal {-code}" if code < 0 else f"code {code}"
-        log.warning(
-            "worker %s: the engine ended (%s); starting it again in %.1f s", self.name, how, wait_s
+        log.log(
+            logging.INFO if code == EXIT_RECYCLE else logging.WARNING,
+            "worker %s: the engine ended (%s); starting it again in %.1f s",
+            self.name,
+            _how_it_ended(code),
+            wait_s,
         )
         until = time.monotonic() + wait_s
         while not self._stopping and time.monotonic() < until:
             time.sleep(min(LOOK_EVERY_S, wait_s))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Pass SIGTERM on: the engine drains and leaves. honcho signals both; once is enough."""
+        self._stop()
+
+    def _stop(self) -> None:
         self._stopping = True
-        if self._engine is not None and self._engine.process.poll() is None:
-            self._engine.process.send_signal(signal.SIGTERM)
+        if self._engine is not None:
+            self._engine.tell_to_leave()
+
+
+def _how_it_ended(code: int) -> str:
+    if code == EXIT_RECYCLE:
+        return "for a fresh one"
+    return f"signal {-code}" if code < 0 else f"code {code}"
