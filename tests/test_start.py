@@ -18,7 +18,7 @@ from scripts.ports import taken_ports
 from scripts.process_tree import children
 from scripts.start import complete
 from scripts.tiers import exit_code
-from tests.processes import Tier, await_condition, free_port, scripted, words
+from tests.processes import Tier, answer_text, await_condition, free_port, scripted, words
 
 
 class Start(Tier):
@@ -60,6 +60,7 @@ def started() -> Iterator[Start]:
         yield start
     finally:
         start.stop()
+        print(start.output())
 
 
 def test_the_ready_line_tells_the_truth(started: Start) -> None:
@@ -76,9 +77,9 @@ def ask_slowly(started: Start, answers: list[str]) -> threading.Thread:
         body = scripted(tokens=20, delay_s=0.1)
         try:
             answer = httpx.post(f"{started.url}/v1/chat/completions", json=body, timeout=30)
-            answers.append(answer.json()["choices"][0]["message"]["content"])
-        except httpx.TransportError as error:
-            answers.append(type(error).__name__)
+            answers.append(answer_text(answer))
+        except (httpx.TransportError, AssertionError) as error:
+            answers.append(f"{type(error).__name__}: {error}")
 
     def runs() -> bool:
         stats = httpx.get(f"{started.url}/v1/queue/stats").json()
