@@ -97,7 +97,7 @@ async def serve(settings: Settings, listener: socket.socket, launcher: Launcher)
 
 async def stop_after(launcher: Launcher) -> None:
     """Stop this process, as on SIGTERM, when what started it has ended."""
-    while not launcher.is_gone:
+    while not launcher.is_gone:  # noqa: ASYNC110 - nothing tells of a parent's death
         await asyncio.sleep(LOOK_EVERY_S)
     log.warning("what started the gateway has ended, so it stops")
     signal.raise_signal(signal.SIGTERM)

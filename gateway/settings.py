@@ -6,9 +6,11 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.endpoints import check_endpoint, check_key_file
 from shared.logs import FORMATS, LEVELS
 from shared.settings import SettingsError, option
 from shared.sockets import MAX_FRAME_BYTES
+from shared.wire import MAX_ATTACHMENTS
 
 MIB = 1024 * 1024
 
@@ -18,7 +20,9 @@ class Settings:
     """Raises SettingsError at construction when a value cannot be used."""
 
     host: str = option("0.0.0.0", help="address that HTTP clients connect to")
-    port: int = option(8000, unit="TCP port", minimum=0, help="port that HTTP clients connect to")
+    port: int = option(
+        8000, unit="TCP port", minimum=0, maximum=65535, help="port that HTTP clients connect to"
+    )
     bind: tuple[str, ...] = option(
         ("tcp://127.0.0.1:5555",), unit="tcp:// or ipc://", help="where workers connect"
     )
@@ -62,7 +66,9 @@ class Settings:
         help="most memory that the bodies of all running and waiting requests may take",
     )
     max_connections: int = option(1024, minimum=1, help="most HTTP connections at once")
-    max_images: int = option(16, minimum=0, help="most images in one request")
+    max_images: int = option(
+        16, minimum=0, maximum=MAX_ATTACHMENTS, help="most images in one request"
+    )
     max_image_bytes: int = option(20 * MIB, unit="bytes", minimum=1, help="largest image file")
     max_image_pixels: int = option(
         50_000_000, unit="pixels", minimum=1, help="largest image, width times height"
@@ -105,8 +111,6 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        if self.port > 65535:
-            raise SettingsError(f"--port: must be at most 65535, got {self.port}")
         if not self.bind:
             raise SettingsError("--bind: at least one endpoint is needed")
         if (self.curve_key is None) != (self.authorized_workers is None):
@@ -117,6 +121,12 @@ class Settings:
             raise SettingsError(
                 "--max-buffered-bytes: must be at least --max-body-bytes, or no large request fits"
             )
+        if self.curve_key is not None and self.authorized_workers is not None:
+            check_key_file("--curve-key", self.curve_key, secret=True)
+            if not Path(self.authorized_workers).is_dir():
+                raise SettingsError(
+                    f"--authorized-workers: {self.authorized_workers} is not a folder"
+                )
         for endpoint in self.bind:
             self._check_endpoint(endpoint)
         for origin in self.cors_origin:
@@ -131,11 +141,8 @@ class Settings:
         return not _is_loopback(self.host)
 
     def _check_endpoint(self, endpoint: str) -> None:
+        check_endpoint("--bind", endpoint, listens=True)
         scheme, _, address = endpoint.partition("://")
-        if scheme not in ("tcp", "ipc") or not address:
-            raise SettingsError(
-                f"--bind: expected tcp://ADDRESS:PORT or ipc://PATH, got {endpoint!r}"
-            )
         if scheme == "ipc" or self.curve_key is not None or self.insecure_bind:
             return
         host = address.rpartition(":")[0].strip("[]")

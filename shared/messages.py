@@ -47,10 +47,11 @@ Number = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 Gauge = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 Small = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 TokenId = Small
-SlotCount = Annotated[int, msgspec.Meta(ge=0, le=4096)]
-HeldJobs = Annotated[list[str], msgspec.Meta(max_length=4096)]
+MAX_SLOTS = 4096
+SlotCount = Annotated[int, msgspec.Meta(ge=0, le=MAX_SLOTS)]
+HeldJobs = Annotated[list[str], msgspec.Meta(max_length=MAX_SLOTS)]
 """As many as a worker has slots of a kind."""
-CancelledJobs = Annotated[list[str], msgspec.Meta(max_length=2 * 4096)]
+CancelledJobs = Annotated[list[str], msgspec.Meta(max_length=2 * MAX_SLOTS)]
 """As many as a worker can hold; each may bring an answer, so that more would be a flood."""
 ChoiceCount = Annotated[int, msgspec.Meta(ge=1, le=128)]
 LogprobCount = Annotated[int, msgspec.Meta(ge=0, le=128)]

@@ -37,6 +37,7 @@ def option(
     unit: str = "",
     choices: Sequence[str] = (),
     minimum: float | None = None,
+    maximum: float | None = None,
     secret: bool = False,
 ) -> Any:
     """Declare one setting. A tuple default makes the flag repeatable; False makes it a switch."""
@@ -47,6 +48,7 @@ def option(
             "unit": unit,
             "choices": tuple(choices),
             "minimum": minimum,
+            "maximum": maximum,
             "secret": secret,
         },
     )
@@ -164,6 +166,9 @@ def _as_scalar(
     minimum = field.metadata["minimum"]
     if minimum is not None and not value >= minimum:
         raise SettingsError(f"{source}: must be at least {minimum:g}, got {raw}")
+    maximum = field.metadata["maximum"]
+    if maximum is not None and not value <= maximum:
+        raise SettingsError(f"{source}: must be at most {maximum:g}, got {raw}")
     return value
 
 

@@ -77,7 +77,9 @@ def decode(
     message = _decode_body(frames[1], message_type)
     attachments = list(frames[2:])
     images = len(message.job.images) if isinstance(message, Submit | CountTokens) else 0
-    if len(attachments) != images or images > MAX_ATTACHMENTS:
+    if images > MAX_ATTACHMENTS:
+        raise ProtocolError(f"a job has at most {MAX_ATTACHMENTS} images, got {images}")
+    if len(attachments) != images:
         raise ProtocolError(f"expected {images} attachments, got {len(attachments)}")
     return message, attachments
 

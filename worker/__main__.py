@@ -14,15 +14,19 @@ from worker.supervisor import Supervisor
 
 def main() -> int:
     settings = load(Settings, "WORKER")
-    name = settings.name or _made_up_name()
+    name = name_of(settings)
     logs.configure(settings.log_level, settings.log_format, f"{name} supervisor")
     return Supervisor(settings, sys.argv[1:], name).run()
 
 
-def _made_up_name() -> str:
-    """A name that no other worker of the fleet has: host, honcho's process name, process id."""
+def name_of(settings: Settings) -> str:
+    """A name that no other worker of the fleet has: host, honcho's process name, process id; or
+    the chosen one, to which honcho's second and later workers add their number."""
     role = os.environ.get("HONCHO_PROCESS_NAME", "worker")
-    return f"{socket.gethostname()}-{role}-{os.getpid()}"
+    if not settings.name:
+        return f"{socket.gethostname()}-{role}-{os.getpid()}"
+    number = role.rpartition(".")[2]
+    return f"{settings.name}-{number}" if number.isdigit() and number != "1" else settings.name
 
 
 if __name__ == "__main__":

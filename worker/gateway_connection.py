@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 MISSED_PINGS = 3
 MIN_NEWS_INTERVAL_S = 0.05
+ALONE_AFTER_S = 5.0
+"""How long no gateway may answer before the log says so; both tiers often start together."""
 MAX_MESSAGES_A_TURN = 64
 """How many messages of one gateway are read before the others, and the engine's, get their turn."""
 
@@ -40,6 +42,9 @@ class GatewayConnection:
     _beat_at: float = 0.0
     _greeted_as: str = ""
     _dropped: int = 0
+    _connected: bool = False
+    _alone_since: float | None = None
+    _told: bool = False
 
     @classmethod
     def open(
@@ -58,10 +63,14 @@ class GatewayConnection:
     def welcomed(self, welcome: Welcome) -> None:
         self.id, self._heartbeat_s = welcome.gateway, welcome.heartbeat_s
         self._beat_at = 0.0
+        if not self._connected:
+            log.info("connected to gateway %s", self.endpoint)
+        self._connected, self._alone_since, self._told = True, None, False
 
     def forget(self) -> None:
         """Begin with a hello again."""
         self.id = self._greeted_as = ""
+        self._connected = False
 
     def greet_at_once(self) -> None:
         self._beat_at = 0.0
@@ -71,6 +80,7 @@ class GatewayConnection:
 
     def due(self, state: WorkerState, now: float) -> Literal["hello", "heartbeat"] | None:
         """What is to be said now, if anything: hello until welcomed, then heartbeats."""
+        self._tell_if_alone(now)
         interval = MIN_NEWS_INTERVAL_S if self.stale else self._heartbeat_s
         if now - self._beat_at < interval and self._greeted_as == state:
             return None
@@ -86,6 +96,19 @@ class GatewayConnection:
             self._greeted_as = state
             return "hello"
         return None
+
+    def _tell_if_alone(self, now: float) -> None:
+        if self._connected or self._told:
+            return
+        if self._alone_since is None:
+            self._alone_since = now
+        if now - self._alone_since > ALONE_AFTER_S:
+            self._told = True
+            log.warning(
+                "no gateway answers at %s; trying on (does one listen there, and do both sides "
+                "use keys, or neither?)",
+                self.endpoint,
+            )
 
     def messages(self, now: float) -> Iterator[tuple[Message, list[bytes]]]:
         """What has arrived, as far as it can be understood, with its images."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.endpoints import check_endpoint, check_key_file
 from shared.logs import FORMATS, LEVELS
+from shared.messages import MAX_SLOTS
 from shared.settings import SettingsError, option
 from worker.engine.options import EngineOptions
 
@@ -23,8 +25,12 @@ class Settings:
     served_model_name: tuple[str, ...] = option(
         (), help="the ids /v1/models lists; none: taken from the path"
     )
-    max_concurrency: int = option(1, help="whole answers generated at once", minimum=0)
-    max_streams: int = option(8, help="streams generated at once, beside those", minimum=0)
+    max_concurrency: int = option(
+        1, help="whole answers generated at once", minimum=0, maximum=MAX_SLOTS
+    )
+    max_streams: int = option(
+        8, help="streams generated at once, beside those", minimum=0, maximum=MAX_SLOTS
+    )
     max_context: int | None = option(
         None, help="most tokens of prompt plus answer; none: the model's own", minimum=16
     )
@@ -73,9 +79,11 @@ class Settings:
             raise SettingsError("--max-concurrency and --max-streams: at least one must be above 0")
         if bool(self.worker_key) != bool(self.gateway_key):
             raise SettingsError("--worker-key and --gateway-key go together")
-        for path in filter(None, (self.worker_key, self.gateway_key)):
-            if not Path(path).is_file():
-                raise SettingsError(f"no such key file: {path} (scripts/keys makes keys)")
+        for endpoint in self.gateway:
+            check_endpoint("--gateway", endpoint)
+        if self.worker_key:
+            check_key_file("--worker-key", self.worker_key, secret=True)
+            check_key_file("--gateway-key", self.gateway_key, secret=False)
 
     def engine_options(self) -> EngineOptions:
         return EngineOptions(
@@ -97,5 +105,5 @@ class Settings:
             return self.served_model_name
         if not self.model_path:
             return (DEMO_MODEL_NAME,)
-        path = Path(self.model_path)
+        path = Path(self.model_path).expanduser()
         return (path.resolve().name if path.exists() else self.model_path,)

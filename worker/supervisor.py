@@ -70,12 +70,11 @@ class EngineProcess:
         os.set_blocking(write_end, False)
         environment = {
             **os.environ,
-            "WORKER_NAME": name,
             INSTANCE_VARIABLE: instance,
             PIPE_VARIABLE: str(write_end),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker.engine_process", *argv],
+            [sys.executable, "-m", "worker.engine_process", *argv, "--name", name],
             pass_fds=[write_end],
             env=environment,
         )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import zmq.auth
 
 from gateway.__main__ import listen
 from gateway.settings import Settings, read_api_keys
@@ -32,8 +33,12 @@ def loaded(*flags: str, **environment: str) -> Settings:
         ["--bind", "tcp://0.0.0.0:5555"],
         ["--bind", "tcp://*:5555"],
         ["--bind", "tcp://192.168.0.1:5555"],
+        ["--bind", "tcp://127.0.0.1"],
+        ["--bind", "tcp://::1:5555"],
+        ["--max-images", "65"],
         ["--curve-key", "key"],
         ["--authorized-workers", "keys"],
+        ["--curve-key", "missing", "--authorized-workers", "tests"],
         ["--cors-origin", "example.com"],
         ["--log-level", "loud"],
         ["--nonsense"],
@@ -55,12 +60,22 @@ def test_bad_settings_stop_the_start_with_one_line(
         ["--bind", "ipc:///tmp/workers"],
         ["--bind", "tcp://localhost:5555", "--bind", "tcp://[::1]:5555"],
         ["--bind", "tcp://0.0.0.0:5555", "--insecure-bind"],
-        ["--bind", "tcp://*:5555", "--curve-key", "k", "--authorized-workers", "w"],
     ],
     ids=" ".join,
 )
 def test_safe_worker_ports_pass(flags: list[str]) -> None:
     loaded(*flags)
+
+
+def test_keys_open_the_worker_port_to_other_machines(tmp_path: Path) -> None:
+    public, secret = zmq.auth.create_certificates(tmp_path, "gateway")
+    encrypted = ["--bind", "tcp://*:5555", "--authorized-workers", str(tmp_path)]
+    assert loaded(*encrypted, "--curve-key", secret).curve_key == secret
+    for unfit in (public, str(tmp_path / "missing"), str(tmp_path)):
+        with pytest.raises(SystemExit):
+            loaded(*encrypted, "--curve-key", unfit)
+    with pytest.raises(SystemExit):
+        loaded(*encrypted[:3], str(tmp_path / "none"), "--curve-key", secret)
 
 
 def test_a_flag_wins_over_the_environment() -> None:

@@ -1,0 +1,79 @@
+"""The worker's flags: what cannot work is refused with one line, and not tried for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import zmq.auth
+
+from shared.settings import load
+from worker.__main__ import name_of
+from worker.settings import Settings
+
+
+def loaded(*flags: str) -> Settings:
+    return load(Settings, "WORKER", flags, {})
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--gateway", "localhost:5555"],
+        ["--gateway", "tcp://mac-1.local"],
+        ["--gateway", "tcp://mac-1.local:*"],
+        ["--gateway", "tcp://mac-1.local:70000"],
+        ["--gateway", "tcp://:5555"],
+        ["--gateway", "ipc://"],
+        ["--max-streams", "4097"],
+        ["--worker-key", "missing"],
+        ["--worker-key", "missing", "--gateway-key", "missing"],
+    ],
+    ids=" ".join,
+)
+def test_bad_settings_stop_the_start_with_one_line(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        loaded(*flags)
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert flags[0] in message
+
+
+def test_gateways_may_be_named_in_every_way_that_connects() -> None:
+    endpoints = ("tcp://mac-1.local:5555", "tcp://[fe80::1]:5555", "ipc:///tmp/workers")
+    flags = [flag for endpoint in endpoints for flag in ("--gateway", endpoint)]
+    assert loaded(*flags).gateway == endpoints
+
+
+def test_each_key_must_be_of_its_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    public, secret = zmq.auth.create_certificates(tmp_path, "mac-2")
+    loaded("--worker-key", secret, "--gateway-key", public)
+    with pytest.raises(SystemExit):
+        loaded("--worker-key", public, "--gateway-key", public)
+    assert "the secret one is wanted" in capsys.readouterr().err
+    junk = tmp_path / "junk"
+    junk.write_text("not a key")
+    with pytest.raises(SystemExit):
+        loaded("--worker-key", secret, "--gateway-key", str(junk))
+    assert f"--gateway-key: {junk}" in capsys.readouterr().err
+
+
+def test_workers_of_one_honcho_never_share_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HONCHO_PROCESS_NAME", raising=False)
+    assert name_of(loaded("--name", "mac")) == "mac"
+    names = []
+    for role in ("worker.1", "worker.2", "worker.3"):
+        monkeypatch.setenv("HONCHO_PROCESS_NAME", role)
+        names.append(name_of(loaded("--name", "mac")))
+    assert names == ["mac", "mac-2", "mac-3"]
+
+
+def test_a_folder_below_home_gives_its_own_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "models" / "qwen").mkdir(parents=True)
+    assert loaded("--model-path", "~/models/qwen").model_names == ("qwen",)
