@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from shared import logs
 from shared.settings import load
 from worker.draining import Ending
-from worker.engine.interface import Engine, EngineFactory, ModelError
+from worker.engine.interface import Engine, EngineFactory, ModelError, ModelUnavailable
 from worker.link import Link
 from worker.loop import EngineLoop
 from worker.outputs import Outputs
@@ -75,6 +75,8 @@ class EngineThread(threading.Thread):
             self.loop.run()
         except ModelError as error:
             self.hopeless = error
+        except ModelUnavailable as error:
+            log.error("%s", error)
         except BaseException:
             log.exception("the engine has failed; its process ends and is started again")
 

@@ -19,6 +19,10 @@ class ModelError(Exception):
     """The model cannot be served, now or after a restart (not found, unsupported, incomplete)."""
 
 
+class ModelUnavailable(Exception):
+    """The model cannot be had now; a later start may succeed (no network, a full disk)."""
+
+
 @dataclass(frozen=True)
 class ModelFacts:
     """What the worker tells gateways about its model once it is loaded."""

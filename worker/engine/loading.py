@@ -1,7 +1,7 @@
 """From a folder or a hub id to a model in memory.
 
 Whatever is wrong with the model itself becomes a `ModelError`: restarting the worker would not
-heal it. A network that is down is not the model's fault and is raised as it is.
+heal it. A network that is down is not the model's fault and becomes a `ModelUnavailable`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
+    DryRunError,
     GatedRepoError,
     HFValidationError,
     RepositoryNotFoundError,
@@ -26,7 +27,7 @@ from huggingface_hub.errors import (
 from mlx.utils import tree_flatten
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from worker.engine.interface import ModelError
+from worker.engine.interface import ModelError, ModelUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def resolve_folder(model_path: str, report: Report) -> Path:
 
     Raises:
         ModelError: there is no such folder, or no such model on the hub.
+        ModelUnavailable: the hub cannot be reached, or the download failed.
     """
     folder = Path(model_path).expanduser()
     if folder.is_dir():
@@ -52,17 +54,35 @@ def resolve_folder(model_path: str, report: Report) -> Path:
     if folder.is_absolute() or model_path.startswith((".", "~")) or model_path.count("/") != 1:
         raise ModelError(f"No model at {model_path}: it is neither a folder nor a hub id.")
     try:
-        return Path(
-            snapshot_download(
-                model_path, allow_patterns=DOWNLOADED, tqdm_class=_reporting_bar(report)
-            )
-        )
+        missing = _bytes_to_download(model_path)
+        bar = _reporting_bar(report, missing)
+        return Path(snapshot_download(model_path, allow_patterns=DOWNLOADED, tqdm_class=bar))
     except GatedRepoError as error:
         raise ModelError(
             f"The model {model_path} wants its terms accepted on the hub, and a token (HF_TOKEN)."
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise ModelError(f"The hub has no model {model_path}, or it is private.") from error
+    except Exception as error:
+        # Of the hub's library, its HTTP library or the file system, whose classes change.
+        log.debug("downloading failed", exc_info=True)
+        raise ModelUnavailable(
+            f"The model {model_path} cannot be downloaded now: {_one_line(error)}"
+        ) from error
+
+
+def _bytes_to_download(model_path: str) -> int:
+    """0 when all is here, or when the hub cannot be asked."""
+    try:
+        files = snapshot_download(
+            model_path,
+            allow_patterns=DOWNLOADED,
+            dry_run=True,
+            tqdm_class=_reporting_bar(lambda part: None, 0),
+        )
+    except DryRunError:
+        return 0
+    return sum(file.file_size or 0 for file in files if file.will_download)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -162,10 +182,15 @@ def _keep_text_options_from_images(processor: Any) -> None:
     image_processor.preprocess = preprocess
 
 
-def _reporting_bar(report: Report) -> type[Any]:
-    class ReportingBar(tqdm):  # type: ignore[misc]
-        """Draws nothing; passes on how much of the bytes is here."""
+def _reporting_bar(report: Report, total_bytes: int) -> type[Any]:
+    """Return a class of bars that draw nothing and pass on how much of the bytes is here.
 
+    The hub's library makes several bars, for bytes received and for bytes written, whose totals
+    grow with each file it begins: the bar that is furthest is measured by the sum known before.
+    """
+    furthest = 0.0
+
+    class ReportingBar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             kwargs["disable"] = False
@@ -173,9 +198,11 @@ def _reporting_bar(report: Report) -> type[Any]:
             super().__init__(*args, **kwargs)
 
         def update(self, n: float | None = 1) -> Any:
+            nonlocal furthest
             result = super().update(n)
-            if self.unit == "B" and self.total:
-                report(min(1.0, self.n / self.total))
+            if self.unit == "B" and total_bytes and self.n > furthest:
+                furthest = self.n
+                report(min(1.0, furthest / total_bytes))
             return result
 
     return ReportingBar
