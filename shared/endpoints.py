@@ -17,7 +17,10 @@ ANY_PORT = ("*", "0")
 
 
 def check_endpoint(flag: str, endpoint: str, *, listens: bool = False) -> None:
-    """Args: listens: the endpoint is bound, so that its port may be any that is free.
+    """Refuse what libzmq could not connect to.
+
+    Args:
+        listens: the endpoint is bound, so that its port may be any that is free.
 
     Raises:
         SettingsError: it is neither tcp://HOST:PORT nor ipc://PATH.
@@ -34,7 +37,11 @@ def check_endpoint(flag: str, endpoint: str, *, listens: bool = False) -> None:
 
 
 def check_key_file(flag: str, path: str, *, secret: bool) -> None:
-    """Raises SettingsError when the file does not hold a CURVE key of that kind."""
+    """Refuse a file that does not hold a CURVE key of that kind.
+
+    Raises:
+        SettingsError: it cannot be read, or holds another key, or none.
+    """
     try:
         keys = zmq.auth.load_certificate(Path(path))
     except (OSError, ValueError) as error:
