@@ -7,6 +7,7 @@ import base64
 import json
 import mimetypes
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -241,5 +242,7 @@ def _ask_patiently(conversation: Conversation, line: str) -> None:
 
 
 if __name__ == "__main__":
+    # A shell without job control starts what it puts in the background deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     go_back()
     sys.exit(main(sys.argv[1:]))

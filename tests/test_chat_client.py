@@ -59,9 +59,12 @@ def test_turns_follow_each_other(service: Service, monkeypatch: pytest.MonkeyPat
     assert words(2) + "\n" + words(3) + "\n" in output.getvalue()
 
 
-def test_ctrl_c_stops_the_answer_and_frees_the_slot(service: Service) -> None:
+@pytest.mark.parametrize("starting", [[], ["env", "--ignore-signal=INT"]], ids=["", "deaf"])
+def test_ctrl_c_stops_the_answer_and_frees_the_slot(service: Service, starting: list[str]) -> None:
+    """Also where a shell without job control started the client deaf to Ctrl-C."""
     question = 'script: {"tokens": 5000, "delay_s": 0.02}'
-    command = [sys.executable, "-m", "scripts.chat_client", "--url", service.url, question]
+    client_command = [sys.executable, "-m", "scripts.chat_client", "--url", service.url, question]
+    command = starting + client_command
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None
         assert client.stdout.read(2) == "w0"
