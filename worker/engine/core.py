@@ -22,6 +22,7 @@ from worker.engine import loading
 from worker.engine.answer import Language
 from worker.engine.batch import Chosen, Row
 from worker.engine.batches import Batches
+from worker.engine.blas_threads import choose as choose_threads
 from worker.engine.detokenizer import Vocabulary
 from worker.engine.faults import JobFault, is_out_of_memory
 from worker.engine.grammar import GrammarMaker
@@ -71,6 +72,7 @@ class MlxEngine:
         model = load_model(self._options, report)
         self._set_up(model, limit_bytes)
         facts = model.facts()
+        self._threads = choose_threads(model)
         warm_up(self, facts)
         self._forget_warm_up()
         report(1.0)
@@ -217,6 +219,7 @@ class MlxEngine:
 
     def _prefill(self) -> bool:
         """Prefill as much as running streams may wait for; False if there was nothing to do."""
+        self._threads.for_prefill()
         started = time.perf_counter()
         worked = False
         while self._prefills and (self._model.batchable or not self._batch.busy):
@@ -261,6 +264,7 @@ class MlxEngine:
     def _decode(self, *, disturbed: bool) -> None:
         if not self._batch.busy:
             return
+        self._threads.for_decode()
         started = time.perf_counter()
         try:
             self._batch.step(self._deliver)

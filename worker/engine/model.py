@@ -246,14 +246,28 @@ class LoadedModel:
     def measure(self) -> None:
         """Find the vocabulary's size and what a token costs in key-value memory."""
         cache = self.new_cache()
-        tokens = mx.zeros((1, 8), mx.int32)
-        deltas = mx.zeros((1, 1), mx.int32) if self.uses_rope_deltas else None
-        embeds = self.embed([0] * 8, {})
-        logits = self.forward(tokens, cache, *embeds.part(0, 8), rope_deltas=deltas)
-        mx.eval(logits)
-        self.vocabulary = logits.shape[-1]
+        self.vocabulary = self.try_out(1, 8, cache).shape[-1]
         # Caches allocate in steps of 256 tokens; rotating ones stop growing at their window.
         self.bytes_per_token = size_bytes(cache) / 256
+
+    def try_out(self, rows: int, tokens: int, cache: Cache | None = None) -> mx.array:
+        """Run the language model on so many rows of made-up tokens; return the logits, computed.
+
+        One row goes in as embeddings, as in prefill, several as tokens, as in decode.
+
+        Args:
+            cache: takes up the keys and values; None: an empty one that is thrown away.
+        """
+        ids = mx.zeros((rows, tokens), mx.int32)
+        deltas = mx.zeros((rows, 1), mx.int32) if self.uses_rope_deltas else None
+        embeds: mx.array | None = None
+        inputs: dict[str, Any] = {}
+        if rows == 1:
+            embeds, inputs = self.embed([0] * tokens, {}).part(0, tokens)
+        cache = self.new_cache() if cache is None else cache
+        logits = self.forward(ids, cache, embeds, inputs, deltas)
+        mx.eval(logits)
+        return logits
 
     # --- quirks ------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+_loaded: list[ctypes.CDLL] = []
+
 
 def load_openblas() -> str | None:
     """Load the first OpenBLAS that can be loaded and return its file; None where none is needed
@@ -25,12 +27,23 @@ def load_openblas() -> str | None:
         return None
     for library in _candidates():
         try:
-            ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+            _loaded[:] = [ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)]
         except OSError:
             continue  # e.g. its libgfortran is missing
         return library
     log.warning("no OpenBLAS found: MLX will be slow on this CPU (pip install cmeel-openblas)")
     return None
+
+
+def thread_count() -> int:
+    """Over how many threads OpenBLAS may split a product; 1 where it is not loaded."""
+    return int(_loaded[0].openblas_get_num_threads()) if _loaded else 1
+
+
+def use_threads(count: int) -> None:
+    """Change that for the whole process, from the next product on."""
+    if _loaded:
+        _loaded[0].openblas_set_num_threads(count)
 
 
 def _candidates() -> Iterator[str]:
