@@ -84,7 +84,7 @@ def extracted(batch: Cache, index: int) -> Cache:
     step would have to copy them to change them.
     """
     row = [layer.extract(index) for layer in batch]
-    start([layer.state for layer in row])
+    start(state(row))
     return row
 
 
@@ -113,9 +113,14 @@ def restored(stored: Cache, tokens: int, length: int) -> Cache:
     return row
 
 
+def state(cache: Cache) -> list[Any]:
+    """All arrays of a cache, nested."""
+    return [layer.state for layer in cache]
+
+
 def materialize(cache: Cache) -> None:
     """Compute what is still lazy, so that no step inherits the work of another."""
-    mx.eval([layer.state for layer in cache])
+    mx.eval(state(cache))
 
 
 def size_bytes(cache: Cache) -> int:

@@ -6,7 +6,9 @@ sees: token ids and pixel inputs in, logits out, whatever the family.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +22,12 @@ from mlx_vlm.models.cache import make_prompt_cache
 from worker.engine import loading
 from worker.engine.arrays import to_host
 from worker.engine.caches import Cache, can_merge, can_trim, size_bytes
+from worker.engine.feature_memory import FeatureMemory
 from worker.engine.harmony import ENDS, speaks_harmony
 from worker.engine.interface import ModelFacts
+from worker.engine.lanes import Lanes
 from worker.engine.options import EngineOptions
-from worker.engine.vision import FeatureMemory, RememberingTower
+from worker.engine.vision import ImageKeys, MoreToEncode, RememberingTower
 
 CONTEXT_NAMES = ("max_position_embeddings", "max_sequence_length", "seq_length", "n_positions")
 TOWER_NAMES = ("vision_tower", "vision_model", "vision_encoder", "visual", "vit")
@@ -41,6 +45,10 @@ SEQUENCE_ALIGNED = frozenset(
 """Keyword inputs of language models whose last (or second) axis runs along the prompt."""
 
 
+IMAGE_INPUTS = frozenset({"pixel_values", "attention_mask"})
+"""Inputs that are of no use once the embeddings are there."""
+
+
 @dataclass(frozen=True)
 class SamplingDefaults:
     """What a request means when it leaves a sampling parameter out."""
@@ -50,6 +58,20 @@ class SamplingDefaults:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True)
+class PromptInputs:
+    """A prompt as the network takes it.
+
+    Attributes:
+        inputs: what the processor made of the images, as MLX arrays.
+        image_keys: the images' hashes, in order.
+    """
+
+    ids: list[int]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    image_keys: ImageKeys = ()
 
 
 @dataclass
@@ -102,6 +124,7 @@ class LoadedModel:
         context_tokens: most tokens of prompt plus answer; None: unknown.
         batchable: whether rows can be decoded together.
         weight_bytes: of the language model, which a decode step reads.
+        lanes: where pictures and prompts are computed side by side.
     """
 
     def __init__(
@@ -125,6 +148,7 @@ class LoadedModel:
         self.image_token_index = getattr(network.config, "image_token_index", None)
         self.context_tokens = _context_tokens(config, options.max_context)
         self.features = FeatureMemory(options.vision_cache_bytes)
+        self.lanes = Lanes.of_this_machine()
         self._tower = self._install_tower()
         self.vision = self._tower is not None
         self.uses_rope_deltas = hasattr(self._language, "_rope_deltas")
@@ -171,37 +195,53 @@ class LoadedModel:
         return list(make_prompt_cache(self._language))
 
     def embed(
-        self,
-        ids: list[int],
-        inputs: Mapping[str, Any],
-        image_keys: tuple[str, ...] = (),
-        seconds: float = math.inf,
+        self, prompt: PromptInputs, seconds: float = math.inf, beside: Sequence[PromptInputs] = ()
     ) -> Embedded:
         """Look up the prompt's embeddings, with image features in their places.
 
         Args:
-            inputs: what the processor made of the images, as MLX arrays.
-            image_keys: the images' hashes, in order.
             seconds: how long the images may take in this call, about.
+            beside: prompts that come next, one less than there are lanes at most; their images
+                get on meanwhile.
 
         Raises:
             MoreToEncode: time is up; call again to go on.
         """
-        arrays = dict(inputs)
+        ended_at = time.perf_counter() + seconds
+        tower = self._tower
+        try:
+            if tower is not None and prompt.image_keys:
+                tower.keep_only({prompt.image_keys, *(other.image_keys for other in beside)})
+            found = self._input_embeddings(prompt)
+        except MoreToEncode:
+            assert tower is not None
+            for other in beside:
+                if not tower.knows(other.image_keys):
+                    with contextlib.suppress(Exception):  # it fails again when it is its turn
+                        self._input_embeddings(other)
+            tower.advance(prompt.image_keys, seconds)
+            if time.perf_counter() >= ended_at:
+                raise  # what comes after the images can wait for the next call
+            found = self._input_embeddings(prompt)
+        given = {name: prompt.inputs[name] for name in prompt.inputs if name not in IMAGE_INPUTS}
+        embedded = self._sorted_inputs({**given, **found}, len(prompt.ids))
+        mx.eval(embedded.embeds)
+        if tower is not None:
+            tower.end(prompt.image_keys)
+        return embedded
+
+    def _input_embeddings(self, prompt: PromptInputs) -> dict[str, Any]:
+        """What the network makes of the prompt; raises `MoreToEncode` and what it raises."""
+        arrays = dict(prompt.inputs)
         pixels = arrays.pop("pixel_values", None)
         mask = arrays.pop("attention_mask", None)
-        tokens = mx.array([ids])
+        tokens = mx.array([prompt.ids])
         if mask is None:
             mask = mx.ones_like(tokens)
         if self._tower is not None:
-            self._tower.begin(image_keys, seconds)
+            self._tower.begin(prompt.image_keys)
         found = self._network.get_input_embeddings(tokens, pixels, mask=mask, **arrays)
-        given = {name: value for name, value in found.to_dict().items() if value is not None}
-        embedded = self._sorted_inputs({**arrays, **given}, len(ids))
-        mx.eval(embedded.embeds)
-        if self._tower is not None:
-            self._tower.end()
-        return embedded
+        return {name: value for name, value in found.to_dict().items() if value is not None}
 
     def forward(
         self,
@@ -263,7 +303,7 @@ class LoadedModel:
         embeds: mx.array | None = None
         inputs: dict[str, Any] = {}
         if rows == 1:
-            embeds, inputs = self.embed([0] * tokens, {}).part(0, tokens)
+            embeds, inputs = self.embed(PromptInputs([0] * tokens)).part(0, tokens)
         cache = self.new_cache() if cache is None else cache
         logits = self.forward(ids, cache, embeds, inputs, deltas)
         mx.eval(logits)
@@ -275,7 +315,7 @@ class LoadedModel:
         for name in TOWER_NAMES:
             tower = getattr(self._network, name, None)
             if isinstance(tower, nn.Module):
-                remembering = RememberingTower(tower, self.features)
+                remembering = RememberingTower(tower, self.features, self.lanes)
                 setattr(self._network, name, remembering)
                 return remembering
         return None

@@ -12,20 +12,21 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from worker.engine import caches
 from worker.engine.caches import Cache
-from worker.engine.model import Embedded, LoadedModel, to_mlx
+from worker.engine.model import Embedded, LoadedModel, PromptInputs, to_mlx
 from worker.engine.prefix_cache import Key, PrefixCache
 from worker.engine.preprocess import Prompt
 from worker.engine.vision import MoreToEncode
 
 MOST_TOGETHER = 32
-"""How many prompts are prefilled in one batch at most."""
+"""How many prompts are prefilled at once at most."""
+LEAST_A_LANE = 64
+"""Tokens; with fewer, two lanes wait for one another more than they gain."""
 
 
 @dataclass(eq=False)
@@ -38,7 +39,7 @@ class Prefill:
         cached: how many of them were found in the prefix cache.
         whole: the prompt must be prefilled in one piece.
         seconds: time spent on it.
-        inputs: the prompt's image inputs as MLX arrays, while they are needed.
+        inputs: the prompt for the network, while it is needed.
     """
 
     prompt: Prompt
@@ -51,11 +52,18 @@ class Prefill:
     whole: bool = False
     seconds: float = 0.0
     vision_seconds: float = 0.0
-    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs: PromptInputs | None = None
     tokens: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = [*self.prompt.ids, *self.said]
+
+    def as_inputs(self) -> PromptInputs:
+        """The prompt with its image inputs as MLX arrays; made once."""
+        if self.inputs is None:
+            arrays = {name: to_mlx(value) for name, value in self.prompt.inputs.items()}
+            self.inputs = PromptInputs(self.prompt.ids, arrays, self.prompt.image_keys)
+        return self.inputs
 
     @property
     def target(self) -> int:
@@ -81,32 +89,41 @@ class Prefill:
         return np.concatenate([self.prompt.key, np.array(self.said, np.int64)])
 
 
+@dataclass(frozen=True)
+class Batch:
+    """A batch cache, and whose rows it holds, in order."""
+
+    prefills: list[Prefill]
+    cache: Cache
+
+
 class Prefiller:
     def __init__(self, model: LoadedModel, prefixes: PrefixCache) -> None:
         self._model = model
         self._prefixes = prefixes
 
-    def embed(self, prefill: Prefill, seconds: float) -> bool:
+    def embed(self, prefill: Prefill, seconds: float, beside: Sequence[Prefill] = ()) -> bool:
         """Make the prompt's embeddings, taking about so long for its images.
+
+        Args:
+            beside: those that come next; their images may get on meanwhile.
 
         Returns:
             False if the images are not done yet.
         """
-        prompt = prefill.prompt
+        pictured = bool(prefill.prompt.inputs)
         started = time.perf_counter()
-        if len(prefill.inputs) < len(prompt.inputs):
-            prefill.inputs = {name: to_mlx(value) for name, value in prompt.inputs.items()}
         try:
             prefill.embedded = self._model.embed(
-                prompt.ids, prefill.inputs, prompt.image_keys, seconds
+                prefill.as_inputs(), seconds, [other.as_inputs() for other in beside]
             )
         except MoreToEncode:
             return False
         finally:
             spent = time.perf_counter() - started
             prefill.seconds += spent
-            prefill.vision_seconds += spent if prompt.inputs else 0.0
-        prefill.inputs = {}
+            prefill.vision_seconds += spent if pictured else 0.0
+        prefill.inputs = None
         self._start(prefill, prefill.embedded)
         return True
 
@@ -192,14 +209,30 @@ class Prefiller:
             and self._model.batchable
         )
 
-    def together(self, prefills: Sequence[Prefill]) -> Cache | None:
-        """Prefill short prompts as one left-padded batch.
+    def together(self, prefills: Sequence[Prefill]) -> list[Batch] | None:
+        """Prefill short prompts as one left-padded batch, or as one on every lane.
 
         Returns:
-            A batch cache with their rows in order, or None if this model's caches cannot start
-            out padded.
+            None if this model's caches cannot start out padded.
         """
         started = time.perf_counter()
+        lanes = self._model.lanes
+        batches = []
+        for number, group in enumerate(_groups(prefills, len(lanes))):
+            with mx.stream(lanes.stream(number)):
+                cache = self._batch(group)
+            if cache is None:
+                return None
+            batches.append(Batch(group, cache))
+        lanes.compute([caches.state(batch.cache) for batch in batches])
+        share = (time.perf_counter() - started) / len(prefills)
+        for prefill in prefills:
+            prefill.done = prefill.target
+            prefill.seconds += share
+        return batches
+
+    def _batch(self, prefills: Sequence[Prefill]) -> Cache | None:
+        """Build a batch cache with their rows in order, lazily."""
         longest = max(prefill.target for prefill in prefills)
         padding = [longest - prefill.target for prefill in prefills]
         cache = caches.left_padded(self._model.new_cache(), padding)
@@ -216,12 +249,15 @@ class Prefiller:
             for prefill, pad in zip(prefills, padding, strict=True)
         ]
         self._model.forward(mx.array(tokens), cache, mx.concatenate(embeds), inputs)
-        caches.materialize(cache)
-        share = (time.perf_counter() - started) / len(prefills)
-        for prefill in prefills:
-            prefill.done = prefill.target
-            prefill.seconds += share
         return cache
+
+
+def _groups(prefills: Sequence[Prefill], lanes: int) -> list[list[Prefill]]:
+    """Cut into as many parts, about equal, as there are lanes and work for them."""
+    tokens = sum(prefill.target for prefill in prefills)
+    count = max(1, min(lanes, len(prefills), tokens // LEAST_A_LANE))
+    size = -(-len(prefills) // count)
+    return [list(prefills[at : at + size]) for at in range(0, len(prefills), size)]
 
 
 class Pacer:

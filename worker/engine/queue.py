@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 from worker.engine.caches import Cache
 from worker.engine.model import LoadedModel
@@ -137,7 +138,19 @@ class PrefillQueue:
     def _is_embedded(self, entry: Entry, seconds: float) -> bool:
         if entry.prefill.embedded is not None:
             return True
-        return self._prefiller.embed(entry.prefill, seconds)
+        return self._prefiller.embed(entry.prefill, seconds, self._beside(entry))
+
+    def _beside(self, entry: Entry) -> list[Prefill]:
+        """Those after it whose pictures may be encoded at the same time as its own."""
+        if not entry.prefill.prompt.inputs:
+            return []
+        after = islice(self._entries, self._entries.index(entry) + 1, None)
+        pictured = (
+            other.prefill
+            for other in after
+            if other.prefill.prompt.inputs and other.prefill.embedded is None
+        )
+        return list(islice(pictured, len(self._model.lanes) - 1))
 
     def _shareable(self, ready: list[Entry], tokens: int) -> list[Entry]:
         """The entries at the head that make a padded batch within the budget."""
@@ -157,21 +170,24 @@ class PrefillQueue:
         """Prefill a batch; False if it has to be done one by one."""
         started = time.perf_counter()
         try:
-            cache = self._prefiller.together([entry.prefill for entry in entries])
+            batches = self._prefiller.together([entry.prefill for entry in entries])
         except Exception:
             # Nobody's fault yet: alone, each will show whether it is its own.
             for entry in entries:
                 entry.prefill.cache = self._model.new_cache()
                 entry.prefill.done = 0
             return False
-        if cache is None:
+        if batches is None:
             return False
         padded = max(entry.prefill.target for entry in entries) * len(entries)
         self.pacer.note_chunk(padded, time.perf_counter() - started)
         for entry in entries:
             self._entries.remove(entry)
             self._account(entry)
-        progress.joining.append(Joining(entries, cache, is_batch=True))
+        owners = {id(entry.prefill): entry for entry in entries}
+        for batch in batches:
+            rows = [owners[id(prefill)] for prefill in batch.prefills]
+            progress.joining.append(Joining(rows, batch.cache, is_batch=True))
         return True
 
     def _advance(self, entry: Entry, tokens: int, progress: Progress) -> None:

@@ -6,65 +6,34 @@ of Qwen3-VL).
 
 Running streams must not wait for the whole of a newcomer's pictures. MLX is lazy: calling the
 tower only describes the work. The stand-in notes what each of the tower's layers will yield and
-has these computed one after the other, a few between two decode steps.
+has these computed one after the other, a few between two decode steps, for as many pictures at
+the same time as there are lanes.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict, deque
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_map
 
 from worker.engine.arrays import to_host
+from worker.engine.feature_memory import FeatureMemory, Features
+from worker.engine.lanes import Lanes
 
-Features = Any
-"""An array, or nested lists and tuples of arrays and None, each with items along axis 0."""
+ImageKeys = tuple[str, ...]
+"""The hashes of a prompt's images, in order: who asks."""
 
 
 class MoreToEncode(Exception):
-    """The call's time is spent; call again to go on."""
-
-
-class FeatureMemory:
-    """Features by key, least recently used forgotten first.
-
-    Args:
-        limit_bytes: most memory to keep between requests; 0 remembers nothing.
-    """
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self.bytes = 0
-        self.hits = 0
-        self.misses = 0
-        self._kept: OrderedDict[tuple[object, ...], Features] = OrderedDict()
-
-    def get(self, key: tuple[object, ...]) -> Features | None:
-        features = self._kept.get(key)
-        if features is not None:
-            self._kept.move_to_end(key)
-        return features
-
-    def put(self, key: tuple[object, ...], features: Features) -> None:
-        size = size_bytes(features)
-        if key in self._kept or size > self.limit_bytes:
-            return
-        self._kept[key] = features
-        self.bytes += size
-        while self.bytes > self.limit_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self.bytes -= size_bytes(oldest)
-
-    def clear(self) -> None:
-        """Forget everything, what was counted too."""
-        self._kept.clear()
-        self.bytes = self.hits = self.misses = 0
+    """Images of this prompt are not computed yet."""
 
 
 @dataclass(frozen=True)
@@ -94,106 +63,166 @@ class NotedLayer:
 
 @dataclass
 class Underway:
-    """An image on its way through the tower: what is left to compute, in order."""
+    """An image on its way through the tower.
 
+    Attributes:
+        asker: the prompt it belongs to, or the latest one of several.
+        layers: what is left to compute before the features, in order.
+        error: what has failed, if anything has.
+    """
+
+    asker: ImageKeys
     features: Features
     layers: deque[Any]
+    done: bool = False
+    error: Exception | None = None
+
+    def next(self, count: int) -> Any:
+        """What to compute to get on by so many layers."""
+        for _ in range(min(count, len(self.layers)) - 1):
+            self.layers.popleft()  # those after it cannot be computed without it
+        if self.layers:
+            return self.layers.popleft()
+        self.done = True
+        return self.features
+
+    def rest(self) -> Any:
+        """What to compute to get it done."""
+        self.layers.clear()
+        return self.next(1)
 
 
 class RememberingTower:
-    """Called like the tower it wraps; encodes what it does not remember, image by image.
+    """Called like the tower it wraps; knows what it remembers and sets the rest on its way.
 
-    `begin` says whose images come next and how long they may take, `end` that they are done.
-    In between, features are held whatever the memory's limit, so that many images get done.
+    A call whose images are not all computed raises `MoreToEncode`; `advance` computes them, and
+    the same call then returns. `begin` says whose images a call brings, `end` that they have been
+    used. In between, features are held whatever the memory's limit.
     """
 
-    def __init__(self, tower: nn.Module, memory: FeatureMemory) -> None:
+    def __init__(self, tower: nn.Module, memory: FeatureMemory, lanes: Lanes) -> None:
         self._tower = tower
         self._memory = memory
-        self._keys: tuple[str, ...] = ()
-        self._deadline = 0.0
-        self._encoding = False
-        self._at_hand: dict[tuple[object, ...], Features] = {}
+        self._lanes = lanes
+        self._asker: ImageKeys = ()
         self._underway: dict[tuple[object, ...], Underway] = {}
+        self._started = 0
         self._notes: list[Any] = []
         _note_layers(tower, self._notes)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tower, name)
 
-    def begin(self, image_keys: tuple[str, ...], seconds: float) -> None:
-        if image_keys != self._keys:
-            self.end()
-            self._keys = image_keys
-        self._deadline = time.perf_counter() + seconds
-        self._encoding = False
+    def begin(self, asker: ImageKeys) -> None:
+        """The next call comes from this prompt."""
+        self._asker = asker
 
-    def end(self) -> None:
-        self._keys = ()
-        self._at_hand.clear()
-        self._underway.clear()
+    def end(self, asker: ImageKeys) -> None:
+        """This prompt has got its features."""
+        self._keep(lambda image: image.asker != asker)
+
+    def keep_only(self, askers: Collection[ImageKeys]) -> None:
+        """Let go of what other prompts had set on its way: they will not come, or begin anew."""
+        self._keep(lambda image: image.asker in askers)
+
+    def knows(self, asker: ImageKeys) -> bool:
+        """Whether this prompt's images are on their way, or there."""
+        return any(image.asker == asker for image in self._underway.values())
 
     def __call__(self, pixels: Any, *args: Any, **kwargs: Any) -> Features:
-        items = _split(pixels, args, kwargs)
-        if items is None:
-            whole = Item(pixels, args, kwargs)
-            return self._remembered((self._keys, "whole"), whole)
-        per_image = len(items) == len(self._keys)
-        parts: list[Features] = []
-        for index, item in enumerate(items):
-            owner = self._keys[index] if per_image else (self._keys, index)
-            parts.append(self._remembered((owner, tuple(item.pixels.shape)), item))
-        if self._encoding and time.perf_counter() >= self._deadline:
-            raise MoreToEncode  # what comes after the images can wait for the next call
+        items = _split(pixels, args, kwargs) or [Item(pixels, args, kwargs)]
+        keys = [self._key(index, item, len(items)) for index, item in enumerate(items)]
+        parts = [self._found(key, item) for key, item in zip(keys, items, strict=True)]
+        if any(part is None for part in parts):
+            raise MoreToEncode
         if len(parts) == 1:
             return parts[0]
         return tree_map(lambda *leaves: _joined(leaves), parts[0], *parts[1:])
 
-    def _remembered(self, key: tuple[object, ...], item: Item) -> Features:
-        features = self._at_hand.get(key)
-        if features is not None:
-            return features
-        features = self._memory.get(key)
-        if features is None:
-            features = self._encoded(key, item)
-            self._memory.misses += 1
-            self._memory.put(key, features)
-        else:
+    def advance(self, asker: ImageKeys, seconds: float) -> None:
+        """Compute until this prompt's images are done or about so long, at least by a layer.
+
+        Images of other prompts get on meanwhile where there is a lane for them. What fails,
+        fails in the call of its own prompt.
+        """
+        deadline = time.perf_counter() + seconds
+        while any(image.asker == asker and not image.done for image in self._underway.values()):
+            unfinished = (item for item in self._underway.items() if not item[1].done)
+            self._advance(dict(islice(unfinished, len(self._lanes))), deadline)
+            if time.perf_counter() >= deadline:
+                return
+
+    def _key(self, index: int, item: Item, items: int) -> tuple[object, ...]:
+        """Every image by its own hash, if the tower is called with one item for each."""
+        owner = self._asker[index] if items == len(self._asker) else (self._asker, index)
+        return owner, getattr(item.pixels, "shape", None)
+
+    def _found(self, key: tuple[object, ...], item: Item) -> Features | None:
+        """An image's features; None if they are not computed yet."""
+        image = self._underway.get(key)
+        if image is None:
+            features = self._memory.get(key)
+            if features is None:
+                self._underway[key] = self._start(item)
+                return None
             self._memory.hits += 1
-        self._at_hand[key] = features
-        return features
+            self._underway[key] = Underway(self._asker, features, deque(), done=True)
+            return features
+        image.asker = self._asker
+        if image.error is not None:
+            del self._underway[key]
+            raise image.error
+        return image.features if image.done else None
 
-    def _encoded(self, key: tuple[object, ...], item: Item) -> Features:
-        """Go on with an image, at least by a layer, until it is done or time is up."""
-        self._encoding = True
-        underway = self._underway.get(key)
-        if underway is None:
-            self._notes.clear()
+    def _start(self, item: Item) -> Underway:
+        self._notes.clear()
+        with mx.stream(self._lanes.stream(self._started)):
             features = self._tower(item.pixels, *item.args, **item.kwargs)
-            underway = self._underway[key] = Underway(features, deque(self._notes))
-            self._notes.clear()
-        if self._deadline < math.inf:
-            self._advance(underway.layers)
-        _compute(underway.features)
-        del self._underway[key]
-        return underway.features
+        self._started += 1
+        layers = deque(self._notes)
+        self._notes.clear()
+        return Underway(self._asker, features, layers)
 
-    def _advance(self, layers: deque[Any]) -> None:
-        """Compute layers, as many at once as the time seems to allow, until they are all done.
+    def _advance(self, images: dict[tuple[object, ...], Underway], deadline: float) -> None:
+        """Compute layers, as many at once as the time seems to allow, until an image is done.
 
         Waiting for the device after every layer would cost more than a small layer itself.
         """
         together = 1
-        while layers:
+        while True:
             started = time.perf_counter()
-            for _ in range(min(together, len(layers)) - 1):
-                layers.popleft()  # those after it cannot be computed without it
-            _compute(layers.popleft())
+            if deadline < math.inf:
+                due = [image.next(together) for image in images.values()]
+            else:
+                due = [image.rest() for image in images.values()]
+            self._compute(list(images.values()), due)
+            done = {key: image for key, image in images.items() if image.done}
+            for key, image in done.items():
+                self._note_done(key, image)
             now = time.perf_counter()
-            if now >= self._deadline:
-                raise MoreToEncode
+            if done or now >= deadline:
+                return
             each_s = (now - started) / together
-            together = max(1, int((self._deadline - now) / max(each_s, 1e-6)))
+            together = max(1, int((deadline - now) / max(each_s, 1e-6)))
+
+    def _compute(self, images: Sequence[Underway], due: Sequence[Any]) -> None:
+        try:
+            self._lanes.compute(due)
+        except Exception:
+            # Whose fault it was is not known: each is tried alone.
+            for image in images:
+                try:
+                    self._lanes.compute([image.rest()])
+                except Exception as error:
+                    image.error = error
+
+    def _note_done(self, key: tuple[object, ...], image: Underway) -> None:
+        if image.error is None:
+            self._memory.misses += 1
+            self._memory.put(key, image.features)
+
+    def _keep(self, wanted: Callable[[Underway], bool]) -> None:
+        self._underway = {key: image for key, image in self._underway.items() if wanted(image)}
 
 
 def _note_layers(module: nn.Module, notes: list[Any]) -> None:
@@ -208,10 +237,6 @@ def _note_layers(module: nn.Module, notes: list[Any]) -> None:
 
 def _are_layers(items: list[Any]) -> bool:
     return len({type(item) for item in items}) == 1 and isinstance(items[0], nn.Module)
-
-
-def _compute(features: Features) -> None:
-    mx.eval([leaf for _, leaf in tree_flatten(features) if isinstance(leaf, mx.array)])
 
 
 def _split(pixels: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Item] | None:
@@ -276,7 +301,3 @@ def _joined(leaves: tuple[Any, ...]) -> Any:
     if isinstance(leaves[0], mx.array):
         return mx.concatenate(list(leaves), axis=0)
     return leaves[0]
-
-
-def size_bytes(features: Features) -> int:
-    return sum(leaf.nbytes for _, leaf in tree_flatten(features) if isinstance(leaf, mx.array))

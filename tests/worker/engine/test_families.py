@@ -16,7 +16,7 @@ from tests.worker.engine.checkpoints import FAMILIES
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, assistant, job, picture, user
 from worker.engine.loading import load_weights
-from worker.engine.model import to_mlx
+from worker.engine.prefill import Prefill
 from worker.engine.preprocess import decode_image
 from worker.engine.vision import MoreToEncode
 
@@ -166,12 +166,12 @@ def test_a_picture_is_encoded_a_layer_at_a_time_while_others_wait(
     driver = drive(family, vision_cache_bytes=0)
     model = driver.engine._model
     prompt = driver.engine._intake._preprocessor.prepare(*job("1", "What is it?", [RED]))
-    inputs = {name: to_mlx(value) for name, value in prompt.inputs.items()}
-    whole = model.embed(prompt.ids, inputs, prompt.image_keys)
+    inputs = Prefill(prompt).as_inputs()
+    whole = model.embed(inputs)
     pieces = 0
     while True:
         try:
-            found = model.embed(prompt.ids, inputs, prompt.image_keys, seconds=0.0)
+            found = model.embed(inputs, seconds=0.0)
             break
         except MoreToEncode:
             pieces += 1

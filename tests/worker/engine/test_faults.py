@@ -74,7 +74,7 @@ def test_a_failing_image_tower_fails_its_own_request(
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise ValueError("odd shape")
 
-    monkeypatch.setattr(tower, "_encoded", fail)
+    monkeypatch.setattr(tower, "_start", fail)
     driver.submit(job("bad", "What?", [picture("red")]))
     assert finish(driver) == expected(drive)
     failed = driver.results["bad"].failed
