@@ -11,6 +11,7 @@ import contextlib
 import io
 import itertools
 import json
+import multiprocessing
 import random
 import re
 import socket
@@ -159,7 +160,7 @@ def health_rows(seconds: float) -> Iterator[Row]:
     }
     with serving(["--log-level", "info"], SCRIPTED) as service:
         for name, part in cases.items():
-            answered, latencies_s = asyncio.run(probe(service, part, seconds))
+            answered, latencies_s = probe(service, part, seconds)
             yield {
                 "while it handles": name,
                 "so many": answered,
@@ -177,55 +178,79 @@ def noise(side_px: int) -> bytes:
     return file.getvalue()
 
 
-async def probe(
-    service: Service, part: dict[str, Any] | None, seconds: float
-) -> tuple[int, list[float]]:
+def probe(service: Service, part: dict[str, Any] | None, seconds: float) -> tuple[int, list[float]]:
     """Ask for `/health` at even times, in a connection of its own.
 
     Returns:
         How many requests with that part were answered meanwhile, and the latencies.
     """
-    answered = 0
-
-    async def keep_asking() -> None:
-        nonlocal answered
-        messages = [{"role": "user", "content": [part, {"type": "text", "text": "?"}]}]
-        request = post(json.dumps({"messages": messages}))
-        reader, writer = await asyncio.open_connection(*address(service))
-        while True:
-            writer.write(request)
-            await read_answer(reader)
-            answered += 1
-
-    asking = None if part is None else asyncio.create_task(keep_asking())
-    reader, writer = await asyncio.open_connection(*address(service))
     latencies_s = []
-    started = time.perf_counter()
-    for number in itertools.count():
-        due_at = started + number * PROBE_EVERY_S
-        if due_at > started + seconds:
-            break
-        await asyncio.sleep(max(0.0, due_at - time.perf_counter()))
-        # From when it is sent: this client is busy with the large requests, too.
-        asked_at = time.perf_counter()
-        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await read_answer(reader)
-        latencies_s.append(time.perf_counter() - asked_at)
-    writer.close()
-    if asking is not None:
-        asking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asking
-    return answered, latencies_s
+    with asking(service, part) as answered, socket.create_connection(address(service)) as peer:
+        before = answered.value
+        started = time.perf_counter()
+        for number in itertools.count():
+            due_at = started + number * PROBE_EVERY_S
+            if due_at > started + seconds:
+                break
+            time.sleep(max(0.0, due_at - time.perf_counter()))
+            asked_at = time.perf_counter()
+            peer.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            read_answer(peer)
+            latencies_s.append(time.perf_counter() - asked_at)
+        return answered.value - before, latencies_s
 
 
-async def read_answer(reader: asyncio.StreamReader) -> None:
+@contextlib.contextmanager
+def asking(service: Service, part: dict[str, Any] | None) -> Iterator[Any]:
+    """Requests with that part, one after the other, counted as they are answered. They come from
+    a process of their own: whoever sends 27 MB has no time to look at his watch."""
+    answered = multiprocessing.Value("q", 0)
+    if part is None:
+        yield answered
+        return
+    messages = [{"role": "user", "content": [part, {"type": "text", "text": "?"}]}]
+    request = post(json.dumps({"messages": messages}))
+    process = multiprocessing.Process(
+        target=keep_asking, args=(address(service), request, answered), daemon=True
+    )
+    process.start()
+    try:
+        while not answered.value:
+            if not process.is_alive():
+                raise RuntimeError("the large requests have failed; see above")
+            time.sleep(0.02)
+        yield answered
+    finally:
+        process.terminate()
+        process.join()
+
+
+def keep_asking(target: tuple[str, int], request: bytes, answered: Any) -> None:
+    with socket.create_connection(target) as peer:
+        while True:
+            peer.sendall(request)
+            read_answer(peer)
+            answered.value += 1
+
+
+def read_answer(peer: socket.socket) -> None:
     """Raises RuntimeError for anything but a success."""
-    head = await reader.readuntil(b"\r\n\r\n")
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += received_from(peer)
+    head, _, body = received.partition(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head)
-    body = await reader.readexactly(int(length[1]) if length else 0)
+    while len(body) < (int(length[1]) if length else 0):
+        body += received_from(peer)
     if not head.startswith(b"HTTP/1.1 200"):
         raise RuntimeError(f"the gateway answers {body[:500]!r}")
+
+
+def received_from(peer: socket.socket) -> bytes:
+    data = peer.recv(1 << 16)
+    if not data:
+        raise RuntimeError("the gateway has hung up")
+    return data
 
 
 def post(body: str) -> bytes:
