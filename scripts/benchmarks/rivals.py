@@ -64,10 +64,11 @@ def ours(environment: Mapping[str, str] = NOTHING) -> Side:
     return Side("ours", start)
 
 
-def rival(asked: str, ready: str = READY) -> Side:
+def rival(asked: str, ready: str = READY, environment: Mapping[str, str] = NOTHING) -> Side:
     """
     Args:
         asked: NAME=COMMAND, or a name of `KNOWN`; the command's {model} and {port} are filled in.
+        environment: added to what it inherits.
 
     Raises:
         ValueError: neither of both.
@@ -84,15 +85,15 @@ def rival(asked: str, ready: str = READY) -> Side:
         port = free_port()
         words = [w.format(model=model, port=port) for w in shlex.split(command)]
         url = f"http://127.0.0.1:{port}"
-        with started(name, words, url + ready, same_blas()) as tier:
+        with started(name, words, url + ready, environment) as tier:
             yield Running(url, (tier,), str(model), time.monotonic() - began)
 
     return Side(name, start)
 
 
 @cache
-def same_blas() -> Mapping[str, str]:
-    """The environment that gives another MLX process on Linux the OpenBLAS that our worker
-    loads; the wheel's own is many times slower, and the comparison would be one of libraries."""
+def our_blas() -> Mapping[str, str]:
+    """The environment that gives another MLX process on Linux the OpenBLAS that our worker loads;
+    nothing where there is none."""
     library = load_openblas()
     return NOTHING if library is None else {"LD_PRELOAD": library}

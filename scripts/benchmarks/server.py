@@ -24,9 +24,9 @@ from scripts.benchmarks.cases import CASES, Case, pictures, target
 from scripts.benchmarks.checkpoint import endless_copy
 from scripts.benchmarks.load import NUMBER, PICTURE, Target
 from scripts.benchmarks.report import Progress, Report, Row, median, percentile
-from scripts.benchmarks.rivals import KNOWN, READY, Running, Side, ours, rival, same_blas
+from scripts.benchmarks.rivals import KNOWN, READY, Running, Side, our_blas, ours, rival
 from scripts.benchmarks.steady import Steady
-from scripts.benchmarks.tiers import ROOT
+from scripts.benchmarks.tiers import NOTHING, ROOT
 
 DESCRIPTION = "The whole system against other servers on the same checkpoint, in turns."
 
@@ -45,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="starts it; {model} and {port} are filled in. Without a command: " + ", ".join(KNOWN),
     )
     parser.add_argument("--rival-ready", default=READY, help="answers 200 when a rival serves")
+    parser.add_argument(
+        "--lend-blas",
+        action="store_true",
+        help="start rivals with the OpenBLAS that our worker loads, not as they were installed: "
+        "what is left then is not the library's",
+    )
     parser.add_argument("--model-path", type=Path, default=DEMO_MODEL, help="a local checkpoint")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run of load")
     parser.add_argument("--rounds", type=int, default=2, help="turns each server gets")
@@ -86,7 +92,8 @@ class Figures:
 
 
 def run(options: argparse.Namespace) -> Report:
-    sides = [ours(), *(rival(asked, options.rival_ready) for asked in options.rival)]
+    lent = our_blas() if options.lend_blas else NOTHING
+    sides = [ours(), *(rival(asked, options.rival_ready, lent) for asked in options.rival)]
     cells = [
         Cell(case, connections)
         for case in CASES
@@ -101,7 +108,11 @@ def run(options: argparse.Namespace) -> Report:
             for side in sides[:: 1 if number % 2 == 0 else -1]:
                 _one_turn(side, model, cells, options.seconds, figures, progress)
     progress.end()
-    return reported(figures, cells, [side.name for side in sides])
+    report = reported(figures, cells, [side.name for side in sides])
+    if sys.platform == "linux":
+        whose = "the OpenBLAS that our worker loads" if lent else "the BLAS they come with"
+        report.notes.append(f"Rivals run with {whose}; all weights are float32.")
+    return report
 
 
 def _one_turn(
@@ -176,10 +187,6 @@ def reported(figures: Figures, cells: Sequence[Cell], names: Sequence[str]) -> R
     ]
     report.tables["Processes"] = figures.processes
     report.notes = figures.notes
-    if same_blas():
-        report.notes.append("All servers run with the same OpenBLAS and float32 weights.")
-    elif sys.platform == "linux":
-        report.notes.append("No OpenBLAS was found.")
     return report
 
 
