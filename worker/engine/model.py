@@ -230,6 +230,10 @@ class LoadedModel:
             tower.end(prompt.image_keys)
         return embedded
 
+    def has_encoded(self, prompt: PromptInputs) -> bool:
+        """Whether its images were encoded beside another prompt's, so that `embed` is quick."""
+        return self._tower is not None and self._tower.has_done(prompt.image_keys)
+
     def _input_embeddings(self, prompt: PromptInputs) -> dict[str, Any]:
         """What the network makes of the prompt; raises `MoreToEncode` and what it raises."""
         arrays = dict(prompt.inputs)

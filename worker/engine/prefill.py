@@ -127,6 +127,12 @@ class Prefiller:
         self._start(prefill, prefill.embedded)
         return True
 
+    def is_encoded(self, prefill: Prefill) -> bool:
+        """Whether nothing is left to do for its images, if it has any."""
+        if prefill.embedded is not None or not prefill.prompt.inputs:
+            return True
+        return self._model.has_encoded(prefill.as_inputs())
+
     def advance(self, prefill: Prefill, tokens: int) -> int:
         """Prefill up to so many tokens, computed when this returns. Returns how many."""
         if prefill.whole and not prefill.done:

@@ -122,7 +122,7 @@ class PrefillQueue:
         for entry in list(self._entries)[:MOST_TOGETHER]:
             if ready and tokens < entry.prefill.target:
                 break
-            if entry.prefill.prompt.inputs and ready and seconds < math.inf:
+            if ready and seconds < math.inf and not self._prefiller.is_encoded(entry.prefill):
                 break  # pictures of those behind wait for their own turn
             try:
                 if not self._is_embedded(entry, seconds):

@@ -129,6 +129,12 @@ class RememberingTower:
         """Whether this prompt's images are on their way, or there."""
         return any(image.asker == asker for image in self._underway.values())
 
+    def has_done(self, asker: ImageKeys) -> bool:
+        """Whether they are all there, or have failed."""
+        return self.knows(asker) and all(
+            image.done for image in self._underway.values() if image.asker == asker
+        )
+
     def __call__(self, pixels: Any, *args: Any, **kwargs: Any) -> Features:
         items = _split(pixels, args, kwargs) or [Item(pixels, args, kwargs)]
         keys = [self._key(index, item, len(items)) for index, item in enumerate(items)]

@@ -10,10 +10,11 @@ import pytest
 
 from tests.worker.engine.checkpoints import FAMILIES
 from tests.worker.engine.conftest import MakeDriver
-from tests.worker.engine.driving import Driver, job, picture
+from tests.worker.engine.driving import Driver, Result, job, picture
 from worker.engine import openblas
+from worker.engine.intake import Ready
 from worker.engine.lanes import Lanes
-from worker.engine.prefill import LEAST_A_LANE, Prefill
+from worker.engine.prefill import LEAST_A_LANE, Prefill, Prefiller
 from worker.engine.vision import MoreToEncode
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
@@ -80,6 +81,33 @@ def test_prompts_prefilled_on_two_lanes_get_the_answers_they_get_alone(
     assert 2 in computed
     for made, result in zip(jobs, together, strict=True):
         assert result.tokens == alone.solo(made).tokens
+
+
+def test_two_pictured_prompts_join_a_running_stream_together(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, alone = drive(stall_s=10.0), drive(prefix_cache_bytes=0, vision_cache_bytes=0)
+    together = Prefiller.together
+    sizes: list[int] = []
+
+    def noting(prefiller: Prefiller, prefills: Sequence[Prefill]) -> Any:
+        sizes.append(len(prefills))
+        return together(prefiller, prefills)
+
+    monkeypatch.setattr(Prefiller, "together", noting)
+    stream = job("stream", "Go on.", max_tokens=400, ignore_eos=True)
+    driver.submit(stream)
+    driver.until(lambda: driver.results["stream"].tokens)
+    asked = [job("red", "What is it?", [RED]), job("blue", "What is it?", [BLUE])]
+    for made, images in asked:  # both are there before the engine looks
+        prompt = driver.engine._intake._preprocessor.prepare(made, images)
+        driver.results[made.id] = Result()
+        driver.engine._accept(Ready(made, prompt, None, 0.0))
+    driver.until(lambda: all(driver.results[made.id].over for made, _ in asked))
+    assert not driver.results["stream"].over
+    assert sizes == [2]
+    for made in asked:
+        assert driver.results[made[0].id].tokens == alone.solo(made).tokens
 
 
 def test_little_work_stays_on_one_lane(drive: MakeDriver, computed: list[int]) -> None:
