@@ -34,10 +34,12 @@ Figures = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Variant:
+    """`threads`: OpenBLAS's; None leaves the choice to the worker (`blas_threads.py`)."""
+
     name: str
     blas: str
     precision: str
-    threads: int
+    threads: int | None
 
 
 def variants() -> list[Variant]:
@@ -48,7 +50,12 @@ def variants() -> list[Variant]:
         Variant("OpenBLAS, float16, 1 thread", "openblas", "float16", 1),
         Variant("OpenBLAS, float32, 1 thread", "openblas", "float32", 1),
         Variant(f"OpenBLAS, float32, {cores} threads", "openblas", "float32", cores),
+        Variant("OpenBLAS, float32, worker's choice", "openblas", "float32", None),
     ]
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    return {} if threads is None else {THREADS: str(threads)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,17 +67,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     report = Report("blas")
     cores = os.cpu_count() or 1
-    progress = Progress(options.rounds * (len(variants()) + 2))
+    systems = {"1": 1, str(cores): cores, "worker's choice": None}
+    progress = Progress(options.rounds * (len(variants()) + len(systems)))
     figures: dict[str, list[Figures]] = defaultdict(list)
-    loads: dict[tuple[int, int], list[steady.Steady]] = defaultdict(list)
+    loads: dict[tuple[int, str], list[steady.Steady]] = defaultdict(list)
     for number in range(options.rounds):
         for variant in variants()[:: 1 if number % 2 == 0 else -1]:
             progress.step(variant.name)
             figures[variant.name].append(engine_figures(variant))
-        for threads in (1, cores)[:: 1 if number % 2 == 0 else -1]:
-            progress.step(f"whole system, {threads} threads")
-            for connections, load in whole_system(threads, options).items():
-                loads[threads, connections].append(load)
+        for name in list(systems)[:: 1 if number % 2 == 0 else -1]:
+            progress.step(f"whole system, threads: {name}")
+            for connections, load in whole_system(systems[name], options).items():
+                loads[connections, name].append(load)
     progress.end()
     report.tables["The engine in one process"] = engine_rows(figures)
     report.tables["The whole system by OpenBLAS's threads"] = [
@@ -81,7 +89,7 @@ def run(options: argparse.Namespace) -> Report:
             "gap p99 ms": median(1e3 * percentile(load.gaps_s, 0.99) for load in found),
             "errors": sum(load.errors for load in found),
         }
-        for (threads, connections), found in sorted(loads.items(), key=lambda item: item[0][::-1])
+        for (connections, threads), found in sorted(loads.items())
     ]
     return report
 
@@ -93,7 +101,7 @@ def engine_figures(variant: Variant) -> Figures:
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, THREADS: str(variant.threads)},
+        env={**os.environ, **environment(variant.threads)},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -101,11 +109,11 @@ def engine_figures(variant: Variant) -> Figures:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def whole_system(threads: int, options: argparse.Namespace) -> dict[int, steady.Steady]:
+def whole_system(threads: int | None, options: argparse.Namespace) -> dict[int, steady.Steady]:
     """Return what came of the load by connections."""
     loads = {}
-    environment = {THREADS: str(threads)}
-    with endless_copy(DEMO_MODEL) as model, ours(environment).start(model) as running:
+    side = ours(environment(threads))
+    with endless_copy(DEMO_MODEL) as model, side.start(model) as running:
         asked = target(STREAMED, running.url, None)
         for connections in options.connections:
             steady.run(asked, connections, WARM_UP_S)
