@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -66,12 +66,12 @@ class Underway:
     """An image on its way through the tower.
 
     Attributes:
-        asker: the prompt it belongs to, or the latest one of several.
+        askers: the prompts it belongs to.
         layers: what is left to compute before the features, in order.
         error: what has failed, if anything has.
     """
 
-    asker: ImageKeys
+    askers: set[ImageKeys]
     features: Features
     layers: deque[Any]
     done: bool = False
@@ -119,20 +119,24 @@ class RememberingTower:
 
     def end(self, asker: ImageKeys) -> None:
         """This prompt has got its features."""
-        self._keep(lambda image: image.asker != asker)
+        for image in self._underway.values():
+            image.askers.discard(asker)
+        self._drop_unwanted()
 
     def keep_only(self, askers: Collection[ImageKeys]) -> None:
         """Let go of what other prompts had set on its way: they will not come, or begin anew."""
-        self._keep(lambda image: image.asker in askers)
+        for image in self._underway.values():
+            image.askers.intersection_update(askers)
+        self._drop_unwanted()
 
     def knows(self, asker: ImageKeys) -> bool:
         """Whether this prompt's images are on their way, or there."""
-        return any(image.asker == asker for image in self._underway.values())
+        return any(asker in image.askers for image in self._underway.values())
 
     def has_done(self, asker: ImageKeys) -> bool:
         """Whether they are all there, or have failed."""
         return self.knows(asker) and all(
-            image.done for image in self._underway.values() if image.asker == asker
+            image.done for image in self._underway.values() if asker in image.askers
         )
 
     def __call__(self, pixels: Any, *args: Any, **kwargs: Any) -> Features:
@@ -152,7 +156,7 @@ class RememberingTower:
         fails in the call of its own prompt.
         """
         deadline = time.perf_counter() + seconds
-        while any(image.asker == asker and not image.done for image in self._underway.values()):
+        while any(asker in image.askers and not image.done for image in self._underway.values()):
             unfinished = (item for item in self._underway.items() if not item[1].done)
             self._advance(dict(islice(unfinished, len(self._lanes))), deadline)
             if time.perf_counter() >= deadline:
@@ -172,9 +176,9 @@ class RememberingTower:
                 self._underway[key] = self._start(item)
                 return None
             self._memory.hits += 1
-            self._underway[key] = Underway(self._asker, features, deque(), done=True)
+            self._underway[key] = Underway({self._asker}, features, deque(), done=True)
             return features
-        image.asker = self._asker
+        image.askers.add(self._asker)
         if image.error is not None:
             del self._underway[key]
             raise image.error
@@ -187,7 +191,7 @@ class RememberingTower:
         self._started += 1
         layers = deque(self._notes)
         self._notes.clear()
-        return Underway(self._asker, features, layers)
+        return Underway({self._asker}, features, layers)
 
     def _advance(self, images: dict[tuple[object, ...], Underway], deadline: float) -> None:
         """Compute layers, as many at once as the time seems to allow, until an image is done.
@@ -227,8 +231,8 @@ class RememberingTower:
             self._memory.misses += 1
             self._memory.put(key, image.features)
 
-    def _keep(self, wanted: Callable[[Underway], bool]) -> None:
-        self._underway = {key: image for key, image in self._underway.items() if wanted(image)}
+    def _drop_unwanted(self) -> None:
+        self._underway = {key: image for key, image in self._underway.items() if image.askers}
 
 
 def _note_layers(module: nn.Module, notes: list[Any]) -> None:

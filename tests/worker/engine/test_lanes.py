@@ -148,6 +148,31 @@ def test_a_picture_that_fails_beside_another_fails_alone(
     assert model.embed(bad).embeds.shape[1] == len(bad.ids)  # it is not remembered as a failure
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), 0.0], ids=["whole", "in slices"])
+def test_one_picture_in_two_prompts_is_encoded_once_for_both(
+    seconds: float, drive: MakeDriver
+) -> None:
+    driver = drive(vision_cache_bytes=0)
+    model = driver.engine._model
+    prepare = driver.engine._intake._preprocessor.prepare
+    asked = [job("1", "What is it?", [RED]), job("2", "And here?", [RED, BLUE])]
+    first, second = (Prefill(prepare(*one)).as_inputs() for one in asked)
+    alone = [model.embed(inputs) for inputs in (first, second)]
+    encoded = model.features.misses
+    found = []
+    for inputs, beside in ((first, [second]), (second, [])):
+        for _ in range(100):
+            try:
+                found.append(model.embed(inputs, seconds, beside))
+                break
+            except MoreToEncode:
+                assert seconds == 0.0
+    for one, expected in zip(found, alone, strict=True):
+        assert mx.allclose(one.embeds, expected.embeds, atol=1e-5)
+    assert model.features.misses - encoded == 2
+    assert model._tower is not None and not model._tower._underway
+
+
 def test_pictures_of_a_prompt_that_never_comes_are_let_go(drive: MakeDriver) -> None:
     driver = drive(vision_cache_bytes=0)
     model = driver.engine._model
