@@ -209,26 +209,31 @@ class LoadedModel:
         """
         ended_at = time.perf_counter() + seconds
         tower = self._tower
-        try:
-            if tower is not None and prompt.image_keys:
-                tower.keep_only({prompt.image_keys, *(other.image_keys for other in beside)})
-            found = self._input_embeddings(prompt)
-        except MoreToEncode:
-            assert tower is not None
-            for other in beside:
-                if not tower.knows(other.image_keys):
-                    with contextlib.suppress(Exception):  # it fails again when it is its turn
-                        self._input_embeddings(other)
-            tower.advance(prompt.image_keys, seconds)
-            if time.perf_counter() >= ended_at:
-                raise  # what comes after the images can wait for the next call
-            found = self._input_embeddings(prompt)
+        if tower is not None and prompt.image_keys:
+            tower.keep_only({prompt.image_keys, *(other.image_keys for other in beside)})
+        while True:
+            try:
+                found = self._input_embeddings(prompt)
+                break
+            except MoreToEncode:
+                assert tower is not None
+                self._begin_images(tower, beside)
+                tower.advance(prompt.image_keys, ended_at)
+                if time.perf_counter() >= ended_at:
+                    raise  # what comes after the images can wait for the next call
         given = {name: prompt.inputs[name] for name in prompt.inputs if name not in IMAGE_INPUTS}
         embedded = self._sorted_inputs({**given, **found}, len(prompt.ids))
         mx.eval(embedded.embeds)
         if tower is not None:
             tower.end(prompt.image_keys)
         return embedded
+
+    def _begin_images(self, tower: RememberingTower, prompts: Sequence[PromptInputs]) -> None:
+        """Set their images on their way, those that are not yet."""
+        for prompt in prompts:
+            if not tower.knows(prompt.image_keys):
+                with contextlib.suppress(Exception):  # it fails again when it is its turn
+                    self._input_embeddings(prompt)
 
     def has_encoded(self, prompt: PromptInputs) -> bool:
         """Whether its images were encoded beside another prompt's, so that `embed` is quick."""

@@ -105,6 +105,7 @@ class RememberingTower:
         self._memory = memory
         self._lanes = lanes
         self._asker: ImageKeys = ()
+        self._call = 0
         self._underway: dict[tuple[object, ...], Underway] = {}
         self._started = 0
         self._notes: list[Any] = []
@@ -114,8 +115,9 @@ class RememberingTower:
         return getattr(self._tower, name)
 
     def begin(self, asker: ImageKeys) -> None:
-        """The next call comes from this prompt."""
+        """The next calls come from this prompt, from its first image on."""
         self._asker = asker
+        self._call = 0
 
     def end(self, asker: ImageKeys) -> None:
         """This prompt has got its features."""
@@ -140,6 +142,7 @@ class RememberingTower:
         )
 
     def __call__(self, pixels: Any, *args: Any, **kwargs: Any) -> Features:
+        self._call += 1
         items = _split(pixels, args, kwargs) or [Item(pixels, args, kwargs)]
         keys = [self._key(index, item, len(items)) for index, item in enumerate(items)]
         parts = [self._found(key, item) for key, item in zip(keys, items, strict=True)]
@@ -149,13 +152,15 @@ class RememberingTower:
             return parts[0]
         return tree_map(lambda *leaves: _joined(leaves), parts[0], *parts[1:])
 
-    def advance(self, asker: ImageKeys, seconds: float) -> None:
-        """Compute until this prompt's images are done or about so long, at least by a layer.
+    def advance(self, asker: ImageKeys, deadline: float) -> None:
+        """Compute until this prompt's images are done or it is so late, at least by a layer.
 
         Images of other prompts get on meanwhile where there is a lane for them. What fails,
         fails in the call of its own prompt.
+
+        Args:
+            deadline: as `time.perf_counter` tells it.
         """
-        deadline = time.perf_counter() + seconds
         while any(asker in image.askers and not image.done for image in self._underway.values()):
             unfinished = (item for item in self._underway.items() if not item[1].done)
             self._advance(dict(islice(unfinished, len(self._lanes))), deadline)
@@ -163,9 +168,10 @@ class RememberingTower:
                 return
 
     def _key(self, index: int, item: Item, items: int) -> tuple[object, ...]:
-        """Every image by its own hash, if the tower is called with one item for each."""
+        """Every image by its own hash, if the tower is called with one item for each. Some models
+        call it for one image after the other, or for the whole of each and then its tiles."""
         owner = self._asker[index] if items == len(self._asker) else (self._asker, index)
-        return owner, getattr(item.pixels, "shape", None)
+        return owner, self._call, getattr(item.pixels, "shape", None)
 
     def _found(self, key: tuple[object, ...], item: Item) -> Features | None:
         """An image's features; None if they are not computed yet."""
