@@ -143,10 +143,13 @@ class DecodeBatch:
         if self._rope is not None:
             self._rope = self._rope[chosen]
 
-    def row_cache(self, row: Row) -> Cache:
-        """Copy out a row's cache; it holds `row.fed` tokens."""
+    def last_cache(self, row: Row) -> Cache:
+        """The cache of a row that leaves before the next step; it holds `row.fed` tokens.
+
+        Copied out of the batch's, or the row's own, which the batch then is done with.
+        """
         if not self._is_batch:
-            return caches.snapshot(self._cache)
+            return self._cache
         return caches.extracted(self._cache, self.rows.index(row))
 
     # --- a step ----------------------------------------------------------------------------------

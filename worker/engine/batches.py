@@ -57,9 +57,9 @@ class Batches:
             batch.leave(gone)
         self._batches = [batch for batch in self._batches if batch.busy]
 
-    def row_cache(self, row: Row) -> Cache:
-        """Copy out a row's cache; it holds `row.fed` tokens."""
-        return next(batch for batch in self._batches if row in batch.rows).row_cache(row)
+    def last_cache(self, row: Row) -> Cache:
+        """As `DecodeBatch.last_cache`."""
+        return next(batch for batch in self._batches if row in batch.rows).last_cache(row)
 
     def step(self, deliver: Callable[[list[Chosen]], None]) -> None:
         """One step of every batch; as `DecodeBatch.step`."""

@@ -27,7 +27,7 @@ WORTH = 1.3
 """All threads must be so many times faster than one to be worth the cores that they occupy."""
 LONG_S = 0.1
 """What takes longer on all threads has matrices large enough for them; it is not timed on one."""
-TURNS = 4
+TURNS = 5
 ROWS, PROMPT_TOKENS = 8, 96
 
 

@@ -219,10 +219,11 @@ class MlxEngine:
 
     def _prefill(self) -> bool:
         """Prefill as much as running streams may wait for; False if there was nothing to do."""
-        self._threads.for_prefill()
         started = time.perf_counter()
         worked = False
         while self._prefills and (self._model.batchable or not self._batch.busy):
+            # Not before: what the last step has left to compute goes on as it began.
+            self._threads.for_prefill()
             decoding = len(self._batch) > 0
             waiting = self._prefills.rows + len(self._waiting) + len(self._intake)
             self._prefills.pacer.note_newcomers(
@@ -309,7 +310,7 @@ class MlxEngine:
         if self._prefixes.limit_bytes and not task.whole:
             key = task.key_of(row)
             if key is not None:
-                self._prefixes.put(key, task.job.cache_salt, self._batch.row_cache(row))
+                self._prefixes.put(key, task.job.cache_salt, self._batch.last_cache(row))
 
     # --- ends ------------------------------------------------------------------------------------
 

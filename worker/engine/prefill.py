@@ -75,6 +75,11 @@ class Prefill:
         return self.target - self.done
 
     @property
+    def size_bytes(self) -> int:
+        """Of its cache."""
+        return 0 if self.cache is None else caches.size_bytes(self.cache)
+
+    @property
     def finished(self) -> bool:
         return self.embedded is not None and self.left == 0
 
@@ -280,7 +285,7 @@ class Pacer:
         hurry_s: how long prefilling may take then, if that is more than a few decode steps.
     """
 
-    SMALLEST, SHORT, LARGEST = 8, 256, 2048
+    SMALLEST, SHORT, LARGEST = 6, 256, 2048
     GENTLE_STEPS, HURRIED_STEPS = 1.0, 4.0
     REMEMBERED = 15
 
@@ -322,7 +327,7 @@ class Pacer:
         room = self.allowance_s / max(seconds, 1e-6)
         gentle_tokens = min(tokens, self.LARGEST) / self._scale
         if room < 1.0 or gentle_tokens >= self._size:
-            fitting = gentle_tokens * max(0.5, min(room, 1.5))
+            fitting = gentle_tokens * max(0.25, min(room, 1.5))
             self._size = max(float(self.SMALLEST), min(float(self.LARGEST), fitting))
 
     def chunk(self, *, decoding: bool) -> int:

@@ -14,6 +14,9 @@ from worker.engine.prefill import MOST_TOGETHER, Pacer, Prefill, Prefiller
 from worker.engine.prefix_cache import PrefixCache
 from worker.engine.tasks import Choice, Task
 
+COPIED_APART_BYTES = 4 << 20
+"""A larger cache is copied, to be remembered, in a piece of its own while others decode."""
+
 
 @dataclass(eq=False)
 class Entry:
@@ -21,12 +24,14 @@ class Entry:
 
     Attributes:
         suspect: it was in the batch when a step failed, and is to be tried alone.
+        computed: its prompt is in its cache.
     """
 
     task: Task
     choices: list[Choice]
     prefill: Prefill
     suspect: bool = False
+    computed: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class PrefillQueue:
         if len(together) > 1 and self._run_together(together, progress):
             return progress
         if ready:
-            self._advance(ready[0], tokens, progress)
+            self._advance(ready[0], tokens, progress, decoding=decoding)
         return progress
 
     def _may_wait(self) -> bool:
@@ -190,14 +195,16 @@ class PrefillQueue:
             progress.joining.append(Joining(rows, batch.cache, is_batch=True))
         return True
 
-    def _advance(self, entry: Entry, tokens: int, progress: Progress) -> None:
+    def _advance(self, entry: Entry, tokens: int, progress: Progress, *, decoding: bool) -> None:
         started = time.perf_counter()
         prefill = entry.prefill
         try:
-            count = self._prefiller.advance(prefill, tokens)
-            self.pacer.note_chunk(count, time.perf_counter() - started)
-            if not prefill.finished:
-                return
+            if not entry.computed:
+                count = self._prefiller.advance(prefill, tokens)
+                self.pacer.note_chunk(count, time.perf_counter() - started)
+                entry.computed = prefill.finished
+                if not entry.computed or (decoding and prefill.size_bytes > COPIED_APART_BYTES):
+                    return
             assert prefill.cache is not None
             self._prefiller.keep(prefill, prefill.cache)
         except Exception as error:
