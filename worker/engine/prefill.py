@@ -75,11 +75,6 @@ class Prefill:
         return self.target - self.done
 
     @property
-    def size_bytes(self) -> int:
-        """Of its cache."""
-        return 0 if self.cache is None else caches.size_bytes(self.cache)
-
-    @property
     def finished(self) -> bool:
         return self.embedded is not None and self.left == 0
 
@@ -152,11 +147,17 @@ class Prefiller:
         prefill.seconds += time.perf_counter() - started
         return count
 
-    def keep(self, prefill: Prefill, cache: Cache) -> None:
+    def copying_bytes(self, prefill: Prefill) -> int:
+        """How much `keep` will copy: nothing where nothing new is to be remembered."""
+        known = prefill.whole or prefill.cached == prefill.target
+        if known or not self._prefixes.limit_bytes or prefill.cache is None:
+            return 0
+        return caches.size_bytes(prefill.cache)
+
+    def keep(self, prefill: Prefill) -> None:
         """Remember a finished prefill's cache (which may be changed afterwards)."""
-        wanted = not prefill.whole and self._prefixes.limit_bytes
-        if wanted and prefill.cached < prefill.target:
-            self._prefixes.put(prefill.key, prefill.salt, caches.snapshot(cache))
+        if prefill.cache is not None and self.copying_bytes(prefill):
+            self._prefixes.put(prefill.key, prefill.salt, caches.snapshot(prefill.cache))
 
     def _start(self, prefill: Prefill, embedded: Embedded) -> None:
         """Start from the longest cache that is known, or from an empty one."""

@@ -203,18 +203,18 @@ class PrefillQueue:
                 count = self._prefiller.advance(prefill, tokens)
                 self.pacer.note_chunk(count, time.perf_counter() - started)
                 entry.computed = prefill.finished
-                if not entry.computed or (decoding and prefill.size_bytes > COPIED_APART_BYTES):
+                copying_bytes = self._prefiller.copying_bytes(prefill)
+                if not entry.computed or (decoding and copying_bytes > COPIED_APART_BYTES):
                     return
-            assert prefill.cache is not None
-            self._prefiller.keep(prefill, prefill.cache)
+            self._prefiller.keep(prefill)
         except Exception as error:
             # The boundary of a job: whatever its prefill raises is its own failure.
             self._fail(entry, error, progress)
             return
         self._entries.remove(entry)
         self._account(entry)
-        cache = prefill.cache
-        progress.joining.append(Joining([entry], cache, is_batch=False))
+        assert prefill.cache is not None
+        progress.joining.append(Joining([entry], prefill.cache, is_batch=False))
 
     def _fail(self, entry: Entry, error: Exception, progress: Progress) -> None:
         self.remove(entry.task)

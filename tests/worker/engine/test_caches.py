@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 from unittest import mock
 
 import mlx.core as mx
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +55,47 @@ def test_pictures_count_in_their_order(drive: MakeDriver) -> None:
     result = driver.solo(added)
     assert result.tokens == fresh.solo(added).tokens
     assert 0 < result.done.usage.cached_tokens < result.done.usage.prompt_tokens
+
+
+def test_a_large_cache_is_copied_between_two_steps_of_the_others(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.engine.queue.COPIED_APART_BYTES", 0)
+    driver, alone = drive(), drive(prefix_cache_bytes=0)
+    queue = driver.engine._prefills
+    done: list[str] = []
+    for owner, name in ((queue, "work"), (queue._prefiller, "advance"), (queue._prefiller, "keep")):
+        original = getattr(owner, name)
+
+        def noting(*args: Any, name: str = name, call: Any = original, **options: Any) -> Any:
+            done.append(name)
+            return call(*args, **options)
+
+        monkeypatch.setattr(owner, name, noting)
+    driver.submit(job("stream", "Go on.", max_tokens=400, ignore_eos=True))
+    driver.until(lambda: driver.results["stream"].tokens)
+    done.clear()
+    newcomer = job("newcomer", TEXT, max_tokens=200, ignore_eos=True)
+    driver.submit(newcomer)
+    driver.until(lambda: "keep" in done)
+    assert done[-3:] == ["advance", "work", "keep"]
+    again = job("again", TEXT)
+    driver.submit(again)  # while the one it was copied from still decodes
+    driver.until(lambda: driver.results["again"].over and driver.results["newcomer"].over)
+    usage = driver.results["again"].done.usage
+    assert usage.cached_tokens == usage.prompt_tokens - 1
+    for made in (newcomer, again):
+        assert driver.results[made[0].id].tokens == alone.solo(made).tokens
+
+
+def test_a_row_that_leaves_hands_its_cache_over(drive: MakeDriver) -> None:
+    driver, fresh = drive(), drive(prefix_cache_bytes=0)
+    first = driver.solo(job("1", TEXT))
+    turns = [user(TEXT), assistant(first.text), user("And then?")]
+    second = driver.solo(job("2", turns))
+    assert second.tokens == fresh.solo(job("2", turns)).tokens
+    assert second.done.usage.cached_tokens > first.done.usage.prompt_tokens
+    assert driver.solo(job("3", TEXT)).tokens == first.tokens
 
 
 def test_what_is_remembered_holds_no_more_memory_than_is_counted(drive: MakeDriver) -> None:
