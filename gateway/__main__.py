@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from gateway.app import create_app
 from gateway.dispatch.link import Link
-from gateway.http_protocol import bounded_protocol
+from gateway.http.protocol import bounded_protocol
 from gateway.process import allow_descriptors, spare_the_collector
 from gateway.settings import Settings, read_api_keys
 from shared import logs

@@ -10,19 +10,19 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from gateway.api import error_responses
 from gateway.api.chat.routes import chat_routes
 from gateway.api.completions.routes import completion_routes
 from gateway.api.docs_page import docs_routes
-from gateway.api.doors import BodyBudget, Doors, RequestIds
-from gateway.api.generate import Generator
+from gateway.api.endpoint import Generator
 from gateway.api.messages.routes import messages_routes
 from gateway.api.model_routes import model_routes
 from gateway.api.responses.routes import responses_routes
-from gateway.api.shortcut import Shortcut, straight_endpoints
 from gateway.api.status_routes import status_routes
 from gateway.api.worker_routes import worker_routes
 from gateway.generation import Dispatch
+from gateway.http import error_body
+from gateway.http.fast_path import Shortcut, straight_endpoints
+from gateway.http.middleware import BodyBudget, Doors, RequestIds
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.loader import ImageLoader, ImageTimes
 from gateway.page.routes import page_routes
@@ -88,7 +88,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    error_responses.install(app)
+    error_body.install(app)
     generator = Generator(dispatch, images, settings)
     generating = [
         chat_routes(generator),

@@ -1,6 +1,6 @@
 """What can go wrong, by meaning: each class knows its HTTP status and its code.
 
-`gateway/api/error_responses.py` is the one place that turns these into a body.
+`gateway/http/error_body.py` is the one place that turns these into a body.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One request for text, whatever API it came by: the record all of them are translated into.
 
-`gateway/api/*` parse their own dialect into a `GenerationRequest`; `gateway/api/generate.py`
+`gateway/api/*` parse their own dialect into a `GenerationRequest`; `gateway/api/endpoint.py`
 carries it through admission, images and dispatch; `gateway/api/*` render the events that come
 back. Nothing behind this line knows which dialect the client speaks.
 

@@ -7,7 +7,7 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.dispatch.metrics import WORKER_GAUGES
+from gateway.dispatch.stats.metrics import WORKER_GAUGES
 from tests.processes import ROOT, serving
 
 DASHBOARD = ROOT / "scripts" / "grafana" / "dashboard.json"

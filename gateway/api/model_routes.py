@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from gateway.api.chat.models import ChatCompletionRequest
+from gateway.api.common.parameters import parameter_table
+from gateway.api.common.render import json_response
 from gateway.api.completions.models import CompletionRequest
 from gateway.api.messages.models import CountTokensRequest, MessagesRequest
 from gateway.api.openapi import LOOKUP_ERRORS, errors
-from gateway.api.parameters import parameter_table
-from gateway.api.render import json_response
 from gateway.api.responses.models import ResponsesRequest
 from gateway.errors import NotFound
 from gateway.status import ServedModel, Status

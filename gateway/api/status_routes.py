@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from gateway.api.common.render import json_response
 from gateway.api.openapi import LOOKUP_ERRORS, errors
-from gateway.api.render import json_response
 from gateway.errors import NoWorker
 from gateway.status import Status
 

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.body import read_json_body
+from gateway.api.common.parameters import parse
+from gateway.api.common.render import json_response
 from gateway.api.openapi import LOOKUP_ERRORS, describes_body, errors
-from gateway.api.parameters import parse
-from gateway.api.render import json_response
 from gateway.errors import Forbidden, NotFound
+from gateway.http.body import read_json_body
 from gateway.status import Status
 
 MAX_ORDER_BYTES = 1024

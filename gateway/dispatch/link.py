@@ -13,13 +13,13 @@ from pathlib import Path
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from gateway.dispatch.counting import PromptRecord
-from gateway.dispatch.dispatcher import Dispatcher, Ended, Send, Tell
-from gateway.dispatch.jobs import JobRecord
-from gateway.dispatch.membership import Membership
-from gateway.dispatch.report import Report
-from gateway.dispatch.statistics import Statistics
-from gateway.dispatch.workers import Registry
+from gateway.dispatch.core.counting import PromptRecord
+from gateway.dispatch.core.dispatcher import Dispatcher, Ended, Send, Tell
+from gateway.dispatch.core.jobs import JobRecord
+from gateway.dispatch.core.liveness import Membership
+from gateway.dispatch.core.sessions import Registry
+from gateway.dispatch.stats.report import Report
+from gateway.dispatch.stats.statistics import Statistics
 from gateway.errors import ApiError
 from gateway.generation import Event, GenerationRequest
 from gateway.settings import Settings

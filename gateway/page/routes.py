@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.client import UntilGone, connection_of
-from gateway.api.event_stream import EventWriter
 from gateway.errors import NotFound
+from gateway.http.connection import UntilGone, connection_of
+from gateway.http.sse import EventWriter
 from gateway.page.files import PageFile, read_files
 from gateway.page.live import LiveFeed
 from gateway.settings import Settings

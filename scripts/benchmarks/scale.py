@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from gateway.dispatch.dispatcher import Dispatcher, Ended, Send
-from gateway.dispatch.membership import Membership
-from gateway.dispatch.workers import Registry
+from gateway.dispatch.core.dispatcher import Dispatcher, Ended, Send
+from gateway.dispatch.core.liveness import Membership
+from gateway.dispatch.core.sessions import Registry
 from gateway.generation import GenerationRequest
 from scripts.benchmarks.report import Progress, Report, Row, percentile
 from shared.messages import (

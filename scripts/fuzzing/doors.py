@@ -11,10 +11,10 @@ from typing import Any
 
 from gateway.api.chat.models import ChatCompletionRequest
 from gateway.api.chat.translate import to_generation as from_chat
+from gateway.api.common.parameters import parse
 from gateway.api.completions.models import CompletionRequest
 from gateway.api.messages.models import MessagesRequest
 from gateway.api.messages.translate import to_generation as from_messages
-from gateway.api.parameters import parse
 from gateway.api.responses.models import ResponsesRequest
 from gateway.api.responses.translate import to_generation as from_responses
 from gateway.errors import InvalidRequest

@@ -13,7 +13,7 @@ import uvicorn
 
 from gateway.__main__ import http_config, listen
 from gateway.app import create_app
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.stats.metrics import Metrics
 from gateway.settings import Settings
 from tests.gateway.fake_dispatch import FakeDispatch, FakeStatus, Script
 

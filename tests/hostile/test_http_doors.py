@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.api.body import MAX_JSON_MARKS
-from gateway.http_protocol import MAX_HEADER_BYTES
+from gateway.http.body import MAX_JSON_MARKS
+from gateway.http.protocol import MAX_HEADER_BYTES
 from tests.gateway.fake_dispatch import says
 from tests.gateway.serving import Gateway, gateway
 

@@ -14,7 +14,7 @@ import msgpack
 import pytest
 import zmq
 
-from gateway.dispatch.membership import MAX_SESSIONS
+from gateway.dispatch.core.liveness import MAX_SESSIONS
 from shared.messages import TYPE_CODES, Heartbeat, Hello, Identify, Ping, Submit
 from shared.wire import VERSION
 from tests.hostile.strangers import memory_bytes, stranger

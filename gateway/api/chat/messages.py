@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.api.chat import models
-from gateway.api.conversation import Conversation, Parts
+from gateway.api.common.conversation import Conversation, Parts
 from shared.messages import ImagePart, TextPart, ToolCall
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from gateway.api.parameters import (
+from gateway.api.common.parameters import (
     TAG,
     FreeObject,
     RequestPart,
@@ -16,7 +16,7 @@ from gateway.api.parameters import (
     string_or_list,
     tag_by_key,
 )
-from gateway.api.sampling import MAX_INT32, SamplingParameters
+from gateway.api.common.sampling import MAX_INT32, SamplingParameters
 
 MAX_MESSAGES = 4096
 MAX_TOOLS = 128

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.api.answer import Answer, ChoiceAnswer
-from gateway.api.error_responses import error_event
-from gateway.api.render import (
+from gateway.api.common.answer import Answer, ChoiceAnswer
+from gateway.api.common.render import (
     DONE_EVENT,
     Identity,
     encode,
@@ -20,6 +19,7 @@ from gateway.api.render import (
 )
 from gateway.errors import ApiError
 from gateway.generation import Event
+from gateway.http.error_body import error_event
 from shared.messages import Delta, Done, ToolCallDelta
 
 

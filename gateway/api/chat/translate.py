@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gateway.api.chat import models
 from gateway.api.chat.messages import add_message
-from gateway.api.conversation import Conversation
-from gateway.api.template_options import template_options
-from gateway.api.tools import Choice, tool_policy
+from gateway.api.common.conversation import Conversation
+from gateway.api.common.template_options import template_options
+from gateway.api.common.tools import Choice, tool_policy
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
 from shared.messages import ResponseFormat, Tool

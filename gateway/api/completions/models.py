@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.api.chat.models import StreamOptions
-from gateway.api.parameters import TAG, UNSUPPORTED, honoured, refused, string_or_list
-from gateway.api.sampling import MAX_INT32, SamplingParameters
+from gateway.api.common.parameters import TAG, UNSUPPORTED, honoured, refused, string_or_list
+from gateway.api.common.sampling import MAX_INT32, SamplingParameters
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.api.answer import Answer, ChoiceAnswer
-from gateway.api.error_responses import error_event
-from gateway.api.render import DONE_EVENT, Identity, encode, timings_content, usage_content
+from gateway.api.common.answer import Answer, ChoiceAnswer
+from gateway.api.common.render import DONE_EVENT, Identity, encode, timings_content, usage_content
 from gateway.errors import ApiError
 from gateway.generation import Event
+from gateway.http.error_body import error_event
 from shared.messages import Delta, Done, TokenLogprob
 
 

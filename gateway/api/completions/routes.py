@@ -6,13 +6,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.body import read_json_body
+from gateway.api.common.parameters import parse
 from gateway.api.completions.models import CompletionRequest
 from gateway.api.completions.render import CompletionRenderer
-from gateway.api.doors import tenant_of
-from gateway.api.generate import Generator
+from gateway.api.endpoint import Generator
 from gateway.api.openapi import describes_body
-from gateway.api.parameters import parse
+from gateway.http.body import read_json_body
+from gateway.http.middleware import tenant_of
 
 
 def completion_routes(generator: Generator) -> APIRouter:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.api.parameters import (
+from gateway.api.common.parameters import (
     KINDS_FOLLOW,
     TAG,
     UNKNOWN_TAG,
@@ -20,7 +20,7 @@ from gateway.api.parameters import (
     string_or_list,
     tag_by_key,
 )
-from gateway.api.sampling import MAX_INT32, TokenSampling
+from gateway.api.common.sampling import MAX_INT32, TokenSampling
 
 MAX_MESSAGES = 4096
 MAX_TOOLS = 128

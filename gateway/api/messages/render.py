@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from gateway.api.answer import Answer
-from gateway.api.blocks import Block, BlockEvent, Blocks, Grown, Opened
-from gateway.api.error_responses import anthropic_error_content
-from gateway.api.render import Identity, encode, timings_content
+from gateway.api.common.answer import Answer
+from gateway.api.common.blocks import Block, BlockEvent, Blocks, Grown, Opened
+from gateway.api.common.render import Identity, encode, timings_content
 from gateway.errors import ApiError
 from gateway.generation import Event
+from gateway.http.error_body import anthropic_error_content
 from shared.messages import Accepted, Delta, Done, FinishReason, Usage
 
 STOP_REASONS: dict[FinishReason | None, str] = {

@@ -6,15 +6,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.body import read_json_body
-from gateway.api.doors import tenant_of
-from gateway.api.generate import Generator
+from gateway.api.common.parameters import parse
+from gateway.api.common.render import json_response
+from gateway.api.endpoint import Generator
 from gateway.api.messages.models import CountTokensRequest, MessagesRequest
 from gateway.api.messages.render import MessagesRenderer
 from gateway.api.messages.translate import to_counting, to_generation
 from gateway.api.openapi import describes_body
-from gateway.api.parameters import parse
-from gateway.api.render import json_response
+from gateway.http.body import read_json_body
+from gateway.http.middleware import tenant_of
 
 
 def messages_routes(generator: Generator) -> APIRouter:

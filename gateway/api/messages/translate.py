@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.api.conversation import Conversation, Parts
+from gateway.api.common.conversation import Conversation, Parts
+from gateway.api.common.sampling import checked_stops
+from gateway.api.common.template_options import template_options
+from gateway.api.common.tools import Choice, tool_policy
 from gateway.api.messages import models
-from gateway.api.sampling import checked_stops
-from gateway.api.template_options import template_options
-from gateway.api.tools import Choice, tool_policy
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
 from shared.messages import ImagePart, ResponseFormat, TextPart, Tool, ToolCall

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.api.chat.models import FUNCTION_NAME, MAX_MESSAGES, MAX_TOOLS, ReasoningEffort
-from gateway.api.parameters import (
+from gateway.api.common.parameters import (
     KINDS_FOLLOW,
     TAG,
     UNKNOWN_TAG,
@@ -19,8 +19,8 @@ from gateway.api.parameters import (
     string_or_list,
     tag_by_key,
 )
+from gateway.api.common.sampling import MAX_INT32, TokenSampling
 from gateway.api.responses.tools import AnyTool, ToolChoice
-from gateway.api.sampling import MAX_INT32, TokenSampling
 
 CACHED = "prefixes are cached anyway"
 NO_STATE = "nothing is stored; send the whole conversation as input"

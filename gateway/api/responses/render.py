@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from gateway.api.answer import Answer
-from gateway.api.blocks import Block, BlockEvent, Blocks, Grown, Opened
-from gateway.api.error_responses import error_content
-from gateway.api.render import Identity, encode, logprob_content, timings_content
+from gateway.api.common.answer import Answer
+from gateway.api.common.blocks import Block, BlockEvent, Blocks, Grown, Opened
+from gateway.api.common.render import Identity, encode, logprob_content, timings_content
 from gateway.api.responses.models import ResponsesRequest
 from gateway.api.responses.tools import namespaced
 from gateway.errors import ApiError
 from gateway.generation import Event
+from gateway.http.error_body import error_content
 from shared.messages import Delta, Done, FinishReason, Timings, Usage
 
 Namespaced = dict[str, tuple[str, str]]

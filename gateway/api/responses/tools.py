@@ -13,7 +13,7 @@ from pydantic import Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.api.chat.models import FUNCTION_NAME, MAX_TOOLS, WORD_OR_TOOLS
-from gateway.api.parameters import (
+from gateway.api.common.parameters import (
     TAG,
     UNSUPPORTED,
     FreeObject,
@@ -22,7 +22,7 @@ from gateway.api.parameters import (
     refused,
     tag_by_key,
 )
-from gateway.api.tools import Choice
+from gateway.api.common.tools import Choice
 from gateway.errors import InvalidRequest
 from shared.messages import Tool
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.api.conversation import Conversation, Parts
+from gateway.api.common.conversation import Conversation, Parts
+from gateway.api.common.template_options import template_options
+from gateway.api.common.tools import tool_policy
 from gateway.api.responses import models, tools
-from gateway.api.template_options import template_options
-from gateway.api.tools import tool_policy
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
 from shared.messages import ImagePart, ResponseFormat, TextPart, ToolCall

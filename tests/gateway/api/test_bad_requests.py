@@ -8,8 +8,8 @@ import pytest
 
 from gateway.api.chat.models import ChatCompletionRequest
 from gateway.api.chat.translate import to_generation
-from gateway.api.parameters import parse
-from gateway.api.render import encode
+from gateway.api.common.parameters import parse
+from gateway.api.common.render import encode
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
 from tests.gateway.fake_dispatch import says

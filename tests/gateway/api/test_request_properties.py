@@ -14,11 +14,11 @@ from pydantic import BaseModel
 
 from gateway.api.chat.models import ChatCompletionRequest
 from gateway.api.chat.translate import to_generation as from_chat
+from gateway.api.common.parameters import parse
 from gateway.api.completions.models import CompletionRequest
-from gateway.api.generate import to_job
+from gateway.api.endpoint import to_job
 from gateway.api.messages.models import MessagesRequest
 from gateway.api.messages.translate import to_generation as from_messages
-from gateway.api.parameters import parse
 from gateway.api.responses.models import ResponsesRequest
 from gateway.api.responses.render import repeated
 from gateway.api.responses.translate import to_generation as from_responses

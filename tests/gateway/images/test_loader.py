@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.stats.metrics import Metrics
 from gateway.errors import DeadlinePassed
 from gateway.generation import ImageSource
 from gateway.images.fetch import Fetcher, FetchLimits

@@ -1,0 +1,99 @@
+"""The parameters that every dialect of ours shares: how tokens are chosen and when to stop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Discriminator, Tag
+
+from gateway.api.common.parameters import TAG, RequestPart, honoured, ignored, string_or_list
+from gateway.errors import InvalidRequest
+from gateway.generation import SamplingRequest
+
+MAX_CHOICES = 16
+MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 1000
+MAX_BIASES = 1024
+MAX_INT32 = 2**31 - 1
+SEED_LIMIT = 2**63
+
+Stop = Annotated[
+    Annotated[str, Tag(TAG + "string")] | Annotated[list[str], Tag(TAG + "list")],
+    Discriminator(
+        string_or_list,
+        custom_error_type="stop_type",
+        custom_error_message="must be a string or a list of strings",
+    ),
+]
+
+
+class TokenSampling(RequestPart):
+    """How the next token is chosen: the common fields of all dialects and local servers."""
+
+    temperature: float | None = honoured("randomness of the choice; 0 is greedy", ge=0, le=2)
+    top_p: float | None = honoured("choose among the likeliest with this mass", ge=0, le=1)
+    top_k: int | None = honoured("choose among this many; 0 or -1: all", ge=-1, le=MAX_INT32)
+    min_p: float | None = honoured("least probability relative to the likeliest's", ge=0, le=1)
+    repetition_penalty: float | None = honoured("divides repeated logits", gt=0, le=10)
+    presence_penalty: float | None = honoured("subtracted once for a seen token", ge=-2, le=2)
+    frequency_penalty: float | None = honoured("subtracted per seen token", ge=-2, le=2)
+    logit_bias: dict[str, float] | None = honoured(
+        "token id to a bias from -100 to 100", max_length=MAX_BIASES
+    )
+    seed: int | None = honoured(
+        "same seed and request, same answer; random when left out", ge=-SEED_LIMIT, lt=SEED_LIMIT
+    )
+    ignore_eos: bool | None = honoured("go on after the end token, up to the token limit")
+
+    def sampling(self) -> SamplingRequest:
+        """Raises InvalidRequest for a bias that is not one."""
+        return SamplingRequest(
+            seed=self.seed,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=None if self.top_k is None else max(0, self.top_k),
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            logit_bias=_biases(self.logit_bias) if self.logit_bias else {},
+        )
+
+
+class SamplingParameters(TokenSampling):
+    """What OpenAI's chat and text completions have besides."""
+
+    stop: Stop | None = honoured("up to 4 texts that end the answer")
+    n: int | None = honoured("how many answers", ge=1, le=MAX_CHOICES)
+    user: str | None = ignored("an end user's id; not used")
+
+    def stops(self) -> list[str]:
+        """Raises InvalidRequest for too many, empty or very long ones."""
+        return checked_stops(self.stop, "stop")
+
+
+def checked_stops(stop: str | list[str] | None, param: str, most: int = MAX_STOPS) -> list[str]:
+    stops = [stop] if isinstance(stop, str) else stop or []
+    if len(stops) > most:
+        raise InvalidRequest(f"{param}: at most {most} stop texts are allowed.", param=param)
+    for index, text in enumerate(stops):
+        where = param if isinstance(stop, str) else f"{param}[{index}]"
+        if not text:
+            raise InvalidRequest(f"{where}: a stop text cannot be empty.", param=where)
+        if len(text) > MAX_STOP_CHARACTERS:
+            raise InvalidRequest(
+                f"{where}: a stop text has at most {MAX_STOP_CHARACTERS} characters.", param=where
+            )
+    return stops
+
+
+def _biases(raw: dict[str, float]) -> dict[int, float]:
+    biases: dict[int, float] = {}
+    for key, bias in raw.items():
+        param = f"logit_bias.{key}"
+        if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) <= MAX_INT32):
+            raise InvalidRequest(f"{param}: the key must be a token id.", param=param)
+        if not -100 <= bias <= 100:
+            raise InvalidRequest(f"{param}: a bias is from -100 to 100.", param=param)
+        biases[int(key)] = bias
+    return biases

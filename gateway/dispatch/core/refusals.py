@@ -1,0 +1,78 @@
+"""The words of dispatch's own errors: what happened and what to do."""
+
+from __future__ import annotations
+
+from gateway.dispatch.core.jobs import JobRecord
+from gateway.dispatch.core.sessions import Registry
+from gateway.errors import (
+    ApiError,
+    DeadlinePassed,
+    InvalidRequest,
+    NotFound,
+    NoWorker,
+    OutOfMemory,
+    WorkerFailed,
+)
+from shared.messages import Failed
+
+NO_WORKER_RETRY_S = 5.0
+
+
+def not_served(model: str | None, registry: Registry) -> ApiError:
+    """Why nobody can take a request for `model` (None: for any model) now."""
+    loading = registry.loading(model)
+    if loading is not None:
+        done = loading.heartbeat.loaded_fraction if loading.heartbeat else 0.0
+        return NoWorker(
+            f"The model is loading ({done:.0%} done); try again in a moment.",
+            retry_after_s=NO_WORKER_RETRY_S,
+            code="loading",
+        )
+    available = sorted({name for h in registry.available_hellos() for name in h.models})
+    if model and available:
+        return NotFound(
+            f"The model {model!r} is not served here. Available: {', '.join(available)} "
+            "(a worker's --served-model-name gives it other names).",
+            param="model",
+            code="model_not_found",
+        )
+    return NoWorker(
+        "No worker is connected, so there is no model to answer. Start one (python -m worker), "
+        "or read in its log why it does not come up.",
+        retry_after_s=NO_WORKER_RETRY_S,
+    )
+
+
+def deadline_passed(record: JobRecord, limit_s: float) -> ApiError:
+    if not record.active:
+        words = f"The request waited in the queue for {limit_s:g} s without getting a slot; "
+        words += "try again later, or ask for a longer --queue-timeout or more workers."
+    elif record.stream and record.at.last_token_at is not None:
+        words = f"No token came for {limit_s:g} s; the stream was ended."
+    else:
+        words = f"The request was not done within {limit_s:g} s (it was {record.phase.value}); "
+        words += "a smaller max_tokens, or a longer --queue-timeout at the gateway, would help."
+    return DeadlinePassed(words)
+
+
+def workers_lost(record: JobRecord) -> ApiError:
+    return WorkerFailed(
+        f"{record.deaths} workers failed while they ran this request; "
+        f"it is not tried again. Request id: {record.request_id}."
+    )
+
+
+def not_finished(record: JobRecord) -> ApiError:
+    return WorkerFailed(
+        f"The workers did not finish this request in {record.runs} attempts, or answered with more "
+        f"than an answer can have. Request id: {record.request_id}."
+    )
+
+
+def worker_error(failure: Failed, request_id: str) -> ApiError:
+    """The error a worker reported for one request, as its client is told."""
+    if failure.code == "out_of_memory":
+        return OutOfMemory(failure.message, retry_after_s=NO_WORKER_RETRY_S)
+    if failure.code == "internal_error":
+        return WorkerFailed(f"{failure.message} Request id: {request_id}.")
+    return InvalidRequest(failure.message, param=failure.param, code=failure.code)

@@ -1,0 +1,54 @@
+"""Which worker takes a job: the one that probably holds its images and its prefix in cache,
+unless that one is clearly busier than the idlest.
+
+Rendezvous hashing needs no shared state: every gateway ranks the workers for a conversation in
+the same order, and when a worker comes or goes only its own conversations move.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from gateway.dispatch.core.sessions import Session
+from shared.messages import Job, TextPart
+
+AFFINITY_SLACK = 0.25
+"""How much more loaded (share of slots) the preferred worker may be than the idlest one."""
+
+HEAD_CHARACTERS = 2_000
+
+
+def affinity_key(job: Job) -> str:
+    """What marks a conversation: its first image, else its opening text.
+
+    The image alone, because the costly part (its features) is the same in every conversation
+    about it; the salt, because tenants share no cache.
+    """
+    if job.images:
+        return f"{job.cache_salt}:{job.images[0].sha256}"
+    head: list[str] = [job.prompt or ""]
+    for message in job.messages:
+        head.extend(part.text for part in message.content if isinstance(part, TextPart))
+        if message.role == "user":
+            break
+    return f"{job.cache_salt}:{''.join(head)[:HEAD_CHARACTERS]}"
+
+
+def choose(job: Job, candidates: Iterable[Session], *, stream: bool) -> Session | None:
+    """Return the session to send to, or None when nobody has room."""
+    with_room = [s for s in candidates if s.room(stream=stream) > 0]
+    if not with_room:
+        return None
+    if len(with_room) == 1:
+        return with_room[0]
+    key = affinity_key(job)
+    idlest = min(with_room, key=lambda session: session.load)
+    preferred = max(with_room, key=lambda session: _rank(key, session.identity))
+    if preferred.load - idlest.load > AFFINITY_SLACK:
+        return idlest
+    return preferred
+
+
+def _rank(key: str, worker: str) -> bytes:
+    return hashlib.blake2b(f"{worker}\0{key}".encode(), digest_size=8).digest()

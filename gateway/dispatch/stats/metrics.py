@@ -1,0 +1,193 @@
+"""What Prometheus is told. Names and units follow its conventions: base units, `_total`."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from gateway.dispatch.stats.histograms import STEP_S, WAIT_S, Histogram
+
+if TYPE_CHECKING:
+    from gateway.dispatch.core.jobs import JobRecord
+    from gateway.dispatch.core.sessions import Session
+
+HISTOGRAMS = {
+    "queue_wait": ("From arrival to a slot.", WAIT_S),
+    "image_fetch": ("Fetching an image that was named by its address.", STEP_S),
+    "image_decode": ("Decoding and checking an image, waiting for a thread included.", STEP_S),
+    "prefill": ("Prefill, as the worker measured it.", WAIT_S),
+    "vision_encoding": ("Vision encoding, as the worker measured it.", WAIT_S),
+    "time_to_first_token": ("Arrival to first token.", WAIT_S),
+}
+
+COUNTERS = {
+    "prompt_tokens": "Prompt tokens processed.",
+    "completion_tokens": "Tokens generated.",
+    "cached_tokens": "Prompt tokens found in a cache.",
+    "migrations": "Jobs moved on to another worker.",
+}
+
+WORKER_GAUGES = {
+    "memory_bytes": "Memory the worker's model and caches hold.",
+    "active_jobs": "Jobs the worker holds, whoever sent them.",
+    "slots": "Whole-answer slots the worker offers.",
+    "stream_slots": "Stream slots the worker offers.",
+    "last_step_age_seconds": "Seconds since the engine's last step.",
+    "tokens_per_second": "Tokens the worker generated in the last second.",
+    "ready": "1 when the worker takes jobs.",
+}
+
+LAGS_KEPT = 300
+"""Ticks of the event loop whose lag is remembered: 15 s, a usual interval of scraping."""
+
+
+class Metrics:
+    """Counts as things happen, and puts it into Prometheus' words when asked."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[tuple[str, str, str]] = Counter()
+        self._counts = dict.fromkeys(COUNTERS, 0)
+        self._histograms = {name: Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
+        self._durations: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(WAIT_S))
+        self._lags_s: deque[float] = deque([0.0], maxlen=LAGS_KEPT)
+
+    def refused(self, route: str, kind: str) -> None:
+        self._requests[route, kind, "refused"] += 1
+
+    def image_fetched(self, seconds: float) -> None:
+        self._histograms["image_fetch"].observe(seconds)
+
+    def image_decoded(self, seconds: float) -> None:
+        self._histograms["image_decode"].observe(seconds)
+
+    def event_loop_lagged(self, seconds: float) -> None:
+        self._lags_s.append(seconds)
+
+    def ended(self, record: JobRecord, completion_tokens: int) -> None:
+        at, histograms, counts = record.at, self._histograms, self._counts
+        self._requests[record.route, record.kind, record.outcome or "failed"] += 1
+        counts["completion_tokens"] += completion_tokens
+        counts["migrations"] += record.migrations
+        if at.slot_at is not None:
+            histograms["queue_wait"].observe(at.slot_at - at.arrived_at)
+        if at.first_token_at is not None:
+            histograms["time_to_first_token"].observe(at.first_token_at - at.arrived_at)
+        if at.over_at is not None:
+            self._durations[record.kind].observe(at.over_at - at.arrived_at)
+        if record.usage is not None:
+            counts["prompt_tokens"] += record.usage.prompt_tokens
+            counts["cached_tokens"] += record.usage.cached_tokens
+        if record.timings is not None:
+            histograms["prefill"].observe(record.timings.prefill_s)
+            if record.timings.vision_s:
+                histograms["vision_encoding"].observe(record.timings.vision_s)
+
+    def render(
+        self,
+        *,
+        queue_length: int,
+        active: int,
+        slots: int,
+        token_gaps: Histogram,
+        dropped: Mapping[str, int],
+        sessions: Iterable[Session],
+    ) -> bytes:
+        """Return everything in Prometheus' text format."""
+        lag_s = max(self._lags_s)
+        families = [
+            *self._counted(dropped),
+            *self._measured(),
+            _inter_token_latency(token_gaps),
+            _gauge("queue_length", "Requests waiting for a slot.", queue_length),
+            _gauge("active_requests", "Requests that hold a slot.", active),
+            _gauge("slots", "Whole-answer slots of all live workers.", slots),
+            _gauge("event_loop_lag_seconds", "The latest tick of the last 15 s.", lag_s),
+            *_of_workers(sessions),
+        ]
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collected(families))
+        return generate_latest(registry)
+
+    def _counted(self, dropped: Mapping[str, int]) -> Iterator[Metric]:
+        words = "Requests that are over, by route, kind and outcome."
+        requests = CounterMetricFamily(
+            "gateway_requests", words, labels=["route", "kind", "outcome"]
+        )
+        for labels, count in self._requests.items():
+            requests.add_metric(labels, count)
+        yield requests
+        for name, words in COUNTERS.items():
+            yield CounterMetricFamily(f"gateway_{name}", words, value=self._counts[name])
+        words = "Messages on the worker port that were dropped."
+        family = CounterMetricFamily(
+            "gateway_worker_port_dropped_messages", words, labels=["reason"]
+        )
+        for reason, count in dropped.items():
+            family.add_metric([reason], count)
+        yield family
+
+    def _measured(self) -> Iterator[Metric]:
+        for name, histogram in self._histograms.items():
+            family = HistogramMetricFamily(f"gateway_{name}_seconds", HISTOGRAMS[name][0])
+            histogram.add_to(family)
+            yield family
+        words = "Arrival to end."
+        family = HistogramMetricFamily("gateway_request_duration_seconds", words, labels=["kind"])
+        for kind, histogram in self._durations.items():
+            histogram.add_to(family, [kind])
+        yield family
+
+
+class _Collected(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def _gauge(name: str, words: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"gateway_{name}", words, value=value)
+
+
+def _inter_token_latency(gaps: Histogram) -> Metric:
+    words = "Gaps between the tokens of a request as they came from its worker."
+    family = HistogramMetricFamily("gateway_inter_token_latency_seconds", words)
+    gaps.add_to(family)
+    return family
+
+
+def _of_workers(sessions: Iterable[Session]) -> Iterable[Metric]:
+    families = {
+        name: GaugeMetricFamily(f"worker_{name}", words, labels=["worker", "model"])
+        for name, words in WORKER_GAUGES.items()
+    }
+    # Two workers may have one name; a series must not come twice.
+    shown = {(session.name, session.pool): session for session in sessions}
+    for labels, session in shown.items():
+        for name, value in _figures(session).items():
+            families[name].add_metric(labels, value)
+    return families.values()
+
+
+def _figures(session: Session) -> dict[str, float]:
+    figures: dict[str, float] = {
+        "ready": session.state == "ready",
+        "slots": session.hello.slots,
+        "stream_slots": session.hello.stream_slots,
+    }
+    beat = session.heartbeat
+    if beat is not None:
+        figures |= {
+            "memory_bytes": beat.memory_bytes,
+            "active_jobs": beat.active,
+            "last_step_age_seconds": beat.last_step_age_s,
+            "tokens_per_second": beat.gauges.get("tokens_per_second", 0.0),
+        }
+    return figures

@@ -1,0 +1,135 @@
+"""What dispatch tells about itself: models, readiness, the queue, metrics (`gateway.status`)."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from gateway.dispatch.core.dispatcher import Dispatcher
+from gateway.dispatch.core.liveness import Membership
+from gateway.dispatch.core.refusals import not_served
+from gateway.dispatch.core.sessions import Registry, Session
+from gateway.dispatch.stats.statistics import Statistics
+from gateway.status import Readiness, ServedModel
+from shared.messages import WorkerAction
+
+SHOWN_REQUESTS = 30
+
+
+class Report:
+    """Implements `gateway.status.Status` from the dispatcher's own records."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        membership: Membership,
+        statistics: Statistics,
+    ) -> None:
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._membership = membership
+        self._statistics = statistics
+        self._started = int(time.time())
+
+    def models(self) -> list[ServedModel]:
+        """Canonical ids first; a worker on lease still counts."""
+        hellos = self._registry.available_hellos()
+        aliases = [hello.models[1:] for hello in hellos]
+        names = [hello.models[0] for hello in hellos] + [name for a in aliases for name in a]
+        facts = {name: hello for hello in hellos for name in hello.models}
+        return [
+            ServedModel(name, self._started, facts[name].context_tokens, facts[name].vision)
+            for name in dict.fromkeys(names)
+        ]
+
+    def readiness(self) -> Readiness:
+        workers = self.workers()
+        if any(session.state == "ready" for session in self._registry.sessions.values()):
+            return Readiness(ready=True, workers=workers)
+        missing = not_served(None, self._registry)
+        loading = self._registry.loading(None)
+        fraction = loading.heartbeat.loaded_fraction if loading and loading.heartbeat else None
+        return Readiness(
+            ready=False,
+            code=missing.code,
+            reason=missing.message,
+            loaded_fraction=fraction,
+            workers=workers,
+        )
+
+    def queue_stats(self) -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "queue_stats": {
+                "running": True,
+                "queue_size": self._dispatcher.admission.waiting,
+                "max_queue_size": self._dispatcher.admission.queue_size,
+                "active_requests": self._dispatcher.admission.active,
+                "max_concurrency": self._slots(),
+            },
+            "metrics": self._statistics.report(),
+            "workers": self.workers(),
+        }
+
+    def recent_requests(self) -> list[dict[str, Any]]:
+        latest = islice(reversed(self._statistics.recent), SHOWN_REQUESTS)
+        return [msgspec.structs.asdict(line) for line in latest]
+
+    def order(self, worker: str, action: WorkerAction) -> bool:
+        return self._membership.control(worker, action)
+
+    def metrics_text(self) -> bytes:
+        return self._statistics.metrics.render(
+            queue_length=self._dispatcher.admission.waiting,
+            active=self._dispatcher.admission.active,
+            slots=self._slots(),
+            token_gaps=self._dispatcher.token_gaps,
+            dropped=self._membership.dropped,
+            sessions=self._registry.sessions.values(),
+        )
+
+    def workers(self) -> list[dict[str, Any]]:
+        live = [_described(session) for session in self._registry.sessions.values()]
+        here = {session.identity for session in self._registry.sessions.values()}
+        away = [
+            {"id": lease.hello.worker, "model": lease.hello.models[0], "state": "restarting"}
+            for identity, lease in self._registry.leases.items()
+            if identity not in here
+        ]
+        return live + away
+
+    def _slots(self) -> int:
+        return sum(s.hello.slots for s in self._registry.sessions.values() if s.state == "ready")
+
+
+def _described(session: Session) -> dict[str, Any]:
+    hello, beat = session.hello, session.heartbeat
+    described: dict[str, Any] = {
+        "id": session.name,
+        "model": hello.models[0],
+        "models": hello.models,
+        "state": session.state,
+        "host": hello.host,
+        "pid": hello.pid,
+        "device": hello.device,
+        "slots": hello.slots,
+        "stream_slots": hello.stream_slots,
+        "active": len(session.outstanding),
+        "finished": session.finished,
+        "tokens": session.tokens,
+    }
+    if beat is not None:
+        described |= {
+            "loaded_fraction": beat.loaded_fraction,
+            "free_slots": beat.free_slots,
+            "free_stream_slots": beat.free_stream_slots,
+            "steps": beat.steps,
+            "last_step_age_s": round(beat.last_step_age_s, 3),
+            "memory_bytes": beat.memory_bytes,
+            "gauges": beat.gauges,
+        }
+    return described

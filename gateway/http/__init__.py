@@ -1,0 +1,1 @@
+"""What HTTP itself asks of the gateway, whatever the dialect: connections, bodies, time, errors."""

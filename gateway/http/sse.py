@@ -1,0 +1,82 @@
+"""Server-sent events to one client: written in time, kept alive in silence, never piled up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from starlette.types import Scope, Send
+
+from gateway.http.connection import ClientGone, connection_of
+from gateway.http.timeouts import Patience
+
+KEEP_ALIVE = b": keep-alive\n\n"
+
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # nginx would otherwise hold events back until its buffer is full.
+    (b"x-accel-buffering", b"no"),
+]
+
+ABORT_S = 1.0
+"""How long an aborted connection may take to be noticed as such."""
+
+T = TypeVar("T")
+
+
+class EventWriter:
+    """Writes one stream; to be closed when it is done.
+
+    Args:
+        send: the server's end. It waits while the connection's buffer is full.
+        write_timeout_s: how long a client may not read before its connection is cut; until then
+            no more than one batch of events waits beside the connection's own buffer.
+        keep_alive_s: after how much silence a comment is written.
+    """
+
+    def __init__(
+        self, scope: Scope, send: Send, *, write_timeout_s: float, keep_alive_s: float
+    ) -> None:
+        self._connection = connection_of(scope)
+        self._send = send
+        self._write_timeout_s = write_timeout_s
+        self._keep_alive_s = keep_alive_s
+        self._patience = Patience(min(write_timeout_s, keep_alive_s))
+
+    def close(self) -> None:
+        self._patience.close()
+
+    async def start(self) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send events.
+
+        Raises:
+            ClientGone: the client has not read for too long.
+        """
+        if not data and not last:
+            return
+        message = {"type": "http.response.body", "body": data, "more_body": not last}
+        try:
+            await self._patience.wait(self._send(message), self._write_timeout_s)
+        except TimeoutError:
+            await self._abort()
+            raise ClientGone from None
+
+    async def keep_alive_until(self, news: Callable[[], Awaitable[T]]) -> T:
+        """Wait for news, writing comments into the silence.
+
+        `news` is cancelled and called again, so it must lose nothing when it is.
+        """
+        while True:
+            try:
+                return await self._patience.wait(news(), self._keep_alive_s)
+            except TimeoutError:
+                await self.write(KEEP_ALIVE)
+
+    async def _abort(self) -> None:
+        self._connection.abort()
+        await asyncio.sleep(ABORT_S)  # ended early by the watch for a client that leaves

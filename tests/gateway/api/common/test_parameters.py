@@ -1,0 +1,45 @@
+"""The table of parameters knows every field of OpenAI's specification."""
+
+from __future__ import annotations
+
+from typing import Any, get_type_hints
+
+from openai.types.chat import completion_create_params
+
+from gateway.api.chat.models import ChatCompletionRequest
+from gateway.api.common.parameters import parameter_table
+from tests.gateway.serving import gateway
+
+EXTRAS = {
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "chat_template_kwargs",
+    "enable_thinking",
+    "ignore_eos",
+}
+
+
+def test_every_field_of_the_specification_is_decided() -> None:
+    specified: dict[str, Any] = {}
+    specified |= get_type_hints(completion_create_params.CompletionCreateParamsNonStreaming)
+    assert set(ChatCompletionRequest.model_fields) == set(specified) | EXTRAS
+
+
+def test_the_table_shows_support_range_and_meaning() -> None:
+    rows = {row["name"]: row for row in parameter_table(ChatCompletionRequest)}
+    assert set(rows) == set(ChatCompletionRequest.model_fields)
+    assert rows["store"]["support"] == "refused"
+    assert rows["user"]["support"] == "ignored"
+    temperature = rows["temperature"]
+    assert temperature["support"] == "honoured"
+    assert {"type": "number", "minimum": 0.0, "maximum": 2.0} in temperature["schema"]["anyOf"]
+    assert all(row["meaning"] for row in rows.values())
+
+
+async def test_capabilities_serve_the_table() -> None:
+    async with gateway() as running:
+        body = (await running.client.get("/v1/capabilities")).json()
+    assert body["chat.completions"] == parameter_table(ChatCompletionRequest)
+    assert body["completions"]
+    assert body["messages.count_tokens"]

@@ -1,0 +1,112 @@
+"""`/metrics`: what Prometheus reads, parsed by its own client."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.dispatch.core.liveness import DROP_REASONS
+from gateway.dispatch.core.sessions import Registry
+from gateway.dispatch.stats.histograms import STEP_S, Histogram
+from gateway.dispatch.stats.metrics import Metrics
+from gateway.dispatch.stats.statistics import Statistics
+from shared.messages import Hello
+from tests.gateway.dispatch.core.simulation import SimulatedWorker, Simulation
+
+Labels = frozenset[tuple[str, str]]
+
+
+def samples(metrics: Metrics, **figures: object) -> dict[tuple[str, Labels], float]:
+    """All that is told, by name and labels."""
+    given = {"queue_length": 0, "active": 0, "slots": 0, "token_gaps": Histogram(STEP_S)}
+    text = metrics.render(**{**given, "dropped": {}, "sessions": [], **figures}).decode()  # type: ignore[arg-type]
+    told: dict[tuple[str, Labels], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = sample.name, frozenset(sample.labels.items())
+            assert key not in told, f"told twice: {key}"
+            told[key] = sample.value
+    return told
+
+
+def of(**labels: str) -> Labels:
+    return frozenset(labels.items())
+
+
+def test_requests_are_counted_by_route_kind_and_outcome() -> None:
+    simulation, statistics = Simulation(), Statistics()
+    worker = simulation.connect(SimulatedWorker("a", 2, 2))
+    simulation.request(stream=True)
+    simulation.cancel(simulation.request())
+    for _ in range(8):
+        simulation.step(worker)
+    for record in simulation.ended:
+        statistics.ended(record)
+    route = simulation.ended[0].route
+    statistics.refused(route, "text")
+    statistics.refused(route, "text")
+    told = samples(statistics.metrics)
+    name = "gateway_requests_total"
+    assert told[name, of(route=route, kind="text_stream", outcome="finished")] == 1
+    assert told[name, of(route=route, kind="text", outcome="cancelled")] == 1
+    assert told[name, of(route=route, kind="text", outcome="refused")] == 2
+    assert told["gateway_completion_tokens_total", of()] == 8
+    assert told["gateway_request_duration_seconds_count", of(kind="text")] == 1
+
+
+def test_a_stall_in_one_answer_shows_among_the_gaps_between_tokens() -> None:
+    simulation = Simulation()
+    worker = simulation.connect(SimulatedWorker("a", 2, 2))
+    simulation.request(stream=True)
+    for pause_s in (0.004, 0.004, 4.0, 0.004):
+        simulation.step(worker)
+        simulation.pass_time(pause_s)
+    told = samples(Metrics(), token_gaps=simulation.dispatcher.token_gaps)
+    name = "gateway_inter_token_latency_seconds"
+    assert told[f"{name}_count", of()] == 3
+    assert told[f"{name}_bucket", of(le="0.005")] == 2
+    assert told[f"{name}_bucket", of(le="2.5")] == 2
+    assert told[f"{name}_bucket", of(le="5.0")] == 3
+
+
+def test_fetching_and_decoding_an_image_are_told_apart() -> None:
+    metrics = Metrics()
+    metrics.image_fetched(0.3)
+    metrics.image_fetched(20.0)
+    metrics.image_decoded(0.001)
+    told = samples(metrics)
+    assert told["gateway_image_fetch_seconds_count", of()] == 2
+    assert told["gateway_image_fetch_seconds_sum", of()] == 20.3
+    assert told["gateway_image_fetch_seconds_bucket", of(le="0.25")] == 0
+    assert told["gateway_image_fetch_seconds_bucket", of(le="0.5")] == 1
+    assert told["gateway_image_fetch_seconds_bucket", of(le="10.0")] == 1
+    assert told["gateway_image_fetch_seconds_bucket", of(le="+Inf")] == 2
+    assert told["gateway_image_decode_seconds_bucket", of(le="0.001")] == 1
+    buckets = [name for name, _ in told if name == "gateway_image_decode_seconds_bucket"]
+    assert len(buckets) == len(STEP_S) + 1
+
+
+def test_what_has_not_happened_is_zero_and_not_missing() -> None:
+    simulation = Simulation()
+    told = samples(Metrics(), dropped=simulation.membership.dropped)
+    for reason in DROP_REASONS:
+        assert told["gateway_worker_port_dropped_messages_total", of(reason=reason)] == 0
+    for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "migrations"):
+        assert told[f"gateway_{name}_total", of()] == 0
+
+
+def test_two_workers_of_one_name_are_one_series() -> None:
+    registry = Registry()
+    for instance in ("one", "other"):
+        hello = Hello(
+            worker="a", models=["m"], slots=2, stream_slots=2, state="ready", instance=instance
+        )
+        registry.open(instance.encode(), hello, 0.0)
+    told = samples(Metrics(), sessions=registry.sessions.values())
+    assert told["worker_slots", of(worker="a", model="m")] == 2
+
+
+def test_the_worst_lag_of_the_last_ticks_is_told() -> None:
+    metrics = Metrics()
+    for lag_s in (0.0, 0.2, 0.001):
+        metrics.event_loop_lagged(lag_s)
+    assert samples(metrics)["gateway_event_loop_lag_seconds", of()] == 0.2
