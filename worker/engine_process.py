@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 
 from shared import logs
 from shared.settings import load
-from worker.draining import Ending
 from worker.engine.interface import Engine, EngineFactory, ModelError, ModelUnavailable
-from worker.link import Link
+from worker.link.draining import Ending
+from worker.link.engine_outputs import Outputs
+from worker.link.link import Link
 from worker.loop import EngineLoop
-from worker.outputs import Outputs
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def engine_factory(settings: Settings) -> EngineFactory:
         return ScriptedEngine()
 
     def make_mlx(wake: Callable[[], None]) -> Engine:
-        from worker.engine.engine import MlxEngine
+        from worker.engine.load import MlxEngine
 
         return MlxEngine(settings.engine_options(), wake)
 

@@ -28,7 +28,7 @@ from worker.engine_process import (
     EXIT_RECYCLE,
     PIPE_VARIABLE,
 )
-from worker.presence import INSTANCE_VARIABLE
+from worker.link.announcements import INSTANCE_VARIABLE
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)

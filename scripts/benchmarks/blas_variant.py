@@ -11,7 +11,7 @@ import time
 from importlib import import_module
 from typing import Any
 
-from worker.engine import openblas
+from worker.engine.model import openblas
 
 CASES = {
     "batch 1": (1, 32, False),
@@ -28,7 +28,7 @@ def main(blas: str, precision: str, model: str) -> int:
     if blas == "openblas":
         openblas.load_openblas()  # before anything imports MLX
     openblas.load_openblas = lambda: None
-    loading: Any = import_module("worker.engine.loading")
+    loading: Any = import_module("worker.engine.model.loading")
     if precision == "float16":
         loading._to_float32 = lambda model: None
     engine: Any = import_module("scripts.benchmarks.engine")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.engine import openblas
+from worker.engine.model import openblas
 
 openblas.load_openblas()
 
@@ -30,11 +30,11 @@ from shared.messages import (  # noqa: E402
     Sampling,
     TextPart,
 )
-from worker.engine.core import MlxEngine  # noqa: E402
+from worker.engine.engine import MlxEngine  # noqa: E402
 from worker.engine.interface import EngineEvent  # noqa: E402
-from worker.engine.loading import load_weights, resolve_folder  # noqa: E402
+from worker.engine.model.loading import load_weights, resolve_folder  # noqa: E402
 from worker.engine.options import EngineOptions  # noqa: E402
-from worker.engine.preprocess import decode_image  # noqa: E402
+from worker.engine.prepare.preprocess import decode_image  # noqa: E402
 
 GREEDY = Sampling(seed=0, temperature=0.0)
 DEFAULT_THREADS = openblas.thread_count()

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from scripts.benchmarks.tiers import NOTHING, Tier, free_port, serving, started
-from worker.engine.openblas import load_openblas
+from worker.engine.model.openblas import load_openblas
 
 SLOTS = "32"
 

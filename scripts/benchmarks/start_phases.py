@@ -13,12 +13,12 @@ import time
 from importlib import import_module
 from typing import Any
 
-from worker.engine.openblas import load_openblas
+from worker.engine.model.openblas import load_openblas
 
 INTERPRETER = "interpreter"
 """Its CPU seconds are known, when it began is not."""
 
-IMPORTS = ("worker.engine_process", "mlx.core", "transformers", "mlx_vlm", "worker.engine.engine")
+IMPORTS = ("worker.engine_process", "mlx.core", "transformers", "mlx_vlm", "worker.engine.load")
 
 
 class Phases:
@@ -43,7 +43,7 @@ def main(model: str) -> int:
     for name in IMPORTS:
         import_module(name)
         phases.end(f"import {name}")
-    core: Any = import_module("worker.engine.core")
+    core: Any = import_module("worker.engine.engine")
     options: Any = import_module("worker.engine.options")
     warm_up = core.warm_up
 

@@ -13,7 +13,7 @@ pytest.importorskip("mlx_vlm", exc_type=ImportError)
 
 from tests.gateway.images.pictures import drawn, png_claiming, png_with_bomb
 from worker.engine.faults import JobFault
-from worker.engine.preprocess import decode_image
+from worker.engine.prepare.preprocess import decode_image
 
 GARBAGE = {
     "nothing": b"",

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.process_tree import children
 from tests.processes import ROOT, Tier, answer_text, await_condition, free_port, serving, words
-from worker.draining import Draining, Ending
+from worker.link.draining import Draining, Ending
 from worker.settings import GIB, Settings
 
 SCRIPTED = ("--engine", "scripted", "--max-concurrency", "8")

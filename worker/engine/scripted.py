@@ -44,7 +44,7 @@ from shared.messages import (
     Usage,
 )
 from worker.engine.interface import EngineEvent, ModelFacts
-from worker.engine.stop import StopFinder
+from worker.engine.text.stop import StopFinder
 
 MARK = "script:"
 NAP_S = 0.002

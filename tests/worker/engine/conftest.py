@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine.openblas import load_openblas
+from worker.engine.model.openblas import load_openblas
 
 load_openblas()
 

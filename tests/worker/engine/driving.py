@@ -24,7 +24,7 @@ from shared.messages import (
     Sampling,
     TextPart,
 )
-from worker.engine.core import MlxEngine
+from worker.engine.engine import MlxEngine
 from worker.engine.interface import EngineEvent
 from worker.engine.options import EngineOptions
 

@@ -1,0 +1,62 @@
+"""Conversations as agents send them, for templates that are particular about system messages."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.messages import ChatMessage, TextPart
+from tests.worker.engine.conftest import MakeDriver
+from tests.worker.engine.driving import assistant, job, user
+from worker.engine.faults import JobFault
+from worker.engine.prepare.prompt import PromptWriter, systems_first
+
+TOLERANT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+STRICT = (
+    "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
+    "{{ raise_exception('System message must be at the beginning.') }}{% endif %}"
+    "[{{ m.role }}]{{ m.content }}{% endfor %}"
+)
+NONE_AT_ALL = STRICT.replace(" and not loop.first", "")
+
+
+def system(text: str) -> ChatMessage:
+    return ChatMessage(role="system", content=[TextPart(text=text)])
+
+
+AGENT = [system("A"), system("B"), user("hi"), system("C"), assistant("yes"), system("D")]
+
+
+def written(drive: MakeDriver, template: str, messages: list[ChatMessage]) -> str:
+    model = drive().engine._model
+    writer = PromptWriter(
+        model.tokenizer,
+        model.processor,
+        model_type="qwen2_vl",
+        template=template,
+        image_marker="<image>",
+        image_position="as-sent",
+    )
+    return writer.write(job("x", messages)[0])
+
+
+def test_a_template_that_takes_all_messages_gets_them_as_they_are(drive: MakeDriver) -> None:
+    text = written(drive, TOLERANT, AGENT)
+    assert text == "[system]A[system]B[user]hi[system]C[assistant]yes[system]D"
+
+
+def test_a_template_that_takes_one_system_message_gets_one(drive: MakeDriver) -> None:
+    text = written(drive, STRICT, AGENT)
+    assert text == "[system]A\n\nB[user]hi\n\nC[assistant]yes[user]D"
+
+
+@pytest.mark.parametrize("messages", [AGENT, [system("A"), user("hi")]])
+def test_what_a_template_cannot_take_at_all_is_the_clients_error(
+    drive: MakeDriver, messages: list[ChatMessage]
+) -> None:
+    with pytest.raises(JobFault, match="must be at the beginning"):
+        written(drive, NONE_AT_ALL, messages)
+
+
+def test_a_conversation_that_is_in_order_stays_as_it_is() -> None:
+    plain = [system("A"), user("hi"), assistant("yes"), user("so?")]
+    assert systems_first(plain) == plain

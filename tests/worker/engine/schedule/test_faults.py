@@ -1,0 +1,272 @@
+"""One failure domain per request, and nothing left behind by what ends early."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from shared.messages import ResponseFormat
+from tests.worker.engine.conftest import MakeDriver
+from tests.worker.engine.driving import Driver, job, picture, sampled
+from worker.engine.prepare.preprocess import Preprocessor
+from worker.engine.schedule.batch import DecodeBatch
+from worker.engine.schedule.sampling import Sampler
+
+OOM = "[malloc] Unable to allocate 123 bytes."
+
+
+def bystanders() -> list[Any]:
+    return [job(f"b{i}", f"Bystander {i}", sampling=sampled(i), max_tokens=40) for i in range(3)]
+
+
+def expected(drive: MakeDriver) -> list[list[int]]:
+    return [result.tokens for result in drive().run(*bystanders())]
+
+
+def running(driver: Driver) -> None:
+    driver.submit(*bystanders())
+    driver.until(lambda: all(len(result.tokens) > 2 for result in driver.results.values()))
+
+
+def finish(driver: Driver) -> list[list[int]]:
+    driver.until(lambda: all(result.over for result in driver.results.values()))
+    return [driver.results[f"b{i}"].tokens for i in range(3)]
+
+
+def empty(driver: Driver) -> bool:
+    engine = driver.engine
+    return (
+        not engine._tasks
+        and not engine._prefills
+        and not engine._batch.busy
+        and not engine._waiting
+        and engine._memory.reserved_bytes == 0
+    )
+
+
+def test_a_bad_image_fails_its_own_request(drive: MakeDriver) -> None:
+    driver = drive()
+    running(driver)
+    driver.submit(job("bad", "What?", [b"this is no picture"]))
+    assert finish(driver) == expected(drive)
+    failed = driver.results["bad"].failed
+    assert failed is not None and failed.code == "invalid_image"
+    assert not driver.results["bad"].accepted
+    assert empty(driver)
+
+
+def test_images_for_a_text_model_are_refused(drive: MakeDriver) -> None:
+    failed = drive("llama").solo(job("x", "What?", [picture("red")])).failed
+    assert failed is not None and failed.code == "invalid_request"
+
+
+def test_a_failing_image_tower_fails_its_own_request(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive()
+    running(driver)
+    tower = driver.engine._model._network.vision_tower
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise ValueError("odd shape")
+
+    monkeypatch.setattr(tower, "_start", fail)
+    driver.submit(job("bad", "What?", [picture("red")]))
+    assert finish(driver) == expected(drive)
+    failed = driver.results["bad"].failed
+    assert failed is not None and failed.code == "internal_error" and "odd shape" in failed.message
+    monkeypatch.undo()
+    assert driver.solo(job("good", "What?", [picture("red")])).failed is None
+
+
+@pytest.mark.parametrize(("words", "code"), [("boom", "internal_error"), (OOM, "out_of_memory")])
+def test_a_failing_prefill_fails_its_own_request(
+    words: str, code: str, drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive()
+    running(driver)
+    forward = driver.engine._model.forward
+
+    def fail(tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
+        if tokens.shape[1] > 1:
+            raise RuntimeError(words)
+        return forward(tokens, *args, **kwargs)
+
+    monkeypatch.setattr(driver.engine._model, "forward", fail)
+    driver.submit(job("bad", "A newcomer"))
+    assert finish(driver) == expected(drive)
+    failed = driver.results["bad"].failed
+    assert failed is not None and failed.code == code
+    assert empty(driver)
+
+
+def test_after_a_failed_step_everybody_goes_on(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive()
+    running(driver)
+    step, failures = DecodeBatch.step, iter([True])
+
+    def fail_once(batch: DecodeBatch, deliver: Any) -> None:
+        if next(failures, False):
+            raise RuntimeError("a step fails")
+        step(batch, deliver)
+
+    monkeypatch.setattr(DecodeBatch, "step", fail_once)
+    assert finish(driver) == expected(drive)
+    assert all(driver.results[f"b{i}"].failed is None for i in range(3))
+    assert [r.done.usage.completion_tokens for r in driver.results.values()] == [40] * 3
+
+
+def test_after_steps_that_always_failed_the_next_request_is_served(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job is given up after a few failures, and the engine is not poisoned by them."""
+    driver = drive()
+
+    def fail(batch: DecodeBatch, deliver: Any) -> None:
+        raise RuntimeError("every step fails")
+
+    monkeypatch.setattr(DecodeBatch, "step", fail)
+    failed = driver.solo(job("x")).failed
+    assert failed is not None and "every step fails" in failed.message
+    assert empty(driver)
+    monkeypatch.undo()
+    assert driver.solo(job("y")).tokens == drive().solo(job("y")).tokens
+
+
+def test_streams_go_on_while_a_picture_is_prepared(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive()
+    running(driver)
+    let_go = threading.Event()
+    prepare = Preprocessor.prepare
+
+    def wait_first(preprocessor: Preprocessor, made: Any, images: Any) -> Any:
+        assert let_go.wait(60)
+        return prepare(preprocessor, made, images)
+
+    monkeypatch.setattr(Preprocessor, "prepare", wait_first)
+    driver.submit(job("slow", "What?", [picture("red")]))
+    try:
+        assert [len(tokens) for tokens in finish_others(driver)] == [40] * 3
+        assert not driver.results["slow"].events
+    finally:
+        let_go.set()
+    driver.until(lambda: driver.results["slow"].over)
+    assert driver.results["slow"].failed is None
+
+
+def test_the_culprit_of_a_failed_step_is_found(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that breaks every batch it is in fails; the others say what they would have said."""
+    driver = drive()
+    running(driver)
+    choose = Sampler.choose
+
+    def fail_beside_the_culprit(sampler: Sampler, logits: mx.array, places: Any) -> mx.array:
+        if 666 in sampler._seeds.tolist():
+            raise ValueError("cannot be sampled")
+        return choose(sampler, logits, places)
+
+    monkeypatch.setattr(Sampler, "choose", fail_beside_the_culprit)
+    driver.submit(job("culprit", "I break things", sampling=sampled(666)))
+    assert finish(driver) == expected(drive)
+    failed = driver.results["culprit"].failed
+    assert failed is not None and "cannot be sampled" in failed.message
+    assert empty(driver)
+
+
+def test_when_memory_runs_out_the_newcomer_gives_way(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive()
+    running(driver)
+    join = DecodeBatch.join
+
+    def no_room(batch: DecodeBatch, rows: Any, cache: Any, *, is_batch: bool) -> None:
+        if len(batch) >= 3:
+            raise RuntimeError(OOM)
+        join(batch, rows, cache, is_batch=is_batch)
+
+    monkeypatch.setattr(DecodeBatch, "join", no_room)
+    driver.submit(job("newcomer", "Is there room?"))
+    assert finish(driver) == expected(drive)
+    failed = driver.results["newcomer"].failed
+    assert failed is not None and failed.code == "out_of_memory"
+
+
+def test_what_can_never_fit_is_refused_and_what_may_fit_waits(drive: MakeDriver) -> None:
+    driver = drive()
+    memory = driver.engine._memory
+    one = memory.estimate(40, 40, 1)
+    memory.usable_bytes = memory.model_bytes + 2 * one
+    jobs = [job(str(i), "Hello", sampling=sampled(i), max_tokens=40) for i in range(5)]
+    results = driver.run(*jobs, job("huge", "Hello", max_tokens=4000, choices=4))
+    assert all(result.failed is None for result in results[:5])
+    assert results[5].failed is not None and results[5].failed.code == "out_of_memory"
+    assert empty(driver)
+
+
+def test_a_schema_that_cannot_be_used_is_the_requests_own_fault(drive: MakeDriver) -> None:
+    wrong = ResponseFormat(schema={"type": "no such type"})
+    failed = drive().solo(job("x", response_format=wrong)).failed
+    assert failed is not None
+    assert (failed.code, failed.param) == ("invalid_request", "response_format")
+
+
+def test_a_conversation_that_the_template_refuses_is_a_wrong_request(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive()
+    writer = driver.engine._writer
+    monkeypatch.setattr(writer, "_template", "{{ raise_exception('roles must alternate') }}")
+    failed = driver.solo(job("x")).failed
+    assert failed is not None
+    assert failed.code == "invalid_request" and "roles must alternate" in failed.message
+
+
+@pytest.mark.parametrize("when", ["coming", "waiting", "prefilling", "decoding"])
+def test_a_cancelled_job_is_gone_wherever_it_is(when: str, drive: MakeDriver) -> None:
+    driver = drive(max_rows=3 if when == "waiting" else 64)
+    running(driver)
+    driver.submit(job("x", "Hello " * 300, [picture("red")], max_tokens=30))
+    engine, result = driver.engine, driver.results["x"]
+    if when != "coming":
+        driver.until(lambda: result.accepted)
+    if when == "decoding":
+        driver.until(lambda: len(result.tokens) > 3)
+    assert engine.cancel("x")
+    assert not engine.cancel("x")
+    before = len(result.events)
+    assert finish_others(driver) == expected(drive)
+    assert len(result.events) == before
+    assert empty(driver)
+
+
+def finish_others(driver: Driver) -> list[list[int]]:
+    driver.until(lambda: all(driver.results[f"b{i}"].over for i in range(3)))
+    return [driver.results[f"b{i}"].tokens for i in range(3)]
+
+
+def test_nothing_stays_after_many_random_ends(drive: MakeDriver) -> None:
+    driver, chance = drive(prefix_cache_bytes=0, vision_cache_bytes=0), random.Random(5)
+    pictures = [picture("red"), b"broken", picture("blue", (60, 60))]
+    for i in range(60):
+        images = [chance.choice(pictures)] if chance.random() < 0.3 else []
+        choices = chance.choice([1, 1, 2])
+        driver.submit(job(str(i), "Hi " * chance.randint(1, 60), images, choices=choices))
+        for _ in range(chance.randint(0, 3)):
+            driver.turn()
+        if chance.random() < 0.4:
+            driver.engine.cancel(str(chance.randint(0, i)))
+    driver.until(lambda: not driver.engine._tasks and not len(driver.engine._intake))
+    driver.turn()
+    assert empty(driver)
+    assert driver.solo(job("after")).failed is None

@@ -1,0 +1,1 @@
+"""What the engine remembers: keys and values, prompts, picture features."""

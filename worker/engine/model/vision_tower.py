@@ -1,0 +1,319 @@
+"""Image features are computed once per image and remembered.
+
+A stand-in takes the place of the model's vision tower, so that every family profits, whatever it
+does with the features afterwards (mlx-vlm's own `cached_image_features` loses the deep features
+of Qwen3-VL).
+
+Running streams must not wait for the whole of a newcomer's pictures. MLX is lazy: calling the
+tower only describes the work. The stand-in notes what each of the tower's layers will yield and
+has these computed one after the other, a few between two decode steps, for as many pictures at
+the same time as there are lanes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_map
+
+from worker.engine.cache.arrays import to_host
+from worker.engine.cache.vision import FeatureMemory, Features
+from worker.engine.model.streams import Lanes
+
+ImageKeys = tuple[str, ...]
+"""The hashes of a prompt's images, in order: who asks."""
+
+
+class MoreToEncode(Exception):
+    """Images of this prompt are not computed yet."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What the tower is called with for one image."""
+
+    pixels: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class NotedLayer:
+    """Stands in for a layer of the tower; notes what it yields, to be computed in its turn."""
+
+    def __init__(self, layer: nn.Module, notes: list[Any]) -> None:
+        self._layer = layer
+        self._notes = notes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._layer(*args, **kwargs)
+        self._notes.append(result)
+        return result
+
+
+@dataclass
+class Underway:
+    """An image on its way through the tower.
+
+    Attributes:
+        askers: the prompts it belongs to.
+        layers: what is left to compute before the features, in order.
+        error: what has failed, if anything has.
+    """
+
+    askers: set[ImageKeys]
+    features: Features
+    layers: deque[Any]
+    done: bool = False
+    error: Exception | None = None
+
+    def next(self, count: int) -> Any:
+        """What to compute to get on by so many layers."""
+        for _ in range(min(count, len(self.layers)) - 1):
+            self.layers.popleft()  # those after it cannot be computed without it
+        if self.layers:
+            return self.layers.popleft()
+        self.done = True
+        return self.features
+
+    def rest(self) -> Any:
+        """What to compute to get it done."""
+        self.layers.clear()
+        return self.next(1)
+
+
+class RememberingTower:
+    """Called like the tower it wraps; knows what it remembers and sets the rest on its way.
+
+    A call whose images are not all computed raises `MoreToEncode`; `advance` computes them, and
+    the same call then returns. `begin` says whose images a call brings, `end` that they have been
+    used. In between, features are held whatever the memory's limit.
+    """
+
+    def __init__(self, tower: nn.Module, memory: FeatureMemory, lanes: Lanes) -> None:
+        self._tower = tower
+        self._memory = memory
+        self._lanes = lanes
+        self._asker: ImageKeys = ()
+        self._call = 0
+        self._underway: dict[tuple[object, ...], Underway] = {}
+        self._started = 0
+        self._notes: list[Any] = []
+        _note_layers(tower, self._notes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tower, name)
+
+    def begin(self, asker: ImageKeys) -> None:
+        """The next calls come from this prompt, from its first image on."""
+        self._asker = asker
+        self._call = 0
+
+    def end(self, asker: ImageKeys) -> None:
+        """This prompt has got its features."""
+        for image in self._underway.values():
+            image.askers.discard(asker)
+        self._drop_unwanted()
+
+    def keep_only(self, askers: Collection[ImageKeys]) -> None:
+        """Let go of what other prompts had set on its way: they will not come, or begin anew."""
+        for image in self._underway.values():
+            image.askers.intersection_update(askers)
+        self._drop_unwanted()
+
+    def knows(self, asker: ImageKeys) -> bool:
+        """Whether this prompt's images are on their way, or there."""
+        return any(asker in image.askers for image in self._underway.values())
+
+    def has_done(self, asker: ImageKeys) -> bool:
+        """Whether they are all there, or have failed."""
+        return self.knows(asker) and all(
+            image.done for image in self._underway.values() if asker in image.askers
+        )
+
+    def __call__(self, pixels: Any, *args: Any, **kwargs: Any) -> Features:
+        self._call += 1
+        items = _split(pixels, args, kwargs) or [Item(pixels, args, kwargs)]
+        keys = [self._key(index, item, len(items)) for index, item in enumerate(items)]
+        parts = [self._found(key, item) for key, item in zip(keys, items, strict=True)]
+        if any(part is None for part in parts):
+            raise MoreToEncode
+        if len(parts) == 1:
+            return parts[0]
+        return tree_map(lambda *leaves: _joined(leaves), parts[0], *parts[1:])
+
+    def advance(self, asker: ImageKeys, deadline: float) -> None:
+        """Compute until this prompt's images are done or it is so late, at least by a layer.
+
+        Images of other prompts get on meanwhile where there is a lane for them. What fails,
+        fails in the call of its own prompt.
+
+        Args:
+            deadline: as `time.perf_counter` tells it.
+        """
+        while any(asker in image.askers and not image.done for image in self._underway.values()):
+            unfinished = (item for item in self._underway.items() if not item[1].done)
+            self._advance(dict(islice(unfinished, len(self._lanes))), deadline)
+            if time.perf_counter() >= deadline:
+                return
+
+    def _key(self, index: int, item: Item, items: int) -> tuple[object, ...]:
+        """Every image by its own hash, if the tower is called with one item for each. Some models
+        call it for one image after the other, or for the whole of each and then its tiles."""
+        owner = self._asker[index] if items == len(self._asker) else (self._asker, index)
+        return owner, self._call, getattr(item.pixels, "shape", None)
+
+    def _found(self, key: tuple[object, ...], item: Item) -> Features | None:
+        """An image's features; None if they are not computed yet."""
+        image = self._underway.get(key)
+        if image is None:
+            features = self._memory.get(key)
+            if features is None:
+                self._underway[key] = self._start(item)
+                return None
+            self._memory.hits += 1
+            self._underway[key] = Underway({self._asker}, features, deque(), done=True)
+            return features
+        image.askers.add(self._asker)
+        if image.error is not None:
+            del self._underway[key]
+            raise image.error
+        return image.features if image.done else None
+
+    def _start(self, item: Item) -> Underway:
+        self._notes.clear()
+        with mx.stream(self._lanes.stream(self._started)):
+            features = self._tower(item.pixels, *item.args, **item.kwargs)
+        self._started += 1
+        layers = deque(self._notes)
+        self._notes.clear()
+        return Underway({self._asker}, features, layers)
+
+    def _advance(self, images: dict[tuple[object, ...], Underway], deadline: float) -> None:
+        """Compute layers, as many at once as the time seems to allow, until an image is done.
+
+        Waiting for the device after every layer would cost more than a small layer itself.
+        """
+        together = 1
+        while True:
+            started = time.perf_counter()
+            if deadline < math.inf:
+                due = [image.next(together) for image in images.values()]
+            else:
+                due = [image.rest() for image in images.values()]
+            self._compute(list(images.values()), due)
+            done = {key: image for key, image in images.items() if image.done}
+            for key, image in done.items():
+                self._note_done(key, image)
+            now = time.perf_counter()
+            if done or now >= deadline:
+                return
+            each_s = (now - started) / together
+            together = max(1, int((deadline - now) / max(each_s, 1e-6)))
+
+    def _compute(self, images: Sequence[Underway], due: Sequence[Any]) -> None:
+        try:
+            self._lanes.compute(due)
+        except Exception:
+            # Whose fault it was is not known: each is tried alone.
+            for image in images:
+                try:
+                    self._lanes.compute([image.rest()])
+                except Exception as error:
+                    image.error = error
+
+    def _note_done(self, key: tuple[object, ...], image: Underway) -> None:
+        if image.error is None:
+            self._memory.misses += 1
+            self._memory.put(key, image.features)
+
+    def _drop_unwanted(self) -> None:
+        self._underway = {key: image for key, image in self._underway.items() if image.askers}
+
+
+def _note_layers(module: nn.Module, notes: list[Any]) -> None:
+    """Put stand-ins into every list of equal layers within the tower."""
+    # Not `children()`: its lists are copies.
+    for child in module.values():
+        if isinstance(child, nn.Module):
+            _note_layers(child, notes)
+        elif isinstance(child, list) and _are_layers(child):
+            child[:] = [NotedLayer(layer, notes) for layer in child]
+
+
+def _are_layers(items: list[Any]) -> bool:
+    return len({type(item) for item in items}) == 1 and isinstance(items[0], nn.Module)
+
+
+def _split(pixels: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Item] | None:
+    """Cut a tower's inputs into one set per image; None where it is not known how."""
+    if not isinstance(pixels, mx.array):
+        return None
+    grid = _grid(args, kwargs)
+    if grid is not None:
+        return _split_by_grid(pixels, grid, args, kwargs)
+    if pixels.ndim == 4:
+        return _split_by_row(pixels, args, kwargs)
+    return None
+
+
+def _grid(args: tuple[Any, ...], kwargs: dict[str, Any]) -> mx.array | None:
+    """The [images, 3] array of patch counts (frames, height, width), if there is one."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, mx.array) and value.ndim == 2 and value.shape[1] == 3:
+            return value
+    return None
+
+
+def _split_by_grid(
+    pixels: mx.array, grid: mx.array, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Item] | None:
+    """Patches [all patches, width] of several images: attention stays within each image."""
+    counts = [int(t * h * w) for t, h, w in to_host(grid)]
+    if sum(counts) != pixels.shape[0]:
+        return None
+    items: list[Item] = []
+    start = 0
+    for index, count in enumerate(counts):
+        row = grid[index : index + 1]
+        its_args = tuple(row if value is grid else value for value in args)
+        its_kwargs = {name: row if value is grid else value for name, value in kwargs.items()}
+        items.append(Item(pixels[start : start + count], its_args, its_kwargs))
+        start += count
+    return items
+
+
+def _split_by_row(
+    pixels: mx.array, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Item] | None:
+    """Whole pictures [images, ...]: other inputs with that first axis are cut with them."""
+    count = pixels.shape[0]
+
+    def cut(value: Any, index: int) -> Any:
+        is_row = isinstance(value, mx.array) and value.ndim > 0 and value.shape[0] == count
+        return value[index : index + 1] if is_row else value
+
+    return [
+        Item(
+            pixels[index : index + 1],
+            tuple(cut(value, index) for value in args),
+            {name: cut(value, index) for name, value in kwargs.items()},
+        )
+        for index in range(count)
+    ]
+
+
+def _joined(leaves: tuple[Any, ...]) -> Any:
+    if isinstance(leaves[0], mx.array):
+        return mx.concatenate(list(leaves), axis=0)
+    return leaves[0]

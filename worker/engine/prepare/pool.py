@@ -1,0 +1,126 @@
+"""Where jobs come in: they are prepared on a pool of threads and come out in the order they came.
+
+Everything slow that needs no MLX happens here: templates, tokenizing, decoding and resizing
+pictures, compiling grammars.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from shared.messages import CountedTokens, Job
+from worker.engine.faults import JobFault
+from worker.engine.prepare.grammar import GrammarMaker, GrammarState
+from worker.engine.prepare.preprocess import Preprocessor, Prompt
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.003
+"""How long an idle engine waits for jobs that come together, to prefill them together."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A prepared job."""
+
+    job: Job
+    prompt: Prompt
+    grammar: GrammarState | None
+    submitted_at: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A job that cannot be prepared."""
+
+    job: Job
+    fault: JobFault
+
+
+Arrival = Ready | Refused | CountedTokens
+
+
+class Intake:
+    """
+    Args:
+        wake: called from a pool thread when a job is prepared.
+    """
+
+    def __init__(
+        self,
+        preprocessor: Preprocessor,
+        grammars: GrammarMaker,
+        threads: int,
+        wake: Callable[[], None],
+    ) -> None:
+        self._preprocessor = preprocessor
+        self._grammars = grammars
+        self._wake = wake
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
+        self._coming: dict[str, Future[Arrival]] = {}
+
+    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+        self._start(job.id, self._pool.submit(self._prepare, job, images, time.perf_counter()))
+
+    def count(self, job: Job, images: Sequence[bytes]) -> None:
+        """Count the prompt's tokens only."""
+        self._start(job.id, self._pool.submit(self._count, job, images))
+
+    def cancel(self, job_id: str) -> bool:
+        future = self._coming.pop(job_id, None)
+        if future is None:
+            return False
+        future.cancel()  # if it has begun already, its result is dropped
+        return True
+
+    def settle(self) -> None:
+        """Wait a moment for what is being prepared. For an engine with nothing else to do."""
+        if self._coming:
+            wait(self._coming.values(), timeout=SETTLE_S)
+
+    def has_prepared(self) -> bool:
+        return any(future.done() for future in self._coming.values())
+
+    def __len__(self) -> int:
+        return len(self._coming)
+
+    def collect(self) -> Iterator[Arrival]:
+        """Take out what is prepared."""
+        for job_id in [job_id for job_id, future in self._coming.items() if future.done()]:
+            yield self._coming.pop(job_id).result()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, job_id: str, future: Future[Arrival]) -> None:
+        self._coming[job_id] = future
+        future.add_done_callback(lambda _: self._wake())
+
+    def _prepare(self, job: Job, images: Sequence[bytes], submitted_at: float) -> Arrival:
+        def prepare() -> Ready:
+            grammar = self._grammars.make(job)
+            return Ready(job, self._preprocessor.prepare(job, images), grammar, submitted_at)
+
+        return self._failing_alone(job, prepare)
+
+    def _count(self, job: Job, images: Sequence[bytes]) -> Arrival:
+        def count() -> CountedTokens:
+            tokens = self._preprocessor.count(job, images)
+            return CountedTokens(job=job.id, prompt_tokens=tokens)
+
+        return self._failing_alone(job, count)
+
+    @staticmethod
+    def _failing_alone(job: Job, work: Callable[[], Arrival]) -> Arrival:
+        try:
+            return work()
+        except JobFault as fault:
+            return Refused(job, fault)
+        except Exception as error:
+            # The boundary of a job: processors and templates raise what they like.
+            log.exception("preparing a job has failed", extra={"fields": {"job": job.id}})
+            return Refused(job, JobFault("internal_error", f"Preparing the request: {error}"))

@@ -1,0 +1,226 @@
+"""What can be done beside the engine thread: prompts, tokens, pixels.
+
+Runs on a small pool of threads. MLX's streams belong to threads, so whatever a processor makes
+with MLX is turned into NumPy before it leaves its thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from shared.messages import Job
+from worker.engine.faults import JobFault
+from worker.engine.model.model import LoadedModel
+from worker.engine.prepare.prompt import PromptWriter
+
+Key = npt.NDArray[np.int64]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+"""Pillow would open forty others, some of them by starting programs."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A job's prompt as the engine takes it.
+
+    Attributes:
+        text: what the template rendered.
+        ids: its tokens, placeholders for image features among them.
+        key: the tokens, each image's placeholders replaced by numbers made of its hash.
+        inputs: what the processor made of the images, as NumPy arrays; empty without images.
+        image_keys: the images' hashes, in order.
+        image_tokens: how many placeholders there are.
+        seconds: how long it took.
+    """
+
+    text: str
+    ids: list[int]
+    key: Key
+    inputs: dict[str, Any] = field(default_factory=dict)
+    image_keys: tuple[str, ...] = ()
+    image_tokens: int = 0
+    seconds: float = 0.0
+
+
+class Preprocessor:
+    """Thread-safe: tokenizers and processors are only read."""
+
+    def __init__(self, model: LoadedModel, writer: PromptWriter) -> None:
+        self._model = model
+        self._writer = writer
+
+    def prepare(self, job: Job, images: Sequence[bytes]) -> Prompt:
+        """
+        Raises:
+            JobFault: a bad image, a conversation the template refuses, too long a prompt.
+        """
+        started = time.perf_counter()
+        text, ids, inputs = self._read(job, images)
+        self._check_length(len(ids), job)
+        self._check_tokens([] if images else ids, job)
+        self._check_biases(job)
+        image_keys = tuple(_hash(data) for data in images)
+        places = [i for i, token in enumerate(ids) if token in self._model.image_token_ids]
+        if places and places[-1] == len(ids) - 1:
+            raise JobFault("invalid_request", "The prompt must not end with an image.", "messages")
+        return Prompt(
+            text=text,
+            ids=ids,
+            key=cache_key(ids, places, image_keys),
+            inputs=inputs,
+            image_keys=image_keys,
+            image_tokens=len(places) if images else 0,
+            seconds=time.perf_counter() - started,
+        )
+
+    def count(self, job: Job, images: Sequence[bytes]) -> int:
+        """Return how many tokens the prompt has, however long it is.
+
+        Raises:
+            JobFault: a bad image, a conversation the template refuses.
+        """
+        _, ids, _ = self._read(job, images)
+        return len(ids)
+
+    def _read(self, job: Job, images: Sequence[bytes]) -> tuple[str, list[int], dict[str, Any]]:
+        """Return the prompt's text, its tokens, and what the processor made of the images."""
+        if images and not self._model.vision:
+            raise JobFault("invalid_request", "This model takes no images.", "messages")
+        text = self._writer.write(job)
+        ids, inputs = self._process(text, [decode_image(data, i) for i, data in enumerate(images)])
+        if not ids:
+            raise JobFault("invalid_request", "The prompt is empty.", "messages")
+        return text, ids, inputs
+
+    def _process(self, text: str, images: list[Image.Image]) -> tuple[list[int], dict[str, Any]]:
+        tokenizer = self._model.tokenizer
+        bos = tokenizer.bos_token
+        add_special = should_add_special_tokens(self._model.model_type, self._model.processor)
+        if bos and text.startswith(bos):
+            add_special = False
+        if not images:
+            return list(tokenizer.encode(text, add_special_tokens=add_special)), {}
+        try:
+            found = prepare_inputs(
+                self._model.processor,
+                images=images,
+                prompts=text,
+                image_token_index=self._model.image_token_index,
+                add_special_tokens=add_special,
+            )
+        except (ValueError, TypeError, IndexError, KeyError, AssertionError, RuntimeError) as error:
+            raise JobFault(
+                "invalid_image", f"The model cannot take these images: {error}", "messages"
+            ) from error
+        inputs = {name: _to_numpy(value) for name, value in found.items() if value is not None}
+        ids = [int(token) for token in np.asarray(inputs.pop("input_ids")).reshape(-1)]
+        if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
+            # Some processors add the start token that the template has written already.
+            ids = ids[1:]
+            inputs.pop("attention_mask", None)
+        return ids, inputs
+
+    def _check_length(self, length: int, job: Job) -> None:
+        limit = self._model.context_tokens
+        if limit is not None and length >= limit:
+            raise JobFault(
+                "context_length_exceeded",
+                f"This model's context is {limit} tokens; the prompt alone has {length}. "
+                "Shorten the messages or send fewer or smaller images.",
+                "messages" if job.prompt is None else "prompt",
+            )
+
+    def _check_tokens(self, ids: Sequence[int], job: Job) -> None:
+        """Refuse tokens that the model does not have: looking one up reads foreign memory and ends
+        the process. A tokenizer may know more than its model, and a gateway may be told anything.
+        """
+        resumed = (token for point in job.resume for token in point.tokens)
+        if max(itertools.chain(ids, resumed), default=0) >= self._model.vocabulary:
+            raise JobFault("invalid_request", "The prompt has tokens that this model has not.")
+
+    def _check_biases(self, job: Job) -> None:
+        highest = max(job.sampling.logit_bias, default=0)
+        if highest >= self._model.vocabulary:
+            raise JobFault(
+                "invalid_request",
+                f"This model's tokens are 0 to {self._model.vocabulary - 1}.",
+                f"logit_bias.{highest}",
+            )
+
+
+def decode_image(data: bytes, index: int = 0) -> Image.Image:
+    """Return the picture upright, in RGB, on white where it is transparent.
+
+    Raises:
+        JobFault: the data cannot be decoded.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            upright = _in_8_bits(ImageOps.exif_transpose(opened))
+            if upright.has_transparency_data:
+                layer = upright.convert("RGBA")
+                ground = Image.new("RGBA", layer.size, "white")
+                return Image.alpha_composite(ground, layer).convert("RGB")
+            return upright.convert("RGB")
+    except UnidentifiedImageError:
+        words = f"Image {index + 1} is not a PNG, JPEG, WebP or GIF image."
+        raise JobFault("invalid_image", words, "messages") from None
+    # A boundary: decoders raise whatever their parsing runs into, and it costs this job alone.
+    except Exception as error:
+        raise JobFault(
+            "invalid_image", f"Image {index + 1} cannot be decoded: {error}", "messages"
+        ) from error
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grays, which Pillow would cut off at 255: all but the darkest as white."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def cache_key(ids: Sequence[int], places: Sequence[int], image_keys: Sequence[str]) -> Key:
+    """Tokens with each image placeholder replaced by a negative number made of its image.
+
+    When the runs of placeholders are as many as the images, each run belongs to one image.
+    Otherwise (tiles, images that touch) every placeholder stands for all images in their order:
+    such a prompt shares a prefix with another only up to its first image or with the same images.
+    """
+    key = np.array(ids, dtype=np.int64)
+    if not places or not image_keys:
+        return key
+    runs = 1 + sum(after - before > 1 for before, after in itertools.pairwise(places))
+    owners = list(image_keys) if runs == len(image_keys) else [",".join(image_keys)] * runs
+    run = 0
+    for position, place in enumerate(places):
+        if position and place - places[position - 1] > 1:
+            run += 1
+        key[place] = _negative(owners[run])
+    return key
+
+
+def _negative(owner: str) -> int:
+    digest = hashlib.blake2b(owner.encode(), digest_size=8).digest()
+    return -1 - (int.from_bytes(digest, "big") >> 2)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _to_numpy(value: Any) -> Any:
+    if isinstance(value, mx.array):
+        return np.array(value.astype(mx.float32) if value.dtype == mx.bfloat16 else value)
+    return value

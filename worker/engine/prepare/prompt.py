@@ -1,0 +1,258 @@
+"""From a conversation to the text that the model's own template makes of it.
+
+Images stand where the client put them (or before or after the text, if the operator says so) and
+in the form the template wants: as parts of a list where the template takes lists, else as the
+family's marker within the text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from jinja2 import TemplateError
+from mlx_vlm.prompt_utils import MODEL_CONFIG, get_chat_template, get_message_json
+
+from shared.messages import ChatMessage, ImagePart, Job, TextPart, ToolCall
+from worker.engine.faults import JobFault
+from worker.engine.text.harmony import speaks_harmony
+from worker.engine.text.tools import tool_instructions
+
+PROBE = "WHEREAMI"
+_TEMPLATE_ERRORS = (TemplateError, ValueError, TypeError, KeyError, IndexError)
+
+Message = dict[str, Any]
+
+
+class PromptWriter:
+    """
+    Args:
+        tokenizer: renders templates (`apply_chat_template`).
+        processor: asked only by mlx-vlm, for models without a template.
+        template: the model's chat template, if it has one.
+        image_marker: what stands for an image in templates that do not take lists.
+        image_position: "as-sent", "before" or "after" a message's text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        processor: Any,
+        *,
+        model_type: str,
+        template: str | None,
+        image_marker: str,
+        image_position: str,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._processor = processor
+        self._model_type = model_type
+        self._template = template
+        self._image_marker = image_marker
+        self._image_position = image_position
+        self._takes_lists = self._renders([{"type": "image"}, {"type": "text", "text": PROBE}])
+        self._takes_strings = self._renders(PROBE)
+        self._harmony = speaks_harmony(template)
+        self.knows_tools = template is not None and "tools" in template
+
+    def write(self, job: Job) -> str:
+        """
+        Raises:
+            JobFault: the template refuses this conversation (roles in a wrong order, ...).
+        """
+        if job.prompt is not None:
+            return job.prompt
+        try:
+            return self._write(job, job.messages)
+        except _TEMPLATE_ERRORS as error:
+            fault = JobFault(
+                "invalid_request",
+                f"The model's chat template cannot take this conversation: {error}",
+                "messages",
+            )
+            fault.__cause__ = error
+        simpler = systems_first(job.messages)
+        if simpler == job.messages:
+            raise fault
+        try:
+            return self._write(job, simpler)
+        except _TEMPLATE_ERRORS:
+            raise fault from None
+
+    # --- rendering ---------------------------------------------------------------------------
+
+    def _write(self, job: Job, conversation: Sequence[ChatMessage]) -> str:
+        messages = [self._message(message) for message in conversation]
+        tools = [_openai_tool(tool) for tool in job.tool_policy.tools] if job.tool_policy else None
+        if tools and not self.knows_tools:
+            messages = _with_instructions(messages, tool_instructions(tools))
+            tools = None
+        return self._render(messages, tools, job.continue_final_message, dict(job.template_options))
+
+    def _render(
+        self,
+        messages: Sequence[Any],
+        tools: list[Message] | None,
+        continue_final: bool,
+        options: Mapping[str, Any],
+    ) -> str:
+        if messages and isinstance(messages[-1], str):
+            # Families whose prompt is one bare text (PaliGemma): the last turn is the prompt.
+            return str(messages[-1])
+        if self._template is None:
+            text = str(get_chat_template(self._processor, list(messages), not continue_final))
+            return text
+        rendered: str = self._tokenizer.apply_chat_template(
+            list(messages),
+            tools=tools,
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=not continue_final,
+            continue_final_message=continue_final,
+            **{name: value for name, value in options.items() if name not in _RESERVED},
+        )
+        return rendered
+
+    def _renders(self, content: Any) -> bool:
+        """Whether the template takes content of this form, tried once."""
+        if self._template is None:
+            return isinstance(content, str)
+        try:
+            text = self._render([{"role": "user", "content": content}], None, False, {})
+        except _TEMPLATE_ERRORS:
+            return False
+        if PROBE not in text or "'type'" in text:
+            return False
+        if isinstance(content, str):
+            return True
+        bare = self._render([{"role": "user", "content": content[1:]}], None, False, {})
+        return len(text) > len(bare)
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def _message(self, message: ChatMessage) -> Any:
+        parts = self._placed(message.content)
+        has_image = any(isinstance(part, ImagePart) for part in parts)
+        if has_image and not self._takes_lists:
+            return self._in_the_familys_words(message, parts)
+        written: Message = {"role": message.role, "content": self._content(parts, has_image)}
+        if message.name is not None:
+            written["name"] = message.name
+        if message.reasoning is not None:
+            written["reasoning_content"] = message.reasoning
+            # gpt-oss's template has a name of its own, and takes a call with one of the two.
+            if self._harmony and not (message.tool_calls and message.content):
+                written["thinking"] = message.reasoning
+        if message.tool_calls:
+            written["tool_calls"] = [_openai_call(call) for call in message.tool_calls]
+        if message.tool_call_id is not None:
+            written["tool_call_id"] = message.tool_call_id
+        return written
+
+    def _placed(self, content: Sequence[TextPart | ImagePart]) -> list[TextPart | ImagePart]:
+        if self._image_position == "as-sent":
+            return list(content)
+        images = [part for part in content if isinstance(part, ImagePart)]
+        texts = [part for part in content if isinstance(part, TextPart)]
+        return [*images, *texts] if self._image_position == "before" else [*texts, *images]
+
+    def _content(self, parts: Sequence[TextPart | ImagePart], has_image: bool) -> Any:
+        if not has_image and self._takes_strings:
+            return "".join(part.text for part in parts if isinstance(part, TextPart))
+        return _as_list(parts)
+
+    def _in_the_familys_words(
+        self, message: ChatMessage, parts: Sequence[TextPart | ImagePart]
+    ) -> Any:
+        """Let mlx-vlm write the images into the text, or do it with the model's own marker."""
+        images = sum(isinstance(part, ImagePart) for part in parts)
+        if self._model_type in MODEL_CONFIG:
+            try:
+                return get_message_json(
+                    self._model_type, _as_list(parts), message.role, num_images=images
+                )
+            except ValueError as error:
+                raise JobFault("invalid_request", str(error), "messages") from error
+        text = "".join(
+            part.text if isinstance(part, TextPart) else self._image_marker for part in parts
+        )
+        return {"role": message.role, "content": text}
+
+
+def systems_first(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return a conversation for templates that take one system message, and that at the beginning.
+
+    Agents send several, and more of them later: the first ones become one, the later ones a
+    user's. Turns of a user that then follow each other become one, too.
+    """
+    turns: list[ChatMessage] = []
+    for message in messages:
+        role = message.role
+        if role == "system" and any(turn.role != "system" for turn in turns):
+            role = "user"
+        if turns and turns[-1].role == role and role in ("system", "user"):
+            parts = [*turns[-1].content, TextPart(text="\n\n"), *message.content]
+            turns[-1] = msgspec.structs.replace(turns[-1], content=parts)
+        else:
+            turns.append(msgspec.structs.replace(message, role=role))
+    return turns
+
+
+_RESERVED = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "documents",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "tools",
+    }
+)
+"""Names of the rendering function itself, which template options must not touch."""
+
+
+def _as_list(parts: Sequence[TextPart | ImagePart]) -> list[Message]:
+    return [
+        {"type": "image"} if isinstance(part, ImagePart) else {"type": "text", "text": part.text}
+        for part in parts
+    ]
+
+
+def _openai_tool(tool: Any) -> Message:
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters or {"type": "object", "properties": {}},
+    }
+    return {"type": "function", "function": function}
+
+
+def _openai_call(call: ToolCall) -> Message:
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except ValueError:
+        arguments = call.arguments
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def _with_instructions(messages: list[Any], instructions: str) -> list[Any]:
+    """Put instructions into the system message, making one if there is none."""
+    if messages and isinstance(messages[0], dict) and messages[0]["role"] == "system":
+        first = dict(messages[0])
+        content = first["content"]
+        if isinstance(content, list):
+            first["content"] = [*content, {"type": "text", "text": "\n\n" + instructions}]
+        else:
+            first["content"] = f"{content}\n\n{instructions}"
+        return [first, *messages[1:]]
+    return [{"role": "system", "content": instructions}, *messages]

@@ -1,0 +1,1 @@
+"""Which sequence is prefilled or decoded next, and what it draws."""

@@ -1,0 +1,240 @@
+"""The rows that decode together, one token each a step.
+
+The pipeline runs one step ahead: a step starts the computation of the next tokens and then reads
+those of the step before, so that the device computes while the host writes text. A row that turns
+out to be finished has been computed once too often; that token is thrown away. Rows with a
+grammar need their token on the host before the next one can be chosen: their batch reads first,
+while the device runs the model.
+
+A row joins with its prompt's last token still to be fed: its first token comes out of an ordinary
+step, sampled like all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from worker.engine.cache import kv as caches
+from worker.engine.cache.arrays import start, to_host
+from worker.engine.cache.kv import Cache
+from worker.engine.model.model import LoadedModel
+from worker.engine.prepare.grammar import GrammarState, apply_masks
+from worker.engine.schedule.logprobs import LogprobReader
+from worker.engine.schedule.sampling import Rules, Sampler
+
+
+@dataclass(eq=False)
+class Row:
+    """One sequence in the batch.
+
+    Attributes:
+        name: what its owner knows it by.
+        prompt: the prompt's tokens.
+        said: the answer's tokens that are known on the host; its owner appends to it.
+        feed: the token to be fed first.
+        rope_delta: [1, 1] for models with multimodal positions, else None.
+        logprobs: None, or how many alternatives are wanted.
+        limit: most tokens of its answer.
+        fed: how many tokens its cache holds.
+        chosen: how many tokens have been chosen for its answer, known on the host or not.
+    """
+
+    name: object
+    rules: Rules
+    prompt: Sequence[int]
+    said: list[int]
+    feed: int
+    rope_delta: mx.array | None = None
+    logprobs: int | None = None
+    grammar: GrammarState | None = None
+    limit: int = 1 << 30
+    fed: int = 0
+    chosen: int = 0
+    fresh: bool = True
+
+
+@dataclass
+class Pending:
+    """What a step has started and the next one reads."""
+
+    rows: list[Row]
+    tokens: mx.array
+    logprobs: LogprobReader | None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A row's next token. `alternatives` are (token, logprob), likeliest first."""
+
+    row: Row
+    token: int
+    logprob: float = 0.0
+    alternatives: Sequence[tuple[int, float]] = field(default=())
+
+
+class DecodeBatch:
+    """Not thread-safe; after an exception from `step`, throw it away and prefill its rows anew."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self.rows: list[Row] = []
+        self._cache: Cache = []
+        self._is_batch = False
+        self._feed: mx.array | None = None
+        self._rope: mx.array | None = None
+        self._pending: Pending | None = None
+        self._sampler: Sampler | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.rows) or self._pending is not None
+
+    # --- membership ----------------------------------------------------------------------------
+
+    def join(self, rows: Sequence[Row], cache: Cache, *, is_batch: bool) -> None:
+        """Add rows whose prompts, but for the last token, are in `cache`.
+
+        Args:
+            is_batch: whether `cache` is a batch cache; a row cache holds exactly one row, or
+                the common prompt of all of them, which is copied.
+        """
+        if not is_batch and (self.rows or len(rows) > 1):
+            cache, is_batch = caches.merged([cache] * len(rows)), True
+        if not self.rows:
+            self._cache, self._is_batch = cache, is_batch
+        else:
+            if not self._is_batch:
+                self._cache, self._is_batch = caches.merged([self._cache]), True
+            caches.extend(self._cache, cache)
+        feed = mx.array([row.feed for row in rows])
+        self._feed = feed if self._feed is None else mx.concatenate([self._feed, feed])
+        if self._model.uses_rope_deltas:
+            deltas = [
+                mx.zeros((1, 1), mx.int32) if row.rope_delta is None else row.rope_delta
+                for row in rows
+            ]
+            known = [] if self._rope is None else [self._rope]
+            self._rope = mx.concatenate([*known, *deltas])
+        self.rows.extend(rows)
+        self._sampler = None
+
+    def leave(self, gone: Sequence[Row]) -> None:
+        """Take rows out, finished or cancelled. Only between steps."""
+        if not gone:
+            return
+        keep = [index for index, row in enumerate(self.rows) if row not in gone]
+        if len(keep) == len(self.rows):
+            return
+        self.rows = [self.rows[index] for index in keep]
+        self._sampler = None
+        if not keep:
+            self._cache, self._feed, self._rope, self._pending = [], None, None, None
+            return
+        caches.keep_rows(self._cache, keep)
+        chosen = mx.array(keep)
+        if self._feed is not None:
+            self._feed = self._feed[chosen]
+        if self._rope is not None:
+            self._rope = self._rope[chosen]
+
+    def last_cache(self, row: Row) -> Cache:
+        """The cache of a row that leaves before the next step; it holds `row.fed` tokens.
+
+        Copied out of the batch's, or the row's own, which the batch then is done with.
+        """
+        if not self._is_batch:
+            return self._cache
+        return caches.extracted(self._cache, self.rows.index(row))
+
+    # --- a step ----------------------------------------------------------------------------------
+
+    def step(self, deliver: Callable[[list[Chosen]], None]) -> None:
+        """Start the next tokens' computation and deliver those of the step before.
+
+        Args:
+            deliver: takes the tokens; must not change the batch. Rows that have left in the
+                meantime are still among them: their owner knows.
+        """
+        before, self._pending = self._pending, None
+        if self._all_will_end():
+            _deliver(before, deliver)
+            return
+        logits = self._forward()
+        if any(row.grammar is not None for row in self.rows):
+            start(logits)
+            _deliver(before, deliver)
+            self._pending = self._choose(logits)
+        else:
+            self._pending = self._choose(logits)
+            _deliver(before, deliver)
+
+    def _all_will_end(self) -> bool:
+        """Whether every row's last token is chosen already, so that nothing is left to compute."""
+        return all(row.chosen >= row.limit for row in self.rows)
+
+    def _forward(self) -> mx.array:
+        assert self._feed is not None
+        logits = self._model.forward(self._feed[:, None], self._cache, rope_deltas=self._rope)
+        for row in self.rows:
+            row.fed += 1
+        return logits[:, -1, :]
+
+    def _choose(self, logits: mx.array) -> Pending:
+        assert self._feed is not None
+        sampler = self._sampler or self._make_sampler()
+        wanted = [(place, row) for place, row in enumerate(self.rows) if row.logprobs is not None]
+        raw = LogprobReader.of(logits, [(place, row.logprobs or 0) for place, row in wanted])
+        logits = sampler.adjust(logits, self._feed, [row.fresh for row in self.rows])
+        logits = self._masked(logits)
+        tokens = sampler.choose(logits, [row.chosen for row in self.rows])
+        if raw is not None:
+            raw.choose(tokens)
+        start([tokens, *([] if raw is None else raw.arrays)])
+        for row in self.rows:
+            row.fresh = False
+            row.chosen += 1
+        self._feed = tokens
+        return Pending(list(self.rows), tokens, raw)
+
+    def _make_sampler(self) -> Sampler:
+        self._sampler = Sampler(
+            [row.rules for row in self.rows],
+            [self._known(row) for row in self.rows],
+            [row.prompt for row in self.rows],
+            self._model.vocabulary,
+        )
+        return self._sampler
+
+    def _known(self, row: Row) -> Sequence[int]:
+        """The answer's tokens before the one being fed, which the penalties count themselves."""
+        fed_back = row.chosen - (0 if row.fresh else 1)
+        return row.said[: max(0, fed_back)]
+
+    def _masked(self, logits: mx.array) -> mx.array:
+        masks = []
+        for place, row in enumerate(self.rows):
+            mask = row.grammar.mask() if row.grammar is not None else None
+            if mask is not None:
+                masks.append((place, mask))
+        return apply_masks(logits, masks)
+
+
+def _deliver(pending: Pending | None, deliver: Callable[[list[Chosen]], None]) -> None:
+    if pending is not None:
+        deliver(_read(pending))
+
+
+def _read(pending: Pending) -> list[Chosen]:
+    tokens = to_host(pending.tokens)
+    chosen = [Chosen(row, token) for row, token in zip(pending.rows, tokens, strict=True)]
+    if pending.logprobs is not None:
+        for place, logprob, alternatives in pending.logprobs.read():
+            row, token = pending.rows[place], tokens[place]
+            chosen[place] = Chosen(row, token, logprob, alternatives)
+    return chosen

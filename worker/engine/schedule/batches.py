@@ -1,0 +1,81 @@
+"""The batches that decode side by side: rows of about the same length share one.
+
+Within a batch every row is padded to the longest. A long newcomer among short rows would have all
+their keys and values copied to its length, a pause that every stream feels, and read at that
+length from then on. In a batch of its own it costs one more reading of the weights a step, and
+nothing is copied when it comes or goes. Which is less, the sizes of both tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from worker.engine.cache.kv import Cache
+from worker.engine.model.model import LoadedModel
+from worker.engine.schedule.batch import Chosen, DecodeBatch, Row
+
+MOST_PADDING = 0.25
+"""Of the weights' bytes: padding beyond that is worth another batch."""
+LEAST_PADDING_BYTES = 16 << 20
+"""Less is never worth one: starting a step has its price whatever the model's size."""
+
+
+class Batches:
+    """To its owner one batch; not thread-safe, and to be thrown away when `step` or `join` fail."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._batches: list[DecodeBatch] = []
+        self.padding_limit_bytes = max(LEAST_PADDING_BYTES, MOST_PADDING * model.weight_bytes)
+
+    def __len__(self) -> int:
+        return sum(len(batch) for batch in self._batches)
+
+    @property
+    def busy(self) -> bool:
+        return any(batch.busy for batch in self._batches)
+
+    @property
+    def count(self) -> int:
+        """How many batches there are: how often a step runs the model."""
+        return len(self._batches)
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for batch in self._batches for row in batch.rows]
+
+    def join(self, rows: Sequence[Row], cache: Cache, *, is_batch: bool) -> None:
+        """As `DecodeBatch.join`."""
+        batch = self._batch_for(rows)
+        batch.join(rows, cache, is_batch=is_batch)
+        if batch not in self._batches:
+            self._batches.append(batch)
+
+    def leave(self, gone: Sequence[Row]) -> None:
+        """Take rows out, finished or cancelled. Only between steps."""
+        for batch in self._batches:
+            batch.leave(gone)
+        self._batches = [batch for batch in self._batches if batch.busy]
+
+    def last_cache(self, row: Row) -> Cache:
+        """As `DecodeBatch.last_cache`."""
+        return next(batch for batch in self._batches if row in batch.rows).last_cache(row)
+
+    def step(self, deliver: Callable[[list[Chosen]], None]) -> None:
+        """One step of every batch; as `DecodeBatch.step`."""
+        for batch in self._batches:
+            batch.step(deliver)
+
+    def _batch_for(self, rows: Sequence[Row]) -> DecodeBatch:
+        """The batch in which the rows cost the least padding, a new one if that is too much."""
+        if not self._batches:
+            return DecodeBatch(self._model)
+        best = min(self._batches, key=lambda batch: _padding(batch.rows, rows))
+        padding = _padding(best.rows, rows) * self._model.bytes_per_token
+        return best if padding <= self.padding_limit_bytes else DecodeBatch(self._model)
+
+
+def _padding(rows: Sequence[Row], more: Sequence[Row]) -> int:
+    """The padding of a batch of all of them, in tokens."""
+    lengths = [row.fed for row in (*rows, *more)]
+    return max(lengths) * len(lengths) - sum(lengths)

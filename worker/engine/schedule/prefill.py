@@ -1,0 +1,355 @@
+"""Brings prompts into key-value caches, in pieces small enough that running streams flow on.
+
+A prefill leaves out the last token: the decode batch feeds it, so that the first token of an
+answer is chosen like every other. A job that goes on with an answer (moved from another worker,
+or recovered after a failed step) prefills the answer's tokens like the prompt's.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+
+from worker.engine.cache import kv as caches
+from worker.engine.cache.kv import Cache
+from worker.engine.cache.prefix import Key, PrefixCache
+from worker.engine.model.model import Embedded, LoadedModel, PromptInputs, to_mlx
+from worker.engine.model.vision_tower import MoreToEncode
+from worker.engine.prepare.preprocess import Prompt
+
+MOST_TOGETHER = 32
+"""How many prompts are prefilled at once at most."""
+LEAST_A_LANE = 64
+"""Tokens; with fewer, two lanes wait for one another more than they gain."""
+
+
+@dataclass(eq=False)
+class Prefill:
+    """One sequence on its way into a cache.
+
+    Attributes:
+        said: answer tokens that follow the prompt; the last one is left to be fed.
+        done: how many tokens the cache holds.
+        cached: how many of them were found in the prefix cache.
+        whole: the prompt must be prefilled in one piece.
+        seconds: time spent on it.
+        inputs: the prompt for the network, while it is needed.
+    """
+
+    prompt: Prompt
+    salt: str = ""
+    said: Sequence[int] = ()
+    cache: Cache | None = None
+    embedded: Embedded | None = None
+    done: int = 0
+    cached: int = 0
+    whole: bool = False
+    seconds: float = 0.0
+    vision_seconds: float = 0.0
+    inputs: PromptInputs | None = None
+    tokens: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = [*self.prompt.ids, *self.said]
+
+    def as_inputs(self) -> PromptInputs:
+        """The prompt with its image inputs as MLX arrays; made once."""
+        if self.inputs is None:
+            arrays = {name: to_mlx(value) for name, value in self.prompt.inputs.items()}
+            self.inputs = PromptInputs(self.prompt.ids, arrays, self.prompt.image_keys)
+        return self.inputs
+
+    @property
+    def target(self) -> int:
+        """How many tokens the cache must hold in the end."""
+        return len(self.tokens) - 1
+
+    @property
+    def left(self) -> int:
+        return self.target - self.done
+
+    @property
+    def finished(self) -> bool:
+        return self.embedded is not None and self.left == 0
+
+    @property
+    def key(self) -> Key:
+        """The prefix cache's key for what the cache holds in the end."""
+        said = np.array(self.said, np.int64)
+        return np.concatenate([self.prompt.key, said])[: self.target]
+
+    @property
+    def full_key(self) -> Key:
+        return np.concatenate([self.prompt.key, np.array(self.said, np.int64)])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch cache, and whose rows it holds, in order."""
+
+    prefills: list[Prefill]
+    cache: Cache
+
+
+class Prefiller:
+    def __init__(self, model: LoadedModel, prefixes: PrefixCache) -> None:
+        self._model = model
+        self._prefixes = prefixes
+
+    def embed(self, prefill: Prefill, seconds: float, beside: Sequence[Prefill] = ()) -> bool:
+        """Make the prompt's embeddings, taking about so long for its images.
+
+        Args:
+            beside: those that come next; their images may get on meanwhile.
+
+        Returns:
+            False if the images are not done yet.
+        """
+        pictured = bool(prefill.prompt.inputs)
+        started = time.perf_counter()
+        try:
+            prefill.embedded = self._model.embed(
+                prefill.as_inputs(), seconds, [other.as_inputs() for other in beside]
+            )
+        except MoreToEncode:
+            return False
+        finally:
+            spent = time.perf_counter() - started
+            prefill.seconds += spent
+            prefill.vision_seconds += spent if pictured else 0.0
+        prefill.inputs = None
+        self._start(prefill, prefill.embedded)
+        return True
+
+    def is_encoded(self, prefill: Prefill) -> bool:
+        """Whether nothing is left to do for its images, if it has any."""
+        if prefill.embedded is not None or not prefill.prompt.inputs:
+            return True
+        return self._model.has_encoded(prefill.as_inputs())
+
+    def advance(self, prefill: Prefill, tokens: int) -> int:
+        """Prefill up to so many tokens, computed when this returns. Returns how many."""
+        if prefill.whole and not prefill.done:
+            return self._whole(prefill)
+        started = time.perf_counter()
+        stop = min(prefill.target, prefill.done + tokens)
+        count = stop - prefill.done
+        assert prefill.cache is not None
+        while prefill.done < stop:
+            self._piece(prefill, stop)
+        caches.materialize(prefill.cache)
+        prefill.seconds += time.perf_counter() - started
+        return count
+
+    def copying_bytes(self, prefill: Prefill) -> int:
+        """How much `keep` will copy: nothing where nothing new is to be remembered."""
+        known = prefill.whole or prefill.cached == prefill.target
+        if known or not self._prefixes.limit_bytes or prefill.cache is None:
+            return 0
+        return caches.size_bytes(prefill.cache)
+
+    def keep(self, prefill: Prefill) -> None:
+        """Remember a finished prefill's cache (which may be changed afterwards)."""
+        if prefill.cache is not None and self.copying_bytes(prefill):
+            self._prefixes.put(prefill.key, prefill.salt, caches.snapshot(prefill.cache))
+
+    def _start(self, prefill: Prefill, embedded: Embedded) -> None:
+        """Start from the longest cache that is known, or from an empty one."""
+        prefill.cache = self._model.new_cache()
+        prefill.whole = not self._model.takes_chunks(embedded, prefill.cache)
+        if prefill.whole or not self._prefixes.limit_bytes:
+            return
+        hit = self._prefixes.find(prefill.full_key, prefill.salt)
+        if hit is not None:
+            prefill.cache, prefill.done, prefill.cached = hit.cache, hit.length, hit.length
+
+    def _piece(self, prefill: Prefill, stop: int) -> None:
+        """Prefill up to the end of the prompt, or of the answer's tokens, lazily."""
+        assert prefill.cache is not None and prefill.embedded is not None
+        start, length = prefill.done, len(prefill.prompt.ids)
+        if start < length:
+            stop = min(stop, length)
+            embeds, inputs = prefill.embedded.part(start, stop)
+        else:
+            embeds, inputs = None, {}
+        self._model.forward(
+            mx.array([prefill.tokens[start:stop]]),
+            prefill.cache,
+            embeds,
+            inputs,
+            prefill.embedded.rope_delta,
+        )
+        prefill.done = stop
+
+    def _whole(self, prefill: Prefill) -> int:
+        """Prefill in one piece, last token included, and take that back.
+
+        For attention that looks ahead within the prompt: fed once more, the last token sees
+        exactly what it saw here.
+        """
+        assert prefill.cache is not None
+        started = time.perf_counter()
+        length = len(prefill.prompt.ids)
+        self._piece(prefill, length)
+        while prefill.done < prefill.target:
+            self._piece(prefill, prefill.target)
+        if prefill.done > prefill.target:
+            caches.trim(prefill.cache, 1)
+            prefill.done -= 1
+        caches.materialize(prefill.cache)
+        prefill.seconds += time.perf_counter() - started
+        return length
+
+    # --- several at once -------------------------------------------------------------------------
+
+    def can_share(self, prefill: Prefill) -> bool:
+        """Whether it may be prefilled in one batch with others like it."""
+        embedded = prefill.embedded
+        return (
+            not prefill.whole
+            and embedded is not None
+            and embedded.is_plain()
+            and not prefill.done
+            and not prefill.said
+            and prefill.target > 0
+            and self._model.batchable
+        )
+
+    def together(self, prefills: Sequence[Prefill]) -> list[Batch] | None:
+        """Prefill short prompts as one left-padded batch, or as one on every lane.
+
+        Returns:
+            None if this model's caches cannot start out padded.
+        """
+        started = time.perf_counter()
+        lanes = self._model.lanes
+        batches = []
+        for number, group in enumerate(_groups(prefills, len(lanes))):
+            with mx.stream(lanes.stream(number)):
+                cache = self._batch(group)
+            if cache is None:
+                return None
+            batches.append(Batch(group, cache))
+        lanes.compute([caches.state(batch.cache) for batch in batches])
+        share = (time.perf_counter() - started) / len(prefills)
+        for prefill in prefills:
+            prefill.done = prefill.target
+            prefill.seconds += share
+        return batches
+
+    def _batch(self, prefills: Sequence[Prefill]) -> Cache | None:
+        """Build a batch cache with their rows in order, lazily."""
+        longest = max(prefill.target for prefill in prefills)
+        padding = [longest - prefill.target for prefill in prefills]
+        cache = caches.left_padded(self._model.new_cache(), padding)
+        if cache is None:
+            return None
+        parts = [p.embedded.part(0, p.target) for p in prefills if p.embedded is not None]
+        embeds = [_padded(embeds, pad, 1) for (embeds, _), pad in zip(parts, padding, strict=True)]
+        positions = [inputs["position_ids"] for _, inputs in parts if "position_ids" in inputs]
+        inputs = {}
+        if len(positions) == len(parts):
+            inputs["position_ids"] = _padded_positions(positions, padding)
+        tokens = [
+            [0] * pad + prefill.tokens[: prefill.target]
+            for prefill, pad in zip(prefills, padding, strict=True)
+        ]
+        self._model.forward(mx.array(tokens), cache, mx.concatenate(embeds), inputs)
+        return cache
+
+
+def _groups(prefills: Sequence[Prefill], lanes: int) -> list[list[Prefill]]:
+    """Cut into as many parts, about equal, as there are lanes and work for them."""
+    tokens = sum(prefill.target for prefill in prefills)
+    count = max(1, min(lanes, len(prefills), tokens // LEAST_A_LANE))
+    size = -(-len(prefills) // count)
+    return [list(prefills[at : at + size]) for at in range(0, len(prefills), size)]
+
+
+class Pacer:
+    """Chooses how much to prefill between two decode steps.
+
+    Streams should feel a newcomer as little as possible: prefilling may take about as long as a
+    decode step, so that the time between tokens about doubles. It may take longer where more
+    wait than run (decoding few rows while many wait is a waste) and for a short prompt: where
+    reading the weights is what takes time, a few tokens cost as much as many, and cut into small
+    pieces a prompt would cost the streams more in all. The chunk grows while it stays within
+    what is allowed, and shrinks when it does not.
+
+    Args:
+        hurry_s: how long prefilling may take then, if that is more than a few decode steps.
+    """
+
+    SMALLEST, SHORT, LARGEST = 6, 256, 2048
+    GENTLE_STEPS, HURRIED_STEPS = 1.0, 4.0
+    REMEMBERED = 15
+
+    def __init__(self, hurry_s: float) -> None:
+        self._hurry_s = hurry_s
+        self._steps: deque[float] = deque(maxlen=self.REMEMBERED)
+        self._step_s = 0.0
+        self._size = 64.0
+        self._hurries = False
+
+    def note_newcomers(self, *, tokens: int, waiting: int, running: int) -> None:
+        """Take note of how much the next one needs, and of how many wait for how many."""
+        self._hurries = waiting > running or tokens <= self.SHORT
+
+    @property
+    def allowance_s(self) -> float:
+        """How long prefilling may take between two decode steps."""
+        if self._hurries:
+            return max(self._hurry_s, self.HURRIED_STEPS * self._step_s)
+        return self._gentle_s
+
+    @property
+    def _gentle_s(self) -> float:
+        return self.GENTLE_STEPS * self._step_s or self._hurry_s
+
+    @property
+    def _scale(self) -> float:
+        """How much more than gently is allowed now."""
+        return self.allowance_s / self._gentle_s
+
+    def note_step(self, seconds: float) -> None:
+        """Take note of a decode step that no prefill has disturbed."""
+        self._steps.append(seconds)
+        # Not the mean: after one slow step everybody would have to wait longer, too.
+        self._step_s = statistics.median(self._steps)
+
+    def note_chunk(self, tokens: int, seconds: float) -> None:
+        """Take note of how long a chunk took."""
+        room = self.allowance_s / max(seconds, 1e-6)
+        gentle_tokens = min(tokens, self.LARGEST) / self._scale
+        if room < 1.0 or gentle_tokens >= self._size:
+            fitting = gentle_tokens * max(0.25, min(room, 1.5))
+            self._size = max(float(self.SMALLEST), min(float(self.LARGEST), fitting))
+
+    def chunk(self, *, decoding: bool) -> int:
+        """How many tokens to prefill in one piece now."""
+        return min(self.LARGEST, int(self._size * self._scale)) if decoding else self.LARGEST
+
+
+def _padded(value: mx.array, pad: int, axis: int) -> mx.array:
+    if not pad:
+        return value
+    widths = [(0, 0)] * value.ndim
+    widths[axis] = (pad, 0)
+    return mx.pad(value, widths)
+
+
+def _padded_positions(positions: Sequence[mx.array], padding: Sequence[int]) -> mx.array:
+    """Join [1, length] or [3, 1, length] positions into [rows, longest] or [3, rows, longest]."""
+    multimodal = any(value.ndim == 3 for value in positions)
+    rows = []
+    for value, pad in zip(positions, padding, strict=True):
+        if multimodal and value.ndim == 2:
+            value = mx.broadcast_to(value[None], (3, *value.shape))
+        rows.append(_padded(value.astype(mx.int32), pad, value.ndim - 1))
+    return mx.concatenate(rows, axis=1 if multimodal else 0)

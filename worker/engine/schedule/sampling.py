@@ -1,0 +1,255 @@
+"""From logits to tokens, each row by its own request's rules.
+
+Randomness is a function of (seed, choice, position) and nothing else: one number a token, drawn
+on the host and compared with the cumulated probabilities. A row therefore gets the same tokens
+alone, in any batch, and on another worker that goes on with its job.
+
+Rows that ask for more than a temperature are gathered, treated together and put back, so that a
+batch of plain rows does not pay for its one special row. Order: penalties, bias and grammar on
+the logits, then temperature, then top_k, top_p and min_p on what the temperature made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+from shared.messages import Sampling
+from worker.engine.model.model import SamplingDefaults
+
+BELOW_ONE = 1.0 - 2.0**-22
+"""Keeps float32 rounding from drawing beyond the last probable token."""
+
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How one row is sampled; the model's defaults are filled in."""
+
+    seed: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: dict[int, float]
+
+    @property
+    def filters(self) -> bool:
+        narrows = self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0
+        return narrows and self.temperature > 0.0
+
+    @property
+    def penalizes(self) -> bool:
+        penalties = self.presence_penalty or self.frequency_penalty
+        return bool(penalties) or self.repetition_penalty != 1.0
+
+
+def rules_for(sampling: Sampling, defaults: SamplingDefaults, choice: int) -> Rules:
+    """Fill in the model's defaults; choice `i` is seeded with `seed + i`."""
+
+    def given(value: float | None, default: float) -> float:
+        return default if value is None else value
+
+    return Rules(
+        seed=(sampling.seed + choice) & 0xFFFF_FFFF_FFFF_FFFF,
+        temperature=given(sampling.temperature, defaults.temperature),
+        top_p=given(sampling.top_p, defaults.top_p),
+        top_k=max(0, int(given(sampling.top_k, defaults.top_k))),
+        min_p=given(sampling.min_p, defaults.min_p),
+        repetition_penalty=given(sampling.repetition_penalty, defaults.repetition_penalty),
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        logit_bias=dict(sampling.logit_bias),
+    )
+
+
+def draws(seeds: npt.NDArray[np.uint64], positions: npt.NDArray[np.uint64]) -> Matrix:
+    """Return one number in [0, 1) for each seed and position (SplitMix64 of both)."""
+    with np.errstate(over="ignore"):
+        mixed = _split_mix(seeds) + positions * np.uint64(0x9E3779B97F4A7C15)
+        bits = _split_mix(mixed) >> np.uint64(40)
+    return (bits.astype(np.float32) * np.float32(2.0**-24)) * np.float32(BELOW_ONE)
+
+
+def _split_mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+class Sampler:
+    """The rules of one batch, as arrays. Made anew when rows join or leave; cheap.
+
+    Args:
+        rules: one for each row.
+        said: for each row, the tokens of its answer that are known on the host.
+        prompts: for each row, its prompt's tokens (for the repetition penalty).
+        vocabulary: how many logits a row has.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rules],
+        said: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[int]],
+        vocabulary: int,
+    ) -> None:
+        temperatures = np.array([rule.temperature for rule in rules], np.float32)
+        self._seeds = np.array([rule.seed for rule in rules], np.uint64)
+        self.greedy = not temperatures.any()
+        self._is_greedy = mx.array(temperatures == 0.0)
+        self._all_sampled = bool(temperatures.all())
+        self._scale = mx.array(1.0 / np.where(temperatures > 0, temperatures, 1.0))[:, None]
+        self._filters = _Filters.of(rules)
+        self._penalties = _Penalties.of(rules, said, prompts, vocabulary)
+        self._bias = _Bias.of(rules, vocabulary)
+
+    def adjust(self, logits: mx.array, inputs: mx.array, fresh: Sequence[bool]) -> mx.array:
+        """Apply penalties and biases.
+
+        Args:
+            logits: [rows, vocabulary].
+            inputs: [rows], the tokens that went in; those of fresh rows end a prompt, the
+                others are the newest of an answer.
+        """
+        if self._penalties is not None:
+            logits = self._penalties.apply(logits, inputs, fresh)
+        return logits if self._bias is None else self._bias.apply(logits)
+
+    def choose(self, logits: mx.array, positions: Sequence[int]) -> mx.array:
+        """Return the next token of each row, [rows].
+
+        Args:
+            positions: each row's place in its answer, counted from 0.
+        """
+        if self.greedy:
+            return mx.argmax(logits, axis=-1)
+        scaled = logits.astype(mx.float32) * self._scale
+        if self._filters is not None:
+            scaled = self._filters.apply(scaled)
+        numbers = draws(self._seeds, np.array(positions, np.uint64))
+        chosen = _draw(scaled, mx.array(numbers))
+        if self._all_sampled:
+            return chosen
+        return mx.where(self._is_greedy, mx.argmax(logits, axis=-1).astype(mx.int32), chosen)
+
+
+def _draw(logits: mx.array, numbers: mx.array) -> mx.array:
+    """The first token whose cumulated probability exceeds the row's number."""
+    cumulated = mx.cumsum(mx.softmax(logits, axis=-1), axis=-1)
+    wanted = numbers[:, None] * cumulated[:, -1:]
+    return mx.sum(cumulated <= wanted, axis=-1).astype(mx.int32)
+
+
+class _Filters:
+    """top_k, top_p and min_p, all as one threshold a row below which logits are ruled out."""
+
+    def __init__(self, rows: list[int], rules: list[Rules]) -> None:
+        self._rows = mx.array(rows)
+        self._top_k = mx.array([rule.top_k for rule in rules])[:, None]
+        self._top_p = mx.array([rule.top_p for rule in rules], mx.float32)[:, None]
+        min_p = np.array([rule.min_p for rule in rules], np.float32)
+        with np.errstate(divide="ignore"):
+            self._below_best = mx.array(np.log(min_p))[:, None]
+        self._sorts = any(rule.top_k > 0 or rule.top_p < 1.0 for rule in rules)
+
+    @classmethod
+    def of(cls, rules: Sequence[Rules]) -> _Filters | None:
+        rows = [row for row, rule in enumerate(rules) if rule.filters]
+        return cls(rows, [rules[row] for row in rows]) if rows else None
+
+    def apply(self, logits: mx.array) -> mx.array:
+        mine = logits[self._rows]
+        threshold = mx.max(mine, axis=-1, keepdims=True) + self._below_best
+        if self._sorts:
+            threshold = mx.maximum(threshold, self._sorted_threshold(mine))
+        logits[self._rows] = mx.where(mine >= threshold, mine, -mx.inf)
+        return logits
+
+    def _sorted_threshold(self, mine: mx.array) -> mx.array:
+        falling = -mx.sort(-mine, axis=-1)
+        ranks = mx.arange(mine.shape[-1])[None]
+        among_k = (self._top_k <= 0) | (ranks < self._top_k)
+        chances = mx.softmax(mx.where(among_k, falling, -mx.inf), axis=-1)
+        before = mx.cumsum(chances, axis=-1) - chances
+        kept = among_k & ((before < self._top_p) | (ranks == 0))
+        return mx.min(mx.where(kept, falling, mx.inf), axis=-1, keepdims=True)
+
+
+class _Penalties:
+    """Counts of what each penalized row has said, kept on the device between steps."""
+
+    def __init__(self, rows: list[int], rules: list[Rules], counts: Matrix, seen: Matrix) -> None:
+        self._places = rows
+        self._rows = mx.array(rows)
+        self._counts = mx.array(counts)
+        self._seen = mx.array(seen) > 0
+        self._presence = mx.array([r.presence_penalty for r in rules], mx.float32)[:, None]
+        self._frequency = mx.array([r.frequency_penalty for r in rules], mx.float32)[:, None]
+        self._repetition = mx.array([r.repetition_penalty for r in rules], mx.float32)[:, None]
+
+    @classmethod
+    def of(
+        cls,
+        rules: Sequence[Rules],
+        said: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[int]],
+        vocabulary: int,
+    ) -> _Penalties | None:
+        rows = [row for row, rule in enumerate(rules) if rule.penalizes]
+        if not rows:
+            return None
+        counts = np.stack([_histogram(said[row], vocabulary) for row in rows])
+        seen = np.stack([_histogram(prompts[row], vocabulary) for row in rows])
+        return cls(rows, [rules[row] for row in rows], counts, seen)
+
+    def apply(self, logits: mx.array, inputs: mx.array, fresh: Sequence[bool]) -> mx.array:
+        newest = mx.array([0.0 if fresh[row] else 1.0 for row in self._places])
+        index = mx.arange(len(self._places))
+        self._counts = self._counts.at[index, inputs[self._rows]].add(newest)
+        mine = logits[self._rows].astype(mx.float32)
+        said = self._counts > 0
+        repeated = mx.where(mine > 0, mine / self._repetition, mine * self._repetition)
+        mine = mx.where(said | self._seen, repeated, mine)
+        mine = mine - self._frequency * self._counts - self._presence * said
+        logits[self._rows] = mine.astype(logits.dtype)
+        return logits
+
+
+class _Bias:
+    """`logit_bias`, added to the logits of the rows that have one."""
+
+    def __init__(self, rows: list[int], bias: Matrix) -> None:
+        self._rows = mx.array(rows)
+        self._bias = mx.array(bias)
+
+    @classmethod
+    def of(cls, rules: Sequence[Rules], vocabulary: int) -> _Bias | None:
+        rows = [row for row, rule in enumerate(rules) if rule.logit_bias]
+        if not rows:
+            return None
+        bias = np.zeros((len(rows), vocabulary), np.float32)
+        for place, row in enumerate(rows):
+            for token, value in rules[row].logit_bias.items():
+                if 0 <= token < vocabulary:
+                    bias[place, token] = value
+        return cls(rows, bias)
+
+    def apply(self, logits: mx.array) -> mx.array:
+        logits[self._rows] = logits[self._rows] + self._bias.astype(logits.dtype)
+        return logits
+
+
+def _histogram(tokens: Sequence[int], vocabulary: int) -> Matrix:
+    ids = np.array(tokens, np.int64)
+    ids = ids[(ids >= 0) & (ids < vocabulary)]
+    return np.bincount(ids, minlength=vocabulary)[:vocabulary].astype(np.float32)

@@ -1,0 +1,1 @@
+"""From token ids to text, thoughts and tool calls. No MLX."""

@@ -1,0 +1,52 @@
+"""What a worker tells the gateways about itself: who it is, how it is, what is free."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+
+from shared.messages import Heartbeat, Hello, WorkerState
+from worker.link.slots import Slots
+from worker.loop import Progress
+from worker.settings import Settings
+
+INSTANCE_VARIABLE = "WORKER_INSTANCE"
+"""Set by the supervisor, the same for all its engine processes."""
+
+
+def hello(settings: Settings, name: str, state: WorkerState, progress: Progress) -> Hello:
+    facts = progress.facts
+    return Hello(
+        worker=name,
+        instance=os.environ.get(INSTANCE_VARIABLE, ""),
+        models=list(settings.model_names),
+        slots=settings.max_concurrency,
+        stream_slots=settings.max_streams,
+        state=state,
+        device=facts.device if facts else "",
+        context_tokens=facts.context_tokens if facts else None,
+        vision=facts.vision if facts else True,
+        stall_timeout_s=settings.stall_timeout,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        versions={"python": platform.python_version(), **(facts.versions if facts else {})},
+        counts=True,
+    )
+
+
+def heartbeat(gateway: int, state: WorkerState, slots: Slots, progress: Progress) -> Heartbeat:
+    """Args: gateway: the index of the one it is for; it hears of its own jobs by name."""
+    return Heartbeat(
+        state=state,
+        loaded_fraction=progress.loaded_fraction,
+        free_slots=slots.free(stream=False),
+        free_stream_slots=slots.free(stream=True),
+        jobs=slots.jobs_of(gateway, stream=False),
+        streams=slots.jobs_of(gateway, stream=True),
+        active=len(slots),
+        steps=progress.steps,
+        last_step_age_s=progress.age_s(),
+        memory_bytes=int(progress.gauges.get("memory_bytes", 0)),
+        gauges=progress.gauges,
+    )
