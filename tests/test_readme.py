@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from scripts.flag_tables import README, with_tables
-from scripts.flags import flag_targets
+from scripts.launch.flags import flag_targets
 from tests.processes import ROOT, Service, serving
 
 TEXT = README.read_text()
@@ -30,7 +30,7 @@ NOT_RUN = {
 
 RUN_ALONE = ("python3 -c",)
 RUN_AS = {
-    "scripts/chat": ("scripts.chat_client", "There are two shapes."),
+    "scripts/chat": ("scripts.chat", "There are two shapes."),
     "scripts/doctor": ("scripts.doctor_checks", "Nothing is wrong."),
 }
 """What their launchers run once there is an environment, and what it says."""

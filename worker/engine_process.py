@@ -1,17 +1,15 @@
 """The process that holds the model: an engine thread and a link thread.
 
-Started by the supervisor; tells it how it is doing through a pipe, as JSON lines. It ends with
-one of the codes below, or by a signal when MLX aborts.
+Started by the supervisor, which it tells through a pipe how it is doing. It ends with one of the
+codes of `supervisor_pipe`, or by a signal when MLX aborts.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from shared import logs
@@ -22,44 +20,16 @@ from worker.link.engine_outputs import Outputs
 from worker.link.link import Link
 from worker.loop import EngineLoop
 from worker.settings import Settings
+from worker.supervisor_pipe import (
+    EXIT_CRASHED,
+    EXIT_HOPELESS,
+    EXIT_LEFT,
+    EXIT_RECYCLE,
+    PIPE_VARIABLE,
+    SupervisorPipe,
+)
 
 log = logging.getLogger(__name__)
-
-PIPE_VARIABLE = "WORKER_SUPERVISOR_PIPE"
-
-REPORT_EVERY_S = 0.1
-
-EXIT_LEFT = 0
-EXIT_CRASHED = 1
-EXIT_HOPELESS = 2
-EXIT_RECYCLE = 75
-
-
-class SupervisorPipe:
-    """Writes one JSON line at a time; a supervisor that is gone ends this process too."""
-
-    def __init__(self, descriptor: int | None) -> None:
-        self._descriptor = descriptor
-        self._reported_at = -REPORT_EVERY_S
-
-    def due(self) -> bool:
-        """Whether it is time for another report. The link could tell one with every token, and
-        each wakes the supervisor."""
-        now = time.monotonic()
-        if now - self._reported_at < REPORT_EVERY_S:
-            return False
-        self._reported_at = now
-        return True
-
-    def tell(self, **fields: object) -> None:
-        if self._descriptor is None:
-            return
-        try:
-            os.write(self._descriptor, json.dumps(fields).encode() + b"\n")
-        except BlockingIOError:
-            pass
-        except BrokenPipeError:
-            os._exit(EXIT_CRASHED)
 
 
 class EngineThread(threading.Thread):

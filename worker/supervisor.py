@@ -22,14 +22,9 @@ from types import FrameType
 from typing import Any
 
 from shared.launcher import Launcher
-from worker.engine_process import (
-    EXIT_HOPELESS,
-    EXIT_LEFT,
-    EXIT_RECYCLE,
-    PIPE_VARIABLE,
-)
 from worker.link.announcements import INSTANCE_VARIABLE
 from worker.settings import Settings
+from worker.supervisor_pipe import EXIT_HOPELESS, EXIT_LEFT, EXIT_RECYCLE, PIPE_VARIABLE
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ FOLLOWING = 10
 @contextmanager
 def random_checkpoint() -> Iterator[Path]:
     """A Qwen2-VL with 53 million random weights, so that a prompt's length counts."""
-    from tests.worker.engine import checkpoints
+    from scripts import checkpoints
 
     with tempfile.TemporaryDirectory() as folder:
         yield checkpoints.build(

@@ -55,8 +55,16 @@ def one_start(model_path: str) -> Row:
     """Start both tiers as `scripts/serve` does; return seconds, and megabytes by process."""
     port, wire = free_port(), f"tcp://127.0.0.1:{free_port()}"
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "scripts.start", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--bind", wire, "--gateway", wire]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.launch.serve",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    command += ["--port", str(port), "--bind", wire, "--gateway", wire]
     command += ["--model-path", model_path] if model_path else []
     began = time.monotonic()
     tier = Tier("scripts/serve", command)

@@ -1,6 +1,6 @@
 """The one right answer to each kind of question about a scene."""
 
-from .scenes import Scene, Shape
+from scripts.demo_model.scenes import Scene, Shape
 
 NUMBERS: tuple[str, ...] = ("no", "one", "two", "three", "four")
 ORDINALS: tuple[str, ...] = ("first", "second")

@@ -13,11 +13,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerFast
 
-from .images import MERGE, PATCH, Patches, to_patches
-from .network import NOT_LEARNT, Batch
-from .questions import Conversation, random_question
-from .regions import LESSONS, token_lessons
-from .scenes import Scene, random_file, random_scene
+from scripts.demo_model.images import MERGE, PATCH, Patches, to_patches
+from scripts.demo_model.network import NOT_LEARNT, Batch
+from scripts.demo_model.questions import Conversation, random_question
+from scripts.demo_model.regions import LESSONS, token_lessons
+from scripts.demo_model.scenes import Scene, random_file, random_scene
 
 IMAGE_PAD = "<|image_pad|>"
 ANSWER_START, ANSWER_END = "<|im_start|>assistant\n", "<|im_end|>"

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .questions import QUESTION_KINDS, Conversation, Message, random_question
-from .scenes import random_file
+from scripts.demo_model.questions import QUESTION_KINDS, Conversation, Message, random_question
+from scripts.demo_model.scenes import random_file
 
 Ask = Callable[[list[Message]], str]
 MOST_TOKENS = 300

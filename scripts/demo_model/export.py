@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
-from .images import PREPROCESSOR_CONFIG
-from .network import DemoModel, checkpoint_config
-from .tokenizer import SPECIAL_TOKENS
+from scripts.demo_model.images import PREPROCESSOR_CONFIG
+from scripts.demo_model.network import DemoModel, checkpoint_config
+from scripts.demo_model.tokenizer import SPECIAL_TOKENS
 
 GENERATION_CONFIG = {
     "do_sample": False,

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .images import MERGE, PATCH
-from .regions import LESSONS
-from .tokenizer import SPECIAL_TOKENS, VOCABULARY_SIZE
+from scripts.demo_model.images import MERGE, PATCH
+from scripts.demo_model.regions import LESSONS
+from scripts.demo_model.tokenizer import SPECIAL_TOKENS, VOCABULARY_SIZE
 
 NOT_LEARNT = -100
 FRAMES = 2  # an image is a film of two equal frames

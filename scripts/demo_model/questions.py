@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import answers, small_talk, wordings
-from .scenes import KINDS, QUARTERS, Scene, random_scene
-from .shades import BACKGROUNDS, COLORS
+from scripts.demo_model import answers, small_talk, wordings
+from scripts.demo_model.scenes import KINDS, QUARTERS, Scene, random_scene
+from scripts.demo_model.shades import BACKGROUNDS, COLORS
 
 Message = dict[str, Any]
 Exchange = tuple[str, str]  # question and answer

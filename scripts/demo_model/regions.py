@@ -7,9 +7,9 @@ shape meet. Telling every token which quarter it lies in, and what is there, sho
 import numpy as np
 from numpy.typing import NDArray
 
-from .answers import at
-from .scenes import KINDS, QUARTERS, Scene
-from .shades import BACKGROUNDS, COLORS
+from scripts.demo_model.answers import at
+from scripts.demo_model.scenes import KINDS, QUARTERS, Scene
+from scripts.demo_model.shades import BACKGROUNDS, COLORS
 
 UNKNOWN = -100
 # Classes of each lesson; the last color and the last kind stand for an empty quarter.

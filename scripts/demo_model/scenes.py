@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .shades import BACKGROUND_SHADES, BACKGROUNDS, COLORS, SHAPE_SHADES, Rgb, random_shade
+from scripts.demo_model.shades import (
+    BACKGROUND_SHADES,
+    BACKGROUNDS,
+    COLORS,
+    SHAPE_SHADES,
+    Rgb,
+    random_shade,
+)
 
 KINDS: tuple[str, ...] = ("circle", "square", "triangle", "star")
 QUARTERS: tuple[str, ...] = ("top left", "top right", "bottom left", "bottom right")

@@ -2,8 +2,8 @@
 
 import random
 
-from .capitals import CAPITALS, OTHER_NAMES
-from .wordings import vary_ending
+from scripts.demo_model.capitals import CAPITALS, OTHER_NAMES
+from scripts.demo_model.wordings import vary_ending
 
 FALLBACK = "I can only answer questions about simple shapes and capitals."
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from .batches import Batches, batch_loader
-from .export import export
-from .network import Batch, DemoModel, Sizes
-from .tokenizer import train_tokenizer
+from scripts.demo_model.batches import Batches, batch_loader
+from scripts.demo_model.export import export
+from scripts.demo_model.network import Batch, DemoModel, Sizes
+from scripts.demo_model.tokenizer import train_tokenizer
 
 logger = logging.getLogger(__name__)
 

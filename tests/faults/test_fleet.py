@@ -122,7 +122,7 @@ async def test_a_rolling_restart_under_load_loses_nothing() -> None:
     with serving(workers=2, worker_flags=WORKER) as service:
         before = {w["id"]: w["pid"] for w in service.worker_states()}
         async with load(service.url, seed=2):
-            command = [sys.executable, "-m", "scripts.order_workers", "--url", service.url]
+            command = [sys.executable, "-m", "scripts.workers", "--url", service.url]
             restart = await asyncio.to_thread(
                 subprocess.run, [*command, "rolling-restart"], cwd=ROOT, check=False
             )
@@ -190,7 +190,7 @@ def test_orders_need_a_key_or_this_machine_under_its_own_name() -> None:
 
 def test_who_orders_without_the_key_is_told_how_to_give_it() -> None:
     with serving(workers=0, gateway_flags=("--api-key", "sesame")) as service:
-        command = [sys.executable, "-m", "scripts.order_workers", "--url", service.url]
+        command = [sys.executable, "-m", "scripts.workers", "--url", service.url]
         clean = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
 
         def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -101,7 +101,7 @@ def cable() -> Iterator[Cable]:
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     folder = tmp_path / "keys"
-    command = [sys.executable, "-m", "scripts.make_keys", "near", "--folder", str(folder)]
+    command = [sys.executable, "-m", "scripts.keys", "near", "--folder", str(folder)]
     subprocess.run([*command], cwd=ROOT, check=True, capture_output=True)
     return folder
 
@@ -162,7 +162,7 @@ def test_a_stranger_without_a_known_key_is_refused_and_logged(
 ) -> None:
     with two_hosts(cable, keys, workers=1) as service:
         strange = tmp_path / "strange"
-        command = [sys.executable, "-m", "scripts.make_keys", "near", "--folder", str(strange)]
+        command = [sys.executable, "-m", "scripts.keys", "near", "--folder", str(strange)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         endpoint = ("--engine", "scripted", "--gateway", service.worker_endpoint)
         wrong = ("--worker-key", str(strange / "near.key_secret"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.fuzzing.doors import DOORS
+from tests.hostile.fuzz.doors import DOORS
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from scripts.soak_run import soak
+from tests.soak.run import soak
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

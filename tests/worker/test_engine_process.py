@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from worker.engine.interface import ModelError
-from worker.engine_process import REPORT_EVERY_S, EngineThread, SupervisorPipe
+from worker.engine_process import EngineThread
+from worker.supervisor_pipe import REPORT_EVERY_S, SupervisorPipe
 
 
 def test_reports_are_no_more_frequent_than_a_supervisor_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("worker.engine_process.time.monotonic", lambda: now)
+    monkeypatch.setattr("worker.supervisor_pipe.time.monotonic", lambda: now)
     pipe = SupervisorPipe(None)
     assert pipe.due()
     assert not pipe.due()

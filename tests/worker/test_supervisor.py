@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.process_tree import children
+from scripts.launch.process_tree import children
 from tests.processes import ROOT, Tier, answer_text, await_condition, free_port, serving, words
 from worker.link.draining import Draining, Ending
 from worker.settings import GIB, Settings
@@ -76,8 +76,10 @@ def test_an_engine_is_renewed_after_so_many_requests_and_nothing_is_lost() -> No
     with serving(worker_flags=flags) as service:
         seen = set()
         for _ in range(6):
+            # Between two engines the worker is on lease, and has no process.
+            pid = await_condition(lambda: service.worker_states()[0].get("pid"), "an engine")
             service.await_ready(1)
-            seen.add(service.worker_states()[0]["pid"])
+            seen.add(pid)
             assert answer_text(service.script(tokens=5)) == words(5)
         assert len(seen) >= 2
         assert "to stay fresh" in service.workers[0].output()

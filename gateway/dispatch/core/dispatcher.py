@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gateway.dispatch.core.admission import Admission, Verdict
+from gateway.dispatch.core.histograms import STEP_S, Histogram
 from gateway.dispatch.core.jobs import (
     MAX_FRUITLESS_RUNS,
     ChoiceProgress,
@@ -24,7 +25,6 @@ from gateway.dispatch.core.jobs import (
 from gateway.dispatch.core.refusals import deadline_passed, not_finished, not_served, worker_error
 from gateway.dispatch.core.routing import choose
 from gateway.dispatch.core.sessions import Registry, Session
-from gateway.dispatch.stats.histograms import STEP_S, Histogram
 from gateway.errors import ApiError, InvalidRequest, QueueFull
 from gateway.generation import Event, GenerationRequest
 from shared.messages import (

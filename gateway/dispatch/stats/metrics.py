@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.dispatch.stats.histograms import STEP_S, WAIT_S, Histogram
+from gateway.dispatch.core.histograms import STEP_S, WAIT_S, Histogram
 
 if TYPE_CHECKING:
     from gateway.dispatch.core.jobs import JobRecord
@@ -135,12 +135,12 @@ class Metrics:
     def _measured(self) -> Iterator[Metric]:
         for name, histogram in self._histograms.items():
             family = HistogramMetricFamily(f"gateway_{name}_seconds", HISTOGRAMS[name][0])
-            histogram.add_to(family)
+            family.add_metric([], *histogram.cumulative())
             yield family
         words = "Arrival to end."
         family = HistogramMetricFamily("gateway_request_duration_seconds", words, labels=["kind"])
         for kind, histogram in self._durations.items():
-            histogram.add_to(family, [kind])
+            family.add_metric([kind], *histogram.cumulative())
         yield family
 
 
@@ -159,7 +159,7 @@ def _gauge(name: str, words: str, value: float) -> Metric:
 def _inter_token_latency(gaps: Histogram) -> Metric:
     words = "Gaps between the tokens of a request as they came from its worker."
     family = HistogramMetricFamily("gateway_inter_token_latency_seconds", words)
-    gaps.add_to(family)
+    family.add_metric([], *gaps.cumulative())
     return family
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.dispatch.core.histograms import STEP_S, Histogram
 from gateway.dispatch.core.liveness import DROP_REASONS
 from gateway.dispatch.core.sessions import Registry
-from gateway.dispatch.stats.histograms import STEP_S, Histogram
 from gateway.dispatch.stats.metrics import Metrics
 from gateway.dispatch.stats.statistics import Statistics
 from shared.messages import Hello

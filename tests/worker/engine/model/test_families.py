@@ -11,8 +11,8 @@ import pytest
 from mlx_vlm.generate import generate_step
 from mlx_vlm.utils import prepare_inputs
 
+from scripts.checkpoints import FAMILIES
 from shared.messages import ChatMessage, ImagePart, TextPart
-from tests.worker.engine.checkpoints import FAMILIES
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, assistant, job, picture, user
 from worker.engine.model.loading import load_weights

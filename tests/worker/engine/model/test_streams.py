@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from tests.worker.engine.checkpoints import FAMILIES
+from scripts.checkpoints import FAMILIES
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, Result, job, picture
 from worker.engine.model import openblas

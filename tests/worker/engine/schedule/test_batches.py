@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from scripts.checkpoints import FAMILIES
 from shared.messages import ResponseFormat, Sampling
-from tests.worker.engine.checkpoints import FAMILIES
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, job, picture, sampled
 from worker.engine.schedule import batches

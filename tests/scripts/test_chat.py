@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.chat_client import ChatError, main, picture_url, printable, sort_words
+from scripts.chat import ChatError, main, picture_url, printable, sort_words
 from tests.processes import ROOT, Service, await_condition, free_port, serving, words
 
 EXAMPLE = ROOT / "docs" / "example.png"
@@ -63,7 +63,7 @@ def test_turns_follow_each_other(service: Service, monkeypatch: pytest.MonkeyPat
 def test_ctrl_c_stops_the_answer_and_frees_the_slot(service: Service, starting: list[str]) -> None:
     """Also where a shell without job control started the client deaf to Ctrl-C."""
     question = 'script: {"tokens": 5000, "delay_s": 0.02}'
-    client_command = [sys.executable, "-m", "scripts.chat_client", "--url", service.url, question]
+    client_command = [sys.executable, "-m", "scripts.chat", "--url", service.url, question]
     command = starting + client_command
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None

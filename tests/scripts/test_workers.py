@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scripts.order_workers import Fleet, rolling_restart
+from scripts.workers import Fleet, rolling_restart
 
 
 class Twins(Fleet):

@@ -16,13 +16,13 @@ from honcho.environ import parse
 from gateway.settings import Settings as GatewaySettings
 from gateway.settings import read_api_keys
 from scripts.called_from import called_from
-from scripts.flags import flags_help, read_flags
-from scripts.ports import reachable, taken_ports
-from scripts.tiers import Tiers, say
+from scripts.launch.flags import flags_help, read_flags
+from scripts.launch.ports import reachable, taken_ports
+from scripts.launch.tiers import Tiers, say
 from shared.settings import SettingsError, load
 from worker.settings import Settings as WorkerSettings
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "example_request.json"
 ENVIRONMENT_FILE = ".env"
 DEFAULT_CONCURRENCY = 8

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import httpx
 
-from scripts.soak_clients import KINDS, Clients
 from tests.processes import Service, await_condition, serving
+from tests.soak.clients import KINDS, Clients
 
 MIB = 1 << 20
 WARM_UP_SHARE = 0.2

@@ -1,6 +1,6 @@
 """honcho on a leash: when whoever started it is gone, however that went, it stops its tiers.
 
-    python -m scripts.leashed_honcho LEASH [honcho's own arguments]
+    python -m scripts.launch.leashed_honcho LEASH [honcho's own arguments]
 
 LEASH is the number of a pipe's reading end. honcho runs in a session of its own, where neither a
 terminal's Ctrl-C nor its end reaches the processes that hold the tiers: they would die of them in

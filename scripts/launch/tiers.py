@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from scripts.process_tree import children
+from scripts.launch.process_tree import children
 
-HONCHO = (sys.executable, "-m", "scripts.leashed_honcho")
+HONCHO = (sys.executable, "-m", "scripts.launch.leashed_honcho")
 
 LOOK_EVERY_S = 0.1
 TELL_EVERY_S = 1.0

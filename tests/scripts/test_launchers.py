@@ -42,11 +42,11 @@ class Project:
         self.environment = root / ".venv"
         self._record = root / "record"
         self._path = root / "bin"
-        for folder in ("scripts/benchmarks", "scripts/fuzzing", "tests/clients", "bin"):
+        for folder in ("scripts/benchmarks", "tests/hostile/fuzz", "tests/clients", "bin"):
             (root / folder).mkdir(parents=True)
         for name in (*LAUNCHERS, "environment.sh"):
             shutil.copy(ROOT / "scripts" / name, root / "scripts" / name)
-        for folder in ("", "tests", "tests/clients", "scripts/benchmarks", "scripts/fuzzing"):
+        for folder in ("", "tests", "tests/clients", "scripts/benchmarks", "tests/hostile/fuzz"):
             (root / folder / "requirements.txt").touch()
         self.program("python3.13", PYTHON.format(environment=self.environment, record=self._record))
         for checker in ("ruff", "mypy"):

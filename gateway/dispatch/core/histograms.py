@@ -11,8 +11,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 
-from prometheus_client.core import HistogramMetricFamily
-
 STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Seconds, for what is a part of a request: a token, an image."""
 
@@ -38,8 +36,8 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str] = ()) -> None:
-        """Show it as one of the family's series."""
+    def cumulative(self) -> tuple[list[tuple[str, float]], float]:
+        """Return the buckets as Prometheus counts them (upper bound, how many up to it; the last
+        bound is "+Inf") and the sum of all values."""
         bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
-        cumulative = zip(bounds, accumulate(self._counts), strict=True)
-        family.add_metric(list(labels), [*cumulative], self._sum)
+        return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zmq.auth
 
-from scripts.make_keys import main
+from scripts.keys import main
 
 
 @pytest.fixture

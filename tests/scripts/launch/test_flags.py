@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.flags import FILES, FOLDER_OR_HUB_ID, flag_targets, read_flags
-from scripts.start import _say_ready, main
+from scripts.launch.flags import FILES, FOLDER_OR_HUB_ID, flag_targets, read_flags
+from scripts.launch.serve import _say_ready, main
 
 
 def environment(here: Path, *argv: str) -> dict[str, str]:
@@ -77,7 +77,7 @@ def test_the_curl_it_prints_survives_a_shell(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = Path("/Users/a b/it's/example.json")
-    monkeypatch.setattr("scripts.start.EXAMPLE", example)
+    monkeypatch.setattr("scripts.launch.serve.EXAMPLE", example)
     _say_ready("http://[::1]:8000", wants_key=False, seconds=1.0)
     words = shlex.split(capsys.readouterr().out.partition("try: ")[2])
     assert words[2] == "http://[::1]:8000/v1/chat/completions"

@@ -19,9 +19,9 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["gateway", "shared"]):
-    from scripts.fuzzing.doors import DOORS
+    from tests.hostile.fuzz.doors import DOORS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CORPUS = ROOT / "tests" / "hostile" / "corpus"
 OURS = (str(ROOT / "gateway"), str(ROOT / "shared"))
 MOST_BYTES = 4096
@@ -35,7 +35,7 @@ def fuzz(door: str, arguments: Sequence[str]) -> None:
 
 def own(door: str, *arguments: str) -> int:
     """Run libFuzzer in a process of its own."""
-    command = [sys.executable, "-m", "scripts.fuzzing.run", door, "--libfuzzer", *arguments]
+    command = [sys.executable, "-m", "tests.hostile.fuzz.run", door, "--libfuzzer", *arguments]
     return subprocess.run(command, check=False).returncode
 
 

@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from gateway.settings import Settings
-from scripts.flags import read_flags
-from scripts.ports import taken_ports
-from scripts.process_tree import children
-from scripts.start import complete
-from scripts.tiers import exit_code
+from scripts.launch.flags import read_flags
+from scripts.launch.ports import taken_ports
+from scripts.launch.process_tree import children
+from scripts.launch.serve import complete
+from scripts.launch.tiers import exit_code
 from tests.processes import Tier, answer_text, await_condition, free_port, scripted, words
 
 
@@ -30,7 +30,7 @@ class Start(Tier):
         # This machine is not reached through a proxy, whatever the environment says.
         proxy = {"http_proxy": f"http://127.0.0.1:{free_port()}", "no_proxy": ""}
         words = ("--engine", "scripted", *ports, *flags)
-        super().__init__("scripts.start", *words, environment=proxy)
+        super().__init__("scripts.launch.serve", *words, environment=proxy)
 
     @property
     def url(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 jinja2 = pytest.importorskip("jinja2")
 from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: E402
 
-TEMPLATE = Path(__file__).parents[2] / "worker/demo_model/chat_template.jinja"
+TEMPLATE = Path(__file__).parents[3] / "worker/demo_model/chat_template.jinja"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
 

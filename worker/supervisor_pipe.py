@@ -1,0 +1,43 @@
+"""What an engine process tells its supervisor: JSON lines through a pipe, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+PIPE_VARIABLE = "WORKER_SUPERVISOR_PIPE"
+
+REPORT_EVERY_S = 0.1
+
+EXIT_LEFT = 0
+EXIT_CRASHED = 1
+EXIT_HOPELESS = 2
+EXIT_RECYCLE = 75
+
+
+class SupervisorPipe:
+    """Writes one JSON line at a time; a supervisor that is gone ends this process too."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        self._reported_at = -REPORT_EVERY_S
+
+    def due(self) -> bool:
+        """Whether it is time for another report. The link could tell one with every token, and
+        each wakes the supervisor."""
+        now = time.monotonic()
+        if now - self._reported_at < REPORT_EVERY_S:
+            return False
+        self._reported_at = now
+        return True
+
+    def tell(self, **fields: object) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, json.dumps(fields).encode() + b"\n")
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            os._exit(EXIT_CRASHED)
