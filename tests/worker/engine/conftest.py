@@ -11,7 +11,7 @@ from worker.engine.model.openblas import load_openblas
 
 load_openblas()
 
-from tests.worker.engine import checkpoints  # noqa: E402
+from scripts import checkpoints  # noqa: E402
 from tests.worker.engine.driving import Driver  # noqa: E402
 from worker.engine.options import EngineOptions  # noqa: E402
 
