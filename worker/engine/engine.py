@@ -21,8 +21,8 @@ from shared.messages import Accepted, CountedTokens, Job
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.faults import JobFault, is_out_of_memory
 from worker.engine.interface import EngineEvent, ModelFacts
-from worker.engine.model import loading
 from worker.engine.model.blas_threads import choose as choose_threads
+from worker.engine.model.device import set_memory_limits
 from worker.engine.model.model import LoadedModel, load_model
 from worker.engine.model.warmup import warm_up
 from worker.engine.options import EngineOptions
@@ -68,7 +68,7 @@ class MlxEngine:
     # --- the Engine protocol ---------------------------------------------------------------------
 
     def load(self, report: Callable[[float], None]) -> ModelFacts:
-        limit_bytes = loading.set_memory_limits()
+        limit_bytes = set_memory_limits()
         model = load_model(self._options, report)
         self._set_up(model, limit_bytes)
         facts = model.facts()

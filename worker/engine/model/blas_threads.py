@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.engine.model import openblas
-from worker.engine.model.loading import on_metal
+from worker.engine.model.device import has_gpu
 from worker.engine.model.model import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,9 @@ class BlasThreads:
 def choose(model: LoadedModel) -> BlasThreads:
     """Time one thread against all; where there is no choice or it is made, nothing is timed."""
     most = openblas.thread_count()
-    if most == 1 or on_metal() or any(os.environ.get(name) for name in GIVEN):
+    if not has_gpu():
+        openblas.warn_if_missing()
+    if most == 1 or has_gpu() or any(os.environ.get(name) for name in GIVEN):
         return BlasThreads(most, most)
     rows = ROWS if model.batchable else 1
     try:

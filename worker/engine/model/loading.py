@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from mlx.utils import tree_flatten
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from worker.engine.interface import ModelError, ModelUnavailable
+from worker.engine.model.device import has_gpu
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ KINDS = ("json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja", "p
 DOWNLOADED = [f"*.{kind}" for kind in KINDS]
 """What mlx-vlm reads of a model; hubs hold the same weights in other forms beside it."""
 TEXT_OPTIONS = frozenset({"padding", "padding_side", "add_special_tokens", "truncation"})
-CACHE_SHARE = 0.25
-"""Most of the working set that freed Metal buffers may keep, so that they do not crowd it."""
 
 Report = Callable[[float], None]
 
@@ -120,35 +118,11 @@ def load_weights(folder: Path) -> tuple[nn.Module, Any]:
         # mlx-vlm raises whatever its models and processors trip over; none of it heals.
         log.debug("loading failed", exc_info=True)
         raise ModelError(f"mlx-vlm cannot load {folder.name}: {_one_line(error)}") from error
-    if not on_metal():
+    if not has_gpu():
         _to_float32(model)
     mx.eval(model.parameters())
     _keep_text_options_from_images(processor)
     return model, processor
-
-
-def on_metal() -> bool:
-    return bool(mx.default_device() == mx.gpu)
-
-
-def set_memory_limits() -> int | None:
-    """Wire what Metal recommends, as mlx-lm and mlx-vlm do; None off Metal.
-
-    Returns:
-        The bytes that models and caches may take before the system pages.
-    """
-    if not on_metal():
-        return None
-    recommended = int(mx.device_info()["max_recommended_working_set_size"])
-    mx.set_wired_limit(recommended)
-    mx.set_cache_limit(int(recommended * CACHE_SHARE))
-    return recommended
-
-
-def device_name() -> str:
-    if on_metal():
-        return str(mx.device_info().get("device_name", "Apple GPU"))
-    return f"CPU ({platform.machine()})"
 
 
 def versions() -> dict[str, str]:

@@ -24,6 +24,7 @@ from worker.engine.cache.kv import Cache, can_merge, can_trim, size_bytes
 from worker.engine.cache.vision import FeatureMemory
 from worker.engine.interface import ModelFacts
 from worker.engine.model import loading
+from worker.engine.model.device import device_name
 from worker.engine.model.streams import Lanes
 from worker.engine.model.vision_tower import ImageKeys, MoreToEncode, RememberingTower
 from worker.engine.options import EngineOptions
@@ -163,7 +164,7 @@ class LoadedModel:
 
     def facts(self) -> ModelFacts:
         return ModelFacts(
-            device=loading.device_name(),
+            device=device_name(),
             vision=self.vision,
             context_tokens=self.context_tokens,
             versions=loading.versions(),

@@ -14,7 +14,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from worker.engine.model import openblas
-from worker.engine.model.loading import on_metal
+from worker.engine.model.device import has_gpu
 
 MOST = 4
 """Each needs memory for what is on its way."""
@@ -29,7 +29,7 @@ class Lanes:
 
     @classmethod
     def of_this_machine(cls) -> Lanes:
-        return cls(1 if on_metal() else min(MOST, openblas.thread_count()))
+        return cls(1 if has_gpu() else min(MOST, openblas.thread_count()))
 
     def __len__(self) -> int:
         return len(self._streams)
