@@ -95,6 +95,8 @@ def _device() -> Finding:
 
         if mx.metal.is_available():
             return fine(f"MLX computes on Metal ({mx.device_info().get('device_name', 'GPU')})")
+        if mx.cuda.is_available():
+            return fine(f"MLX computes on CUDA ({mx.device_info().get('device_name', 'GPU')})")
     except Exception as error:
         return wrong(f"MLX cannot be loaded: {error}", INSTALL)
     if platform.system() == "Darwin":
