@@ -29,6 +29,7 @@ from gateway.page.routes import page_routes
 from gateway.process import FreedMemory
 from gateway.settings import Settings, read_api_keys
 from gateway.status import Status
+from shared.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def create_app(
     app = FastAPI(
         title="proxy-OAI-compat",
         description=DESCRIPTION,
-        version="0.1.0",
+        version=VERSION,
         lifespan=lifespan,
         # The stock pages load scripts from elsewhere; docs_page.py has ours.
         docs_url=None,
