@@ -33,7 +33,7 @@ class Conversation:
 
 def ask_caption(scene: Scene, rng: random.Random) -> Exchange:
     """What the image shows."""
-    return wordings.vary(rng.choice(wordings.CAPTION_QUESTIONS), rng), answers.caption(scene)
+    return wordings.question("caption", rng), answers.caption(scene)
 
 
 def ask_count(scene: Scene, rng: random.Random) -> Exchange:
@@ -46,25 +46,22 @@ def ask_count(scene: Scene, rng: random.Random) -> Exchange:
     asked = noun
     if not kind and rng.random() < 0.3:
         asked = noun.replace("shape", rng.choice(("object", "figure")))
-    question = rng.choice(wordings.COUNT_QUESTIONS).format(nouns=asked + "s")
     number = len(answers.matching(scene, color, kind))
-    return wordings.vary(question, rng), answers.count(number, noun)
+    return wordings.question("count", rng, nouns=asked + "s"), answers.count(number, noun)
 
 
 def ask_color(scene: Scene, rng: random.Random) -> Exchange:
     """The color of a shape named by its place or kind, or of the background."""
     choice = rng.random()
     if choice < 0.15:
-        question = rng.choice(wordings.BACKGROUND_QUESTIONS)
-        return wordings.vary(question, rng), f"It is {scene.background}."
+        return wordings.question("background", rng), f"It is {scene.background}."
     if choice < 0.55:
         _, kind = random_features(scene, rng, true_share=0.9)
-        question = rng.choice(wordings.COLOR_OF_QUESTIONS).format(kind=kind)
-        return wordings.vary(question, rng), answers.color_of(scene, kind)
+        return wordings.question("color_of", rng, kind=kind), answers.color_of(scene, kind)
     quarter = random_quarter(scene, rng)
-    place, thing = wordings.random_place(quarter, rng), rng.choice(wordings.THINGS)
-    question = rng.choice(wordings.COLOR_AT_QUESTIONS).format(place=place, thing=thing)
-    return wordings.vary(question, rng), answers.color_at(scene, quarter)
+    place, thing = wordings.random_place(quarter, rng), rng.choice(wordings.MANNERS["things"])
+    question = wordings.question("color_at", rng, place=place, thing=thing)
+    return question, answers.color_at(scene, quarter)
 
 
 def ask_shape(scene: Scene, rng: random.Random) -> Exchange:
@@ -72,24 +69,21 @@ def ask_shape(scene: Scene, rng: random.Random) -> Exchange:
     choice = rng.random()
     if choice < 0.3:
         color, _ = random_features(scene, rng, true_share=0.9)
-        question = rng.choice(wordings.KIND_OF_QUESTIONS).format(color=color)
-        return wordings.vary(question, rng), answers.kind_of(scene, color)
+        return wordings.question("kind_of", rng, color=color), answers.kind_of(scene, color)
     quarter = random_quarter(scene, rng)
     place = wordings.random_place(quarter, rng)
     if choice < 0.45:
-        question = rng.choice(wordings.SHAPE_AT_QUESTIONS).format(place=place)
-        return wordings.vary(question, rng), answers.shape_at(scene, quarter)
-    thing = rng.choice(wordings.THINGS)
-    question = rng.choice(wordings.KIND_AT_QUESTIONS).format(place=place, thing=thing)
-    return wordings.vary(question, rng), answers.kind_at(scene, quarter)
+        return wordings.question("shape_at", rng, place=place), answers.shape_at(scene, quarter)
+    thing = rng.choice(wordings.MANNERS["things"])
+    question = wordings.question("kind_at", rng, place=place, thing=thing)
+    return question, answers.kind_at(scene, quarter)
 
 
 def ask_place(scene: Scene, rng: random.Random) -> Exchange:
     """Where a shape is that is named by its kind, its color or both."""
     color, kind = random_noun(scene, rng, true_share=0.9)
     noun = answers.noun_of(color, kind)
-    question = rng.choice(wordings.PLACE_QUESTIONS).format(noun=noun)
-    return wordings.vary(question, rng), answers.place_of(scene, color, kind)
+    return wordings.question("place", rng, noun=noun), answers.place_of(scene, color, kind)
 
 
 def ask_yes_no(scene: Scene, rng: random.Random) -> Exchange:
@@ -99,15 +93,14 @@ def ask_yes_no(scene: Scene, rng: random.Random) -> Exchange:
     words = {"a_noun": answers.with_article(noun), "nouns": noun + "s"}
     found = answers.matching(scene, color, kind)
     if rng.random() < 0.8:
-        question = rng.choice(wordings.EXISTENCE_QUESTIONS).format(**words)
-        return wordings.vary(question, rng), answers.yes_no(bool(found))
+        return wordings.question("existence", rng, **words), answers.yes_no(bool(found))
     quarter = rng.choice(QUARTERS)
     if found and rng.random() < 0.6:
         quarter = rng.choice(found).quarter
     place = wordings.random_place(quarter, rng)
-    question = rng.choice(wordings.EXISTENCE_AT_QUESTIONS).format(place=place, **words)
     holds = any(shape.quarter == quarter for shape in found)
-    return wordings.vary(question, rng), answers.yes_no(holds)
+    question = wordings.question("existence_at", rng, place=place, **words)
+    return question, answers.yes_no(holds)
 
 
 ONE_IMAGE_ASKS: dict[str, Callable[[Scene, random.Random], Exchange]] = {
@@ -163,8 +156,7 @@ def ask_comparison(scenes: list[Scene], rng: random.Random) -> Exchange:
         color, kind = random_noun(rng.choice(scenes), rng, true_share=0.85)
         words = answers.with_article(answers.noun_of(color, kind))
         holds = [bool(answers.matching(scene, color, kind)) for scene in scenes]
-    question = rng.choice(wordings.COMPARISON_QUESTIONS).format(a_noun=words)
-    return wordings.vary(question, rng), answers.which_image(holds)
+    return wordings.question("comparison", rng, a_noun=words), answers.which_image(holds)
 
 
 def ask_ordinal(scenes: list[Scene], rng: random.Random) -> Exchange:
@@ -173,12 +165,14 @@ def ask_ordinal(scenes: list[Scene], rng: random.Random) -> Exchange:
     scene = scenes[answers.ORDINALS.index(ordinal)]
     named = ordinal_image(ordinal, rng)
     if rng.random() < 0.6:
-        question = rng.choice(wordings.ORDINAL_CAPTION_QUESTIONS).format(ordinal_image=named)
-        return wordings.vary(question, rng), answers.caption(scene)
+        question = wordings.question("ordinal_caption", rng, ordinal_image=named)
+        return question, answers.caption(scene)
     ask = rng.choice((ask_count, ask_color, ask_shape, ask_place, ask_yes_no))
     question, answer = ask(scene, random.Random(rng.getrandbits(32)))
     question = question.strip().rstrip("?.! ")
-    if any(word in question.lower() for word in (*wordings.IMAGE_WORDS, "please", "thank")):
+    if any(
+        word in question.lower() for word in (*wordings.MANNERS["image_words"], "please", "thank")
+    ):
         return ask_ordinal(scenes, rng)
     if rng.random() < 0.3:
         return f"In {named}, {question[0].lower()}{question[1:]}?", answer
@@ -192,8 +186,7 @@ def ask_two_images(scenes: list[Scene], rng: random.Random) -> Exchange:
         return ask_comparison(scenes, rng)
     if choice < 0.92:
         return ask_ordinal(scenes, rng)
-    question = rng.choice(wordings.BOTH_CAPTION_QUESTIONS)
-    return wordings.vary(question, rng), answers.captions_of_both(scenes)
+    return wordings.question("both_captions", rng), answers.captions_of_both(scenes)
 
 
 def ask_one_image(scene: Scene, rng: random.Random, kind: str = "") -> Exchange:
@@ -208,7 +201,9 @@ def user_message(question: str, images: int, rng: random.Random) -> Message:
         return {"role": "user", "content": question if rng.random() < 0.8 else [text]}
     if not question:
         return {"role": "user", "content": [IMAGE_PART] * images}
-    lead_in = wordings.vary(rng.choice(wordings.LEAD_INS), rng) if rng.random() < 0.7 else ""
+    lead_in = "Look at this image."
+    if rng.random() < 0.7:
+        lead_in = wordings.vary(rng.choice(wordings.MANNERS["lead_ins"]), rng)
     parts: list[Message] = [IMAGE_PART] * images
     choice = rng.random()
     if choice < 0.4:
@@ -216,7 +211,7 @@ def user_message(question: str, images: int, rng: random.Random) -> Message:
     elif choice < 0.75:
         parts = [text, *parts]
     elif choice < 0.9 or images == 1:
-        first = {"type": "text", "text": lead_in or "Look at this image."}
+        first = {"type": "text", "text": lead_in}
         parts = [first, *parts, text] if choice < 0.95 else [text, *parts, first]
     else:
         parts = interleaved(text, rng)
@@ -227,15 +222,8 @@ def interleaved(text: Message, rng: random.Random) -> list[Message]:
     """Two images with text between them."""
     if rng.random() < 0.4:
         return [IMAGE_PART, text, IMAGE_PART]
-    first, second = rng.choice(
-        (
-            ("First image:", "Second image:"),
-            ("Image 1:", "Image 2:"),
-            ("Here is the first image.", "And here is the second image."),
-            ("This is the first picture.", "This is the second one."),
-        )
-    )
-    labels = [{"type": "text", "text": label} for label in (first, second)]
+    pair = rng.choice(wordings.MANNERS["image_labels"])
+    labels = [{"type": "text", "text": label} for label in pair]
     parts = [labels[0], IMAGE_PART, labels[1], IMAGE_PART]
     return [*parts, text] if rng.random() < 0.7 else [text, *parts]
 
@@ -245,7 +233,7 @@ def system_messages(rng: random.Random) -> list[Message]:
     if rng.random() < 0.65:
         return []
     role = "system" if rng.random() < 0.8 else "developer"
-    return [{"role": role, "content": rng.choice(wordings.SYSTEM_PROMPTS)}]
+    return [{"role": role, "content": rng.choice(wordings.MANNERS["system_prompts"])}]
 
 
 def single(kind: str, exchange: Exchange, scenes: list[Scene], rng: random.Random) -> Conversation:

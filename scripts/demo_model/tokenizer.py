@@ -7,9 +7,8 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from scripts.demo_model.capitals import CAPITALS, OTHER_NAMES
 from scripts.demo_model.questions import QUESTION_KINDS, random_question
-from scripts.demo_model.small_talk import FALLBACK, HELLO_IN
+from scripts.demo_model.small_talk import CAPITALS, FALLBACK, HELLO_IN, OTHER_NAMES
 
 # Written by hand, unlike the rest of the checkpoint.
 CHAT_TEMPLATE = Path(__file__).parents[2] / "worker/demo_model/chat_template.jinja"

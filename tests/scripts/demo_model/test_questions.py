@@ -1,10 +1,12 @@
 """The demo model's questions have the answers that the contract gives."""
 
+import hashlib
+import json
 import random
 
 import pytest
 
-from scripts.demo_model import answers, capitals, small_talk
+from scripts.demo_model import answers, small_talk
 from scripts.demo_model.questions import QUESTION_KINDS, Conversation, random_question
 from scripts.demo_model.scenes import Scene, Shape, example_scene
 
@@ -110,13 +112,23 @@ def test_the_same_seed_asks_the_same() -> None:
     assert conversations("several turns", 20) == conversations("several turns", 20)
 
 
+def test_a_seed_asks_what_it_has_always_asked() -> None:
+    """The checkpoint was trained on these, and its figures are of these: to change a phrase, or how
+    one is drawn, is to change both."""
+    digest = hashlib.sha256()
+    for kind in QUESTION_KINDS:
+        for one in conversations(kind, 500):
+            digest.update(json.dumps([one.messages, one.answer]).encode())
+    assert digest.hexdigest() == "5c2002a031dcb1ea2e63f7205372bf5c27c4e69afb1e084661c6a994c156d2e8"
+
+
 def test_capitals() -> None:
-    assert len(capitals.CAPITALS) >= 100
+    assert len(small_talk.CAPITALS) >= 100
     assert small_talk.capital_of("France") == "The capital of France is Paris."
     assert small_talk.capital_of("the US") == (
         "The capital of the United States is Washington, D.C."
     )
-    assert set(capitals.OTHER_NAMES.values()) <= set(capitals.CAPITALS)
+    assert set(small_talk.OTHER_NAMES.values()) <= set(small_talk.CAPITALS)
 
 
 def test_counting_counts() -> None:

@@ -84,8 +84,7 @@ def test_the_same_seed_draws_the_same_scene() -> None:
 
 def test_light_and_dark_gray_backgrounds_do_not_meet() -> None:
     def lightness(name: str) -> list[float]:
-        listed = shades.BACKGROUND_SHADES[name].split()
-        return [sum(shades.parse_hex(text)) / 3 for text in listed]
+        return [sum(shades.parse_hex(text)) / 3 for text in shades.BACKGROUND_SHADES[name]]
 
     assert max(lightness("black")) < min(lightness("dark gray"))
     assert max(lightness("dark gray")) < min(lightness("light gray"))
