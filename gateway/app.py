@@ -10,18 +10,15 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from gateway.api.chat.routes import chat_routes
-from gateway.api.completions.routes import completion_routes
 from gateway.api.docs_page import docs_routes
-from gateway.api.endpoint import Generator
-from gateway.api.messages.routes import messages_routes
-from gateway.api.model_routes import model_routes
-from gateway.api.responses.routes import responses_routes
-from gateway.api.status_routes import status_routes
-from gateway.api.worker_routes import worker_routes
+from gateway.api.endpoint import dialect_routes, endpoints
+from gateway.api.models import model_routes
+from gateway.api.run import Runner
+from gateway.api.status import status_routes
+from gateway.api.workers import worker_routes
 from gateway.generation import Dispatch
 from gateway.http import error_body
-from gateway.http.fast_path import Shortcut, straight_endpoints
+from gateway.http.fast_path import FastPath
 from gateway.http.middleware import BodyBudget, Doors, RequestIds
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.loader import ImageLoader, ImageTimes
@@ -90,27 +87,20 @@ def create_app(
         redoc_url=None,
     )
     error_body.install(app)
-    generator = Generator(dispatch, images, settings)
-    generating = [
-        chat_routes(generator),
-        completion_routes(generator),
-        messages_routes(generator),
-        responses_routes(generator),
-    ]
-    for router in generating:
-        app.include_router(router)
+    by_path = endpoints(Runner(dispatch, images), settings)
+    app.include_router(dialect_routes(by_path))
     app.include_router(model_routes(status))
     app.include_router(status_routes(status))
     app.include_router(worker_routes(status, keys_are_set=bool(keys)))
     app.include_router(docs_routes(app))
     app.include_router(page_routes(status, settings))
-    return _behind_doors(Shortcut(app, straight_endpoints(generating)), settings, keys)
+    return _behind_doors(FastPath(app, by_path), settings, keys)
 
 
 def _behind_doors(app: ASGIApp, settings: Settings, keys: tuple[str, ...]) -> ASGIApp:
     """The last one is the outermost: even a refused key or origin gets a request id.
 
-    They stand before FastAPI and not among its middleware, so that what takes the shortcut does
+    They stand before FastAPI and not among its middleware, so that what takes the fast path does
     not pass FastAPI at all.
     """
     app = BodyBudget(app, settings.max_buffered_bytes, FreedMemory().freed)

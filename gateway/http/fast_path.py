@@ -2,16 +2,14 @@
 
 FastAPI's way there (two exit stacks, two exception boundaries, a walk over all routes, the solving
 of dependencies that a function of one `Request` does not have) took 45 % of the time of a request
-whose tokens are there at once (docs/benchmarks.md). The routes stay registered: they are what
-`/openapi.json` describes and what answers other methods.
+whose tokens are there at once (docs/benchmarks.md). The routes are registered there all the same:
+they are what `/openapi.json` describes and what answers other methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 
-from fastapi import APIRouter
-from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,20 +20,15 @@ from gateway.http.error_body import error_response
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def straight_endpoints(routers: Iterable[APIRouter]) -> dict[str, Endpoint]:
-    """Return the endpoints of all POST routes by path; they read their bodies themselves."""
-    routes = [route for router in routers for route in router.routes]
-    return {
-        route.path: route.endpoint
-        for route in routes
-        if isinstance(route, APIRoute) and route.methods == {"POST"}
-    }
+class FastPath:
+    """Stands behind the doors and before FastAPI's router, with the same answers.
 
+    Args:
+        app: gets everything else.
+        endpoints: by the path whose POST requests they answer; they read their bodies themselves.
+    """
 
-class Shortcut:
-    """Stands behind the doors and before FastAPI's router, with the same answers."""
-
-    def __init__(self, app: ASGIApp, endpoints: dict[str, Endpoint]) -> None:
+    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint]) -> None:
         self.app = app
         self._endpoints = endpoints
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.api.chat import models
 from gateway.api.chat.messages import add_message
-from gateway.api.common.conversation import Conversation
+from gateway.api.common.conversation import Conversation, ImageRules
 from gateway.api.common.template_options import template_options
 from gateway.api.common.tools import Choice, tool_policy
 from gateway.errors import InvalidRequest
@@ -13,16 +13,14 @@ from shared.messages import ResponseFormat, Tool
 
 
 def to_generation(
-    body: models.ChatCompletionRequest, *, tenant: str, max_images: int, vision_only: bool
+    body: models.ChatCompletionRequest, rules: ImageRules, tenant: str
 ) -> GenerationRequest:
     """Raises InvalidRequest for what only shows when fields are seen together."""
     _check_combinations(body)
-    conversation = Conversation(max_images)
+    conversation = Conversation(rules)
     for index, message in enumerate(body.messages):
         add_message(conversation, message, f"messages[{index}]")
     continues = conversation.finish("messages")
-    if vision_only:
-        conversation.require_image("messages")
     return GenerationRequest(
         route="/v1/chat/completions",
         model=body.model or None,

@@ -6,6 +6,8 @@ are judged here, once. Every refusal names the field, before any slot is taken o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gateway.errors import InvalidRequest
 from gateway.generation import ImageSource
 from gateway.images.sources import check_source
@@ -14,13 +16,22 @@ from shared.messages import ChatMessage, ImagePart, TextPart, ToolCall
 Parts = list[TextPart | ImagePart]
 
 
+@dataclass(frozen=True)
+class ImageRules:
+    """What this server asks of the images of every request."""
+
+    max_images: int
+    vision_only: bool
+    """A request without an image is refused."""
+
+
 class Conversation:
     """The turns as they will be sent, and the images in the order they appear."""
 
-    def __init__(self, max_images: int) -> None:
+    def __init__(self, rules: ImageRules) -> None:
         self.turns: list[ChatMessage] = []
         self.images: list[ImageSource] = []
-        self._max_images = max_images
+        self._rules = rules
         self._unanswered: set[str] = set()
         self._calls_param = ""
         self._answer_param = ""
@@ -29,9 +40,10 @@ class Conversation:
         """Register an image and return what stands for it in a user's parts."""
         source = ImageSource(url=url, param=param)
         check_source(source)
-        if len(self.images) >= self._max_images:
+        most = self._rules.max_images
+        if len(self.images) >= most:
             raise InvalidRequest(
-                f"{param}: at most {self._max_images} images are allowed in one request.",
+                f"{param}: at most {most} images are allowed in one request.",
                 param=param,
             )
         self.images.append(source)
@@ -111,25 +123,24 @@ class Conversation:
         self._close_calls()
         if not self.turns:
             raise InvalidRequest(f"{param}: must not be empty.", param=param)
-        last = self.turns[-1]
-        if last.role != "assistant":
-            return False
-        if not any(isinstance(part, TextPart) and part.text for part in last.content):
-            raise InvalidRequest(
-                f"{self._answer_param}: a last message of the assistant is continued, "
-                "so it cannot be empty.",
-                param=self._answer_param,
-            )
-        return True
-
-    def require_image(self, param: str) -> None:
-        """Refuse text alone, for servers that are to look at pictures only."""
-        if not self.images:
+        continues = self.turns[-1].role == "assistant"
+        if continues:
+            self._check_continued(self.turns[-1])
+        if self._rules.vision_only and not self.images:
             raise InvalidRequest(
                 "This server answers only requests with an image (--vision-only); "
                 "add one to a user's message.",
                 param=param,
                 code="text_only_not_supported",
+            )
+        return continues
+
+    def _check_continued(self, last: ChatMessage) -> None:
+        if not any(isinstance(part, TextPart) and part.text for part in last.content):
+            raise InvalidRequest(
+                f"{self._answer_param}: a last message of the assistant is continued, "
+                "so it cannot be empty.",
+                param=self._answer_param,
             )
 
     def _close_calls(self) -> None:

@@ -6,25 +6,20 @@ from typing import Any
 
 from gateway.api.common.answer import Answer, ChoiceAnswer
 from gateway.api.common.render import DONE_EVENT, Identity, encode, timings_content, usage_content
+from gateway.api.completions.models import CompletionRequest
 from gateway.errors import ApiError
-from gateway.generation import Event
+from gateway.generation import Event, GenerationRequest
 from gateway.http.error_body import error_event
 from shared.messages import Delta, Done, TokenLogprob
 
 
 class CompletionRenderer:
-    """Renders one request's answer.
+    """Renders one request's answer."""
 
-    Args:
-        choices: how many answers were asked for.
-        include_usage: whether the stream ends with a chunk of usage.
-        with_logprobs: whether log probabilities were asked for.
-    """
-
-    def __init__(self, choices: int, include_usage: bool, with_logprobs: bool) -> None:
-        self._choices = choices
-        self._include_usage = include_usage
-        self._with_logprobs = with_logprobs
+    def __init__(self, body: CompletionRequest, generation: GenerationRequest) -> None:
+        self._choices = generation.choices
+        self._include_usage = bool(body.stream_options and body.stream_options.include_usage)
+        self._with_logprobs = generation.logprobs is not None
 
     def whole(self, identity: Identity, answer: Answer) -> bytes:
         choices = [

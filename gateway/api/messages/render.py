@@ -78,6 +78,11 @@ class MessagesStream:
         pieces.append(_event("message_stop", {}))
 
 
+def token_count(tokens: int) -> dict[str, Any]:
+    """Return the answer of `POST /v1/messages/count_tokens`."""
+    return {"input_tokens": tokens}
+
+
 def _event(kind: str, content: dict[str, Any]) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + encode({"type": kind} | content) + b"\n\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.api.common.conversation import Conversation, Parts
+from gateway.api.common.conversation import Conversation, ImageRules, Parts
 from gateway.api.common.sampling import checked_stops
 from gateway.api.common.template_options import template_options
 from gateway.api.common.tools import Choice, tool_policy
@@ -18,14 +18,13 @@ MAX_STOP_SEQUENCES = 16
 
 
 def to_generation(
-    body: models.MessagesRequest, *, tenant: str, max_images: int, vision_only: bool
+    body: models.MessagesRequest, rules: ImageRules, tenant: str
 ) -> GenerationRequest:
     """Raises InvalidRequest."""
     return _generation(
         body,
+        rules,
         tenant,
-        max_images,
-        vision_only,
         stream=bool(body.stream),
         max_tokens=body.max_tokens,
         stop=checked_stops(body.stop_sequences, "stop_sequences", MAX_STOP_SEQUENCES),
@@ -33,30 +32,27 @@ def to_generation(
 
 
 def to_counting(
-    body: models.CountTokensRequest, *, tenant: str, max_images: int, vision_only: bool
+    body: models.CountTokensRequest, rules: ImageRules, tenant: str
 ) -> GenerationRequest:
     """Return the request whose prompt is to be counted. Raises InvalidRequest."""
-    return _generation(body, tenant, max_images, vision_only, stream=False, max_tokens=1, stop=[])
+    return _generation(body, rules, tenant, stream=False, max_tokens=1, stop=[])
 
 
 def _generation(
     body: models.CountTokensRequest,
+    rules: ImageRules,
     tenant: str,
-    max_images: int,
-    vision_only: bool,
     *,
     stream: bool,
     max_tokens: int,
     stop: list[str],
 ) -> GenerationRequest:
-    conversation = Conversation(max_images)
+    conversation = Conversation(rules)
     if body.system is not None:
         conversation.add_system(_parts(conversation, body.system, "system"), "system")
     for index, message in enumerate(body.messages):
         _add_message(conversation, message, f"messages[{index}]")
     continues = conversation.finish("messages")
-    if vision_only:
-        conversation.require_image("messages")
     output = body.output_config or models.OutputConfig()
     choice = body.tool_choice
     return GenerationRequest(

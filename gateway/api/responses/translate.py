@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.api.common.conversation import Conversation, Parts
+from gateway.api.common.conversation import Conversation, ImageRules, Parts
 from gateway.api.common.template_options import template_options
 from gateway.api.common.tools import tool_policy
 from gateway.api.responses import models, tools
@@ -18,10 +18,10 @@ HARMLESS_INCLUDES = frozenset({LOGPROBS, "reasoning.encrypted_content"})
 
 
 def to_generation(
-    body: models.ResponsesRequest, *, tenant: str, max_images: int, vision_only: bool
+    body: models.ResponsesRequest, rules: ImageRules, tenant: str
 ) -> GenerationRequest:
     """Raises InvalidRequest."""
-    conversation = Conversation(max_images)
+    conversation = Conversation(rules)
     if body.instructions:
         conversation.add_system([TextPart(text=body.instructions)], "instructions")
     if isinstance(body.input, str):
@@ -29,8 +29,6 @@ def to_generation(
     else:
         Turns(conversation).add_all(body.input)
     continues = conversation.finish("input")
-    if vision_only:
-        conversation.require_image("input")
     effort = body.reasoning.effort if body.reasoning else None
     return GenerationRequest(
         route="/v1/responses",

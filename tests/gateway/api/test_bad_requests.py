@@ -8,6 +8,7 @@ import pytest
 
 from gateway.api.chat.models import ChatCompletionRequest
 from gateway.api.chat.translate import to_generation
+from gateway.api.common.conversation import ImageRules
 from gateway.api.common.parameters import parse
 from gateway.api.common.render import encode
 from gateway.errors import InvalidRequest
@@ -30,9 +31,9 @@ def image(image_url: Any) -> dict[str, Any]:
     return user([{"type": "image_url", "image_url": image_url}])
 
 
-def translated(fields: dict[str, Any], **options: Any) -> GenerationRequest:
-    chosen = {"tenant": "", "max_images": 2, "vision_only": False} | options
-    return to_generation(parse(ChatCompletionRequest, encode(question(**fields))), **chosen)
+def translated(fields: dict[str, Any], *, vision_only: bool = False) -> GenerationRequest:
+    body = parse(ChatCompletionRequest, encode(question(**fields)))
+    return to_generation(body, ImageRules(max_images=2, vision_only=vision_only), tenant="")
 
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [

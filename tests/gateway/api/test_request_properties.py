@@ -4,43 +4,27 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
-from gateway.api.chat.models import ChatCompletionRequest
-from gateway.api.chat.translate import to_generation as from_chat
+from gateway.api.common.conversation import ImageRules
 from gateway.api.common.parameters import parse
-from gateway.api.completions.models import CompletionRequest
-from gateway.api.endpoint import to_job
-from gateway.api.messages.models import MessagesRequest
-from gateway.api.messages.translate import to_generation as from_messages
-from gateway.api.responses.models import ResponsesRequest
-from gateway.api.responses.render import repeated
-from gateway.api.responses.translate import to_generation as from_responses
+from gateway.api.dialect import DIALECTS, Dialect
+from gateway.api.job import to_job
 from gateway.errors import InvalidRequest
-from gateway.generation import GenerationRequest
 from shared import wire
 from shared.messages import Submit
 from tests.gateway.fake_dispatch import FakeTicket
 
-LIMITS: dict[str, Any] = {"tenant": "", "max_images": 4, "vision_only": False}
-
-TRANSLATIONS: dict[type[BaseModel], Callable[[Any], GenerationRequest]] = {
-    ChatCompletionRequest: lambda body: from_chat(body, **LIMITS),
-    CompletionRequest: lambda body: body.to_generation(tenant="", vision_only=False),
-    MessagesRequest: lambda body: from_messages(body, **LIMITS),
-    ResponsesRequest: lambda body: from_responses(body, **LIMITS),
-}
+RULES = ImageRules(max_images=4, vision_only=False)
 
 
 # Whole requests, whose parts are then swapped and spoilt.
-SEEDS: list[Any] = [
-    {
+SEEDS: dict[str, Any] = {
+    "chat.completions": {
         "messages": [
             {"role": "system", "content": "s"},
             {"role": "user", "content": [{"type": "text", "text": "a"}]},
@@ -66,8 +50,8 @@ SEEDS: list[Any] = [
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
         "chat_template_kwargs": {"a": 1},
     },
-    {"prompt": "a", "max_tokens": 3, "logprobs": 2, "echo": False, "n": 2},
-    {
+    "completions": {"prompt": "a", "max_tokens": 3, "logprobs": 2, "echo": False, "n": 2},
+    "messages": {
         "max_tokens": 5,
         "system": [{"type": "text", "text": "s"}],
         "messages": [
@@ -88,7 +72,7 @@ SEEDS: list[Any] = [
         "tool_choice": {"type": "tool", "name": "f"},
         "thinking": {"type": "enabled", "budget_tokens": 3},
     },
-    {
+    "responses": {
         "input": [
             {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
             {"type": "reasoning", "summary": [{"type": "summary_text", "text": "h"}]},
@@ -100,7 +84,8 @@ SEEDS: list[Any] = [
         "text": {"format": {"type": "json_object"}},
         "reasoning": {"effort": "low"},
     },
-]
+    "messages.count_tokens": {"system": "s", "messages": [{"role": "user", "content": "a"}]},
+}
 
 SPOILERS = st.one_of(
     st.none(),
@@ -112,13 +97,13 @@ SPOILERS = st.one_of(
     st.sampled_from(["user", "assistant", "tool", "text", "function", "c", "f", "http://a", "\0"]),
     st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=3), st.integers() | st.none(), max_size=2),
-    st.sampled_from(SEEDS).map(copy.deepcopy),
+    st.sampled_from(list(SEEDS.values())).map(copy.deepcopy),
 )
 
 
 @st.composite
 def spoilt(draw: st.DrawFn) -> Any:
-    value = copy.deepcopy(draw(st.sampled_from(SEEDS)))
+    value = copy.deepcopy(draw(st.sampled_from(list(SEEDS.values()))))
     for _ in range(draw(st.integers(0, 3))):
         holder, key = _some_place(draw, value)
         action = draw(st.sampled_from(["replace", "drop", "double"]))
@@ -145,32 +130,33 @@ def _some_place(draw: st.DrawFn, value: Any) -> tuple[Any, Any]:
         value = inner
 
 
-@pytest.mark.parametrize("model", TRANSLATIONS, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(value=spoilt())
-def test_every_request_is_understood_or_refused(model: type[BaseModel], value: Any) -> None:
+def test_every_request_is_understood_or_refused(dialect: Dialect[Any], value: Any) -> None:
     try:
-        body = parse(model, json.dumps(value).encode())
-        generation = TRANSLATIONS[model](body)
+        body = parse(dialect.body, json.dumps(value).encode())
+        generation = dialect.translate(body, RULES, "")
     except InvalidRequest as refusal:
         assert refusal.message
         return
     job = to_job(generation, [], FakeTicket(0, generation, None), "request")
     assert wire.decode(list(wire.encode(Submit(job=job, budget_s=1.0))))
-    if isinstance(body, ResponsesRequest):
-        repeated(body)
+    if dialect.renderer is not None:
+        dialect.renderer(body, generation)
 
 
 def test_the_seeds_are_understood() -> None:
-    for model, value in zip(TRANSLATIONS, SEEDS, strict=True):
-        TRANSLATIONS[model](parse(model, json.dumps(value).encode()))
+    for dialect in DIALECTS:
+        body = parse(dialect.body, json.dumps(SEEDS[dialect.name]).encode())
+        dialect.translate(body, RULES, "")
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_understood_or_refused(body: bytes) -> None:
-    for model in TRANSLATIONS:
+    for dialect in DIALECTS:
         try:
-            parse(model, body)
+            parse(dialect.body, body)
         except InvalidRequest:
             continue

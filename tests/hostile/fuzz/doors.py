@@ -7,16 +7,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any
 
-from gateway.api.chat.models import ChatCompletionRequest
-from gateway.api.chat.translate import to_generation as from_chat
+from gateway.api.common.conversation import ImageRules
 from gateway.api.common.parameters import parse
-from gateway.api.completions.models import CompletionRequest
-from gateway.api.messages.models import MessagesRequest
-from gateway.api.messages.translate import to_generation as from_messages
-from gateway.api.responses.models import ResponsesRequest
-from gateway.api.responses.translate import to_generation as from_responses
+from gateway.api.dialect import DIALECTS
 from gateway.errors import InvalidRequest
 from gateway.generation import ImageSource
 from gateway.images.data_urls import decode_data_url
@@ -27,20 +21,14 @@ from shared import wire
 MAX_PIXELS = 100_000
 MAX_BYTES = 1_000_000
 
-LIMITS: dict[str, Any] = {"tenant": "", "max_images": 4, "vision_only": False}
+RULES = ImageRules(max_images=4, vision_only=False)
 
 
 def requests(data: bytes) -> None:
-    """All four validators read the same body; each makes a request of it or refuses it."""
-    readers: list[Callable[[], object]] = [
-        lambda: from_chat(parse(ChatCompletionRequest, data), **LIMITS),
-        lambda: from_messages(parse(MessagesRequest, data), **LIMITS),
-        lambda: from_responses(parse(ResponsesRequest, data), **LIMITS),
-        lambda: parse(CompletionRequest, data).to_generation(tenant="", vision_only=False),
-    ]
-    for read in readers:
+    """Each dialect reads the same body, and makes a request of it or refuses it."""
+    for dialect in DIALECTS:
         try:
-            read()
+            dialect.translate(parse(dialect.body, data), RULES, "")
         except InvalidRequest as refusal:
             assert refusal.message and refusal.status == 400
 

@@ -7,13 +7,10 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from gateway.api.chat.models import ChatCompletionRequest
 from gateway.api.common.parameters import parameter_table
 from gateway.api.common.render import json_response
-from gateway.api.completions.models import CompletionRequest
-from gateway.api.messages.models import CountTokensRequest, MessagesRequest
+from gateway.api.dialect import DIALECTS
 from gateway.api.openapi import LOOKUP_ERRORS, errors
-from gateway.api.responses.models import ResponsesRequest
 from gateway.errors import NotFound
 from gateway.status import ServedModel, Status
 
@@ -42,16 +39,8 @@ def model_routes(status: Status) -> APIRouter:
     @router.get("/v1/capabilities", response_model=None)
     async def show_capabilities() -> Response:
         """Show every request parameter: honoured, ignored without harm, or refused."""
-        return json_response(
-            {
-                "object": "capabilities",
-                "chat.completions": parameter_table(ChatCompletionRequest),
-                "completions": parameter_table(CompletionRequest),
-                "responses": parameter_table(ResponsesRequest),
-                "messages": parameter_table(MessagesRequest),
-                "messages.count_tokens": parameter_table(CountTokensRequest),
-            }
-        )
+        tables = {dialect.name: parameter_table(dialect.body) for dialect in DIALECTS}
+        return json_response({"object": "capabilities", **tables})
 
     return router
 
