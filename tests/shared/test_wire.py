@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -153,7 +154,97 @@ def test_images_travel_outside_messagepack() -> None:
     assert attachments[0] is big
 
 
-def test_deep_nesting_is_a_protocol_error() -> None:
-    deep = b"\x91" * 5_000 + b"\x00"
+@given(messages())
+def test_other_implementations_of_messagepack_are_understood_and_understand(
+    message: Message,
+) -> None:
+    kind = type(message)
+    header, body = wire.encode(message)
+    assert msgspec.msgpack.decode(body, type=kind) == message
+    images = (
+        [b"image"] * len(message.job.images) if isinstance(message, Submit | CountTokens) else []
+    )
+    if len(images) <= wire.MAX_ATTACHMENTS:
+        assert wire.decode([header, msgspec.msgpack.encode(message), *images])[0] == message
+
+
+def test_token_ids_stay_numbers() -> None:
+    biased = Submit(
+        job=job(sampling=Sampling(seed=1, logit_bias={5: 1.0, 70_000: -2.5})), budget_s=1
+    )
+    decoded, _ = wire.decode(wire.encode(biased))
+    assert isinstance(decoded, Submit)
+    assert decoded.job.sampling.logit_bias == {5: 1.0, 70_000: -2.5}
+
+
+TIMESTAMP = msgpack.Timestamp(0, 0)
+EXTENSION = msgpack.ExtType(5, b"x")
+
+
+@pytest.mark.parametrize("value", [TIMESTAMP, EXTENSION, msgpack.ExtType(5, b"")])
+@pytest.mark.parametrize("place", ["a free field", "a field of the future", "a typed field"])
+def test_extensions_of_messagepack_are_refused(value: object, place: str) -> None:
+    header, body = wire.encode(Submit(job=job(), budget_s=1.0))
+    fields = msgpack.unpackb(body)
+    match place:
+        case "a free field":
+            fields["job"]["template_options"] = {"now": value}
+        case "a field of the future":
+            fields["now"] = value
+        case "a typed field":
+            fields["budget_s"] = value
+    with pytest.raises(wire.ProtocolError, match="ext"):
+        wire.decode([header, msgpack.packb(fields)])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x91" * 5_000 + b"\x00",  # deeper than it can be unpacked
+        b"\x91" * 1_020 + b"\x00",
+        b"\x81\xa5items" + b"\x91" * 1_000 + b"\x00",  # deeper than it can be checked
+        b"\x81\x90\x00",  # a key that is an array
+        b"\x81\x80\x00",
+        b"\xdd\xff\xff\xff\xff",  # announces more than follows
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\x81\xa5items\x91\x94\xa1j\xcf" + b"\xff" * 8 + b"\x00\x90",  # sequence 2^64 - 1
+        b"\x81\xa5items\x91\x94\xa1\xff\x00\x00\x90",  # not UTF-8
+        b"\x81\xa5items\x91\x94\xc4\x01j\x00\x00\x90",  # bytes for a text
+        b"\x81\xa5items\x90\x00",  # something after the end
+        b"\xc1",
+        b"",
+    ],
+)
+def test_bytes_that_are_no_message_are_a_protocol_error(body: bytes) -> None:
+    with pytest.raises(wire.ProtocolError, match=r"malformed Deltas: ."):
+        wire.decode([bytes((wire.VERSION, TYPE_CODES[Deltas])), body])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_are_finite(value: float) -> None:
+    header, body = wire.encode(Submit(job=job(), budget_s=1.0))
+    fields = msgpack.unpackb(body) | {"budget_s": value}
     with pytest.raises(wire.ProtocolError):
-        wire.decode([bytes((wire.VERSION, TYPE_CODES[Deltas])), deep])
+        wire.decode([header, msgpack.packb(fields)])
+
+
+@pytest.mark.parametrize("container", [b"\x90", b"\x80"])
+def test_a_short_message_cannot_grow_large_in_memory(container: bytes) -> None:
+    """Eight million empty lists would take half a gigabyte, and the collector seconds."""
+    many = 8_000_000
+    body = b"\x81\xa5items\xdd" + many.to_bytes(4, "big") + container * many
+    tracemalloc.start()
+    try:
+        with pytest.raises(wire.ProtocolError, match="arrays and maps"):
+            wire.decode([bytes((wire.VERSION, TYPE_CODES[Deltas])), body])
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 10 * len(body)
+
+
+def test_a_job_may_have_as_many_lists_as_its_client_sends() -> None:
+    many = [[]] * (wire.MAX_CONTAINERS + 1)  # type: ignore[var-annotated]
+    submit = Submit(job=job(template_options={"lists": many}), budget_s=1.0)
+    assert wire.decode(wire.encode(submit))[0] == submit
