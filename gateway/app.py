@@ -19,7 +19,8 @@ from gateway.api.workers import worker_routes
 from gateway.generation import Dispatch
 from gateway.http import error_body
 from gateway.http.fast_path import FastPath
-from gateway.http.middleware import BodyBudget, Doors, RequestIds
+from gateway.http.keys import ApiKeys
+from gateway.http.middleware import BodyBudget, HostNames, RequestIds
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.loader import ImageLoader, ImageTimes
 from gateway.page.routes import page_routes
@@ -94,17 +95,21 @@ def create_app(
     app.include_router(worker_routes(status, keys_are_set=bool(keys)))
     app.include_router(docs_routes(app))
     app.include_router(page_routes(status, settings))
-    return _behind_doors(FastPath(app, by_path), settings, keys)
+    return _in_middleware(FastPath(app, by_path), settings, keys)
 
 
-def _behind_doors(app: ASGIApp, settings: Settings, keys: tuple[str, ...]) -> ASGIApp:
+def _in_middleware(app: ASGIApp, settings: Settings, keys: tuple[str, ...]) -> ASGIApp:
     """The last one is the outermost: even a refused key or origin gets a request id.
 
     They stand before FastAPI and not among its middleware, so that what takes the fast path does
     not pass FastAPI at all.
     """
     app = BodyBudget(app, settings.max_buffered_bytes, FreedMemory().freed)
-    app = Doors(app, keys=keys, hosts=_accepted_hosts(settings))
+    if keys:
+        app = ApiKeys(app, keys)
+    hosts = _accepted_hosts(settings)
+    if hosts is not None:
+        app = HostNames(app, hosts)
     if settings.cors_origin:
         app = CORSMiddleware(
             app,

@@ -176,7 +176,7 @@ def _keys_in(path: Path) -> list[str]:
         raise SettingsError(f"--api-key-file: cannot read {path}: {error}") from None
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not keys:
-        # An empty file would otherwise open the door that its owner meant to close.
+        # An empty file would otherwise let everybody in whom its owner meant to keep out.
         raise SettingsError(f"--api-key-file: {path} holds no key")
     return keys
 

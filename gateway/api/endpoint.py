@@ -24,7 +24,7 @@ from gateway.api.response import GenerationResponse
 from gateway.api.run import Runner
 from gateway.http.body import read_json_body
 from gateway.http.fast_path import Endpoint
-from gateway.http.middleware import tenant_of
+from gateway.http.keys import tenant_of
 from gateway.settings import Settings
 
 

@@ -122,7 +122,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    """Answer only: the framework raises the error again, and the outermost door logs it."""
+    """Answer only: the framework raises the error again, and the outermost middleware logs it."""
     return error_response(internal_error(request.scope), request.url.path)
 
 

@@ -1,47 +1,34 @@
 """What every request passes before it reaches a route, outermost first. Plain ASGI.
 
-`RequestIds` names the request and is the last boundary for faults of ours; `Doors` turns away
-those who hold no key or come by a host name that is not ours; `BodyBudget` bounds what all
-bodies take together.
+`RequestIds` names the request and is the last boundary for faults of ours; `HostNames` turns away
+those who come by a host name that is not ours, and `ApiKeys` (`keys.py`) those who hold no key;
+`BodyBudget` bounds what all bodies take together.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import ipaddress
 import logging
 import re
 import secrets
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from hashlib import sha256
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import ApiError, Forbidden, InvalidApiKey, QueueFull
+from gateway.errors import Forbidden, QueueFull
 from gateway.http.connection import ClientGone
 from gateway.http.error_body import error_response, internal_error, stopping
 from gateway.http.headers import header
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = ("/", "/health")
-OPEN_PREFIX = "/page/"
-"""The page's own files: it asks its user for the key and sends it with each call."""
-
 FULL_RETRY_S = 1.0
 
 ID_BYTES = 16
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-
-
-def tenant_of(request: Request) -> str:
-    """Return a name for the holder of the request's API key; empty when none is asked for."""
-    tenant: str = request.scope["state"].get("tenant", "")
-    return tenant
 
 
 class RequestIds:
@@ -89,64 +76,30 @@ class RequestIds:
                 )
 
 
-class Doors:
-    """Checks the host name and the API key.
+class HostNames:
+    """Turns away requests that come by a host name that is not ours.
 
-    Args:
-        keys: the keys that are accepted; empty: no key is asked for.
-        hosts: the Host names that are accepted; None: any.
+    Against a page that made its own name point here (DNS rebinding). Loopback addresses are
+    always ours.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], hosts: Sequence[str] | None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
         self.app = app
-        self._digests = [sha256(key.encode()).digest() for key in keys]
-        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or self._is_ours(header(scope, b"host")):
             await self.app(scope, receive, send)
             return
-        try:
-            self._check(scope)
-        except ApiError as error:
-            await error_response(error, scope["path"])(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
+        error = Forbidden(
+            "This server does not answer to the Host name it was called by; "
+            "start the gateway with --allowed-host to add it."
+        )
+        await error_response(error, scope["path"])(scope, receive, send)
 
-    def _check(self, scope: Scope) -> None:
-        if self._hosts is not None:
-            self._check_host(header(scope, b"host"))
-        path = scope["path"]
-        if self._digests and path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX):
-            scope["state"]["tenant"] = self._tenant(scope)
-
-    def _check_host(self, host: bytes) -> None:
-        """Refuse a page that made its own name point here (DNS rebinding)."""
-        assert self._hosts is not None
+    def _is_ours(self, host: bytes) -> bool:
         name = _without_port(host.decode("latin-1")).lower()
-        if name not in self._hosts and not _is_loopback_address(name):
-            raise Forbidden(
-                "This server does not answer to the Host name it was called by; "
-                "start the gateway with --allowed-host to add it."
-            )
-
-    def _tenant(self, scope: Scope) -> str:
-        """Return a name for the holder of the presented key.
-
-        Raises:
-            InvalidApiKey: there is no key, or a wrong one.
-        """
-        key = _presented_key(scope)
-        if not key:
-            raise InvalidApiKey(
-                "No API key was sent; send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
-            )
-        digest = sha256(key).digest()
-        # All are compared, so that the time taken tells nothing about which came close.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
-            raise InvalidApiKey("The API key is not valid.")
-        return digest.hex()[:16]
+        return name in self._hosts or _is_loopback_address(name)
 
 
 class BodyBudget:
@@ -187,13 +140,6 @@ class BodyBudget:
 def _client_request_id(scope: Scope) -> str | None:
     value = header(scope, b"x-request-id")
     return value.decode() if _SANE_ID.fullmatch(value) else None
-
-
-def _presented_key(scope: Scope) -> bytes:
-    scheme, _, key = header(scope, b"authorization").partition(b" ")
-    if scheme.lower() == b"bearer":
-        return key.strip()
-    return header(scope, b"x-api-key")
 
 
 def _without_port(host: str) -> str:

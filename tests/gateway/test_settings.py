@@ -84,7 +84,7 @@ def test_a_flag_wins_over_the_environment() -> None:
     assert loaded(GATEWAY_API_KEY="a,b").api_key == ("a", "b")
 
 
-def test_an_empty_key_file_does_not_open_the_door(tmp_path: Path) -> None:
+def test_an_empty_key_file_is_refused(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("# none yet\n")
     with pytest.raises(SettingsError, match="holds no key"):
