@@ -1,6 +1,6 @@
-"""Every input that fuzzing has kept, or that has once broken a door, goes through it again.
+"""Every input that fuzzing has kept, or that has once broken a target, goes through it again.
 
-`scripts/fuzz DOOR --seconds 300 --keep` adds to the corpus.
+`scripts/fuzz TARGET --seconds 300 --keep` adds to the corpus.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.fuzz.doors import DOORS
+from tests.hostile.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_the_corpus_passes(door: str) -> None:
-    inputs = sorted((CORPUS / door).iterdir())
+def test_the_corpus_passes(target: str) -> None:
+    inputs = sorted((CORPUS / target).iterdir())
     assert inputs
     for path in inputs:
         try:
-            DOORS[door](path.read_bytes())
+            TARGETS[target](path.read_bytes())
         except Exception as error:
-            raise AssertionError(f"{door}: {path.name}") from error
+            raise AssertionError(f"{target}: {path.name}") from error

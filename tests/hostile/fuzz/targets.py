@@ -1,4 +1,4 @@
-"""The doors that strangers' bytes come through, each as a function that may raise nothing.
+"""What fuzzing feeds strangers' bytes to: each a function that may raise nothing.
 
 `run.py` fuzzes them; `tests/hostile/test_corpus.py` replays the corpus that this left.
 """
@@ -56,7 +56,7 @@ def messages(data: bytes) -> None:
     assert wire.decode(wire.encode(message))[0] is not None
 
 
-DOORS: dict[str, Callable[[bytes], None]] = {
+TARGETS: dict[str, Callable[[bytes], None]] = {
     "requests": requests,
     "images": images,
     "messages": messages,
