@@ -9,7 +9,7 @@ from typing import TypeVar
 from starlette.types import Scope, Send
 
 from gateway.http.connection import ClientGone, connection_of
-from gateway.http.timeouts import Patience
+from gateway.http.timeouts import Timeouts
 
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -43,10 +43,10 @@ class EventWriter:
         self._send = send
         self._write_timeout_s = write_timeout_s
         self._keep_alive_s = keep_alive_s
-        self._patience = Patience(min(write_timeout_s, keep_alive_s))
+        self._timeouts = Timeouts(min(write_timeout_s, keep_alive_s))
 
     def close(self) -> None:
-        self._patience.close()
+        self._timeouts.close()
 
     async def start(self) -> None:
         await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
@@ -61,7 +61,7 @@ class EventWriter:
             return
         message = {"type": "http.response.body", "body": data, "more_body": not last}
         try:
-            await self._patience.wait(self._send(message), self._write_timeout_s)
+            await self._timeouts.wait(self._send(message), self._write_timeout_s)
         except TimeoutError:
             await self._abort()
             raise ClientGone from None
@@ -73,7 +73,7 @@ class EventWriter:
         """
         while True:
             try:
-                return await self._patience.wait(news(), self._keep_alive_s)
+                return await self._timeouts.wait(news(), self._keep_alive_s)
             except TimeoutError:
                 await self.write(KEEP_ALIVE)
 

@@ -16,8 +16,8 @@ T = TypeVar("T")
 TICKS_A_WAIT = 4
 
 
-class Patience:
-    """Waits of one task; to be closed when the task is done with it.
+class Timeouts:
+    """The bounded waits of one task; to be closed when the task is done with it.
 
     Args:
         shortest_s: the shortest limit that will be asked for.
