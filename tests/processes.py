@@ -19,7 +19,7 @@ from typing import IO, Any
 import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 def free_port() -> int:
@@ -28,15 +28,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def await_condition(holds: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+def await_condition(holds: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> Any:
     """Return the first true value of `holds`, looked at every few milliseconds."""
-    until = time.monotonic() + patience_s
+    until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         value = holds()
         if value:
             return value
         time.sleep(0.01)
-    raise AssertionError(f"not within {patience_s:g} s: {what}")
+    raise AssertionError(f"not within {timeout_s:g} s: {what}")
 
 
 class Tier:
@@ -60,12 +60,12 @@ class Tier:
         self.log.seek(0)
         return self.log.read().decode(errors="replace")
 
-    def stop(self, patience_s: float = 15.0) -> int:
+    def stop(self, timeout_s: float = 15.0) -> int:
         """SIGTERM, then SIGKILL to the whole group. Returns the exit code."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(patience_s)
+                self.process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 pass
         with contextlib.suppress(ProcessLookupError):
@@ -82,7 +82,7 @@ class Service:
     worker_endpoint: str
     workers: list[Tier] = field(default_factory=list)
     worker_flags: tuple[str, ...] = ()
-    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=PATIENCE_S))
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=TIMEOUT_S))
 
     def ask(self, body: dict[str, Any], path: str = "/v1/chat/completions") -> httpx.Response:
         return self.client.post(self.url + path, json=body)

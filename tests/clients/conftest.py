@@ -10,14 +10,14 @@ from tests.clients.asking import MODEL
 from tests.processes import Service, serving
 
 DEMO = ("--served-model-name", MODEL, "--max-concurrency", "4")
-PATIENCE = ("--queue-timeout", "20")
+TIMEOUT = ("--queue-timeout", "20")
 """An answer that does not end fails its test, instead of holding up all."""
 NARROW = ("--engine", "scripted", "--max-concurrency", "1", "--max-streams", "1")
 
 
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Service]:
-    with serving(gateway_flags=PATIENCE, worker_flags=DEMO) as service:
+    with serving(gateway_flags=TIMEOUT, worker_flags=DEMO) as service:
         yield service
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes import PATIENCE_S, Service, await_condition, scripted, serving
+from tests.processes import TIMEOUT_S, Service, await_condition, scripted, serving
 
 PATH = "/v1/messages/count_tokens"
 ENDLESS: dict[str, Any] = {"tokens": 5000, "delay_s": 0.05}
@@ -33,7 +33,7 @@ def counted(service: Service, **script: Any) -> httpx.Response:
 async def test_counting_takes_no_slot_and_leaves_no_trace_in_the_statistics(
     narrow: Service,
 ) -> None:
-    async with httpx.AsyncClient(base_url=narrow.url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=narrow.url, timeout=TIMEOUT_S) as client:
 
         async def stats() -> dict[str, Any]:
             body: dict[str, Any] = (await client.get("/v1/queue/stats")).json()

@@ -16,7 +16,7 @@ import zmq
 from shared import wire
 from shared.messages import TYPE_CODES, Deltas, Hello, Message, Submit, Welcome
 
-PATIENCE_S = 10.0
+TIMEOUT_S = 10.0
 
 M = TypeVar("M")
 
@@ -42,12 +42,12 @@ class Stranger:
         body = msgpack.packb(fields)
         self.send(bytes((wire.VERSION, TYPE_CODES[kind])), body, *attachments)
 
-    def hear(self, kind: type[M], patience_s: float = PATIENCE_S) -> M:
+    def hear(self, kind: type[M], timeout_s: float = TIMEOUT_S) -> M:
         """Return the next message of that kind; others are dropped.
 
         Those that `Deltas` carries are heard after it, each like a message of its own.
         """
-        until = time.monotonic() + patience_s
+        until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             while self.heard:
                 message = self.heard.popleft()
@@ -55,7 +55,7 @@ class Stranger:
                     return message
             if self.socket.poll(50):
                 self.receive()
-        raise AssertionError(f"no {kind.__name__} within {patience_s:g} s")
+        raise AssertionError(f"no {kind.__name__} within {timeout_s:g} s")
 
     def receive(self) -> None:
         frames = self.socket.recv_multipart()
@@ -107,9 +107,9 @@ def where(peer: Stranger) -> str:
     return peer.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def take_job(peer: Stranger, patience_s: float = PATIENCE_S) -> str:
+def take_job(peer: Stranger, timeout_s: float = TIMEOUT_S) -> str:
     """Return the id of the next job that is submitted."""
-    return peer.hear(Submit, patience_s).job.id
+    return peer.hear(Submit, timeout_s).job.id
 
 
 def memory_bytes(pid: int) -> int:

@@ -73,7 +73,7 @@ def asked(service: Service, act: Callable[[str], None], peer: Stranger) -> httpx
     client.start()
     while client.is_alive():
         try:
-            job = take_job(peer, patience_s=0.2)
+            job = take_job(peer, timeout_s=0.2)
         except AssertionError:
             continue
         act(job)
@@ -262,5 +262,5 @@ def test_a_worker_that_comes_and_goes_under_new_names_leaves_little(service: Ser
             )
             peer.say(Goodbye(returning=True))
         peer.claim(Cancelled, job="x")
-        peer.hear(Identify, patience_s=30)
+        peer.hear(Identify, timeout_s=30)
     assert len(service.worker_states()) <= 200

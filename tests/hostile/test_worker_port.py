@@ -95,7 +95,7 @@ def test_giants_are_not_taken_in(service: Service) -> None:
         for _ in range(60):
             peer.send(bytes((VERSION, TYPE_CODES[Heartbeat])), b"\xc0" * 7 * MIB)
         peer.claim(Heartbeat, state="ready")
-        peer.hear(Identify, patience_s=30)
+        peer.hear(Identify, timeout_s=30)
 
 
 def test_a_heartbeat_that_claims_thousands_of_jobs(service: Service) -> None:

@@ -29,7 +29,7 @@ from worker.engine.interface import EngineEvent
 from worker.engine.options import EngineOptions
 
 GREEDY = Sampling(seed=1, temperature=0.0)
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 def sampled(seed: int = 1, **rules: Any) -> Sampling:
@@ -154,7 +154,7 @@ class Driver:
         return mine
 
     def until(self, reached: Any) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not reached():
             assert time.monotonic() < deadline, "the engine does not come to an end"
             self.turn()
