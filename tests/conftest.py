@@ -1,9 +1,112 @@
-"""How all tests run."""
+"""How all tests run: their marks, `--quick`, and that no test starts a process unmarked."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+
+from tests.imports import MLX, reached
 
 # A busy machine is no reason to fail: what is slow is measured by scripts/bench, not here.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+TESTS = Path(__file__).resolve().parent
+
+MARKS = {
+    "process": "starts processes: gateways, workers, scripts, other people's clients",
+    "mlx": "computes with MLX",
+    "browser": "drives a real Chromium",
+    "clients": "is other people's client of the API",
+}
+SLOW = ("process", "mlx")
+"""What --quick leaves out."""
+BY_FOLDER = {"page": "browser", "clients": "clients"}
+STARTERS = {"subprocess", "multiprocessing"}
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
+"""The interpreter's audit events of a process being started."""
+HARMLESS = {"uname"}
+"""What Python's own `platform` asks; openai's client tells servers the answer."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help=f"leave out: {', '.join(SLOW)}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark, meaning in MARKS.items():
+        config.addinivalue_line("markers", f"{mark}: {meaning}")
+
+
+@cache
+def marks_of(path: Path) -> frozenset[str]:
+    """The marks of all tests of a file: by what it imports, and by its folder."""
+    # What a test starts itself is what its own imports and its fixtures' can start; what the code
+    # under test starts is no matter of imports, and a mark written there.
+    fixtures = [above / "conftest.py" for above in path.parents if TESTS in above.parents]
+    sources = [path, *(file for file in fixtures if file.exists())]
+    marks = {BY_FOLDER[part] for part in path.relative_to(TESTS).parts if part in BY_FOLDER}
+    if any(reached(source, through=("tests",)).keys() & STARTERS for source in sources):
+        marks.add("process")
+    if reached(path).keys() & MLX:
+        marks.add("mlx")
+    return frozenset(marks)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in marks_of(item.path):
+            item.add_marker(mark)
+    if config.getoption("--quick"):
+        left_out = [item for item in items if any(map(item.get_closest_marker, SLOW))]
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[LEFT_OUT] = left_out
+
+
+LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    left_out = terminalreporter.config.stash.get(LEFT_OUT, None)
+    if left_out is None:
+        return
+    marks = Counter(mark for item in left_out for mark in SLOW if item.get_closest_marker(mark))
+    folders = Counter(str(item.path.parent.relative_to(TESTS.parent)) for item in left_out)
+    reasons = ", ".join(f"{mark} {count}" for mark, count in marks.items())
+    terminalreporter.section("left out by --quick")
+    terminalreporter.line(f"{len(left_out)} tests ({reasons}); scripts/test runs them all:")
+    for folder, count in sorted(folders.items()):
+        terminalreporter.line(f"{count:5}  {folder}")
+
+
+# --- no process unmarked -------------------------------------------------------------------
+
+_unmarked: pytest.Item | None = None
+"""The test that is running, when it may start no process."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    global _unmarked
+    _unmarked = None if item.get_closest_marker("process") else item
+    try:
+        return (yield)
+    finally:
+        _unmarked = None
+
+
+def _refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
+    if event not in STARTS or _unmarked is None:
+        return
+    if not (arguments and arguments[0] in HARMLESS):
+        pytest.fail(f"{event} {arguments[:2]}: a test that starts a process says so in its marks")
+
+
+sys.addaudithook(_refuse_processes)

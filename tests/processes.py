@@ -6,37 +6,19 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import httpx
 
+from tests.waiting import TIMEOUT_S, await_condition, free_port
+
 ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def await_condition(holds: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> Any:
-    """Return the first true value of `holds`, looked at every few milliseconds."""
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        value = holds()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"not within {timeout_s:g} s: {what}")
 
 
 class Tier:

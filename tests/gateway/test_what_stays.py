@@ -25,7 +25,7 @@ from gateway.settings import Settings
 from shared import wire
 from shared.messages import FROM_GATEWAY, Accepted, Cancel, Cancelled, Heartbeat, Hello, Submit
 from tests.gateway.serving import ServerOfTests, question
-from tests.processes import await_condition
+from tests.waiting import await_condition
 
 SLOTS = 4
 AT_ONCE = 16

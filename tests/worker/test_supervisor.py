@@ -12,8 +12,6 @@ import pytest
 
 from scripts.launch.process_tree import children
 from tests.processes import ROOT, Tier, answer_text, await_condition, free_port, serving, words
-from worker.link.draining import Draining, Ending
-from worker.settings import GIB, Settings
 
 SCRIPTED = ("--engine", "scripted", "--max-concurrency", "8")
 
@@ -83,18 +81,3 @@ def test_an_engine_is_renewed_after_so_many_requests_and_nothing_is_lost() -> No
             assert answer_text(service.script(tokens=5)) == words(5)
         assert len(seen) >= 2
         assert "to stay fresh" in service.workers[0].output()
-
-
-def test_memory_renews_an_engine_only_once_it_has_served(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    draining = Draining(Settings(recycle_memory_gib=1.0))
-    for _ in range(2):
-        draining.recycle_if_due(0, 2.0 * GIB)
-    assert not draining.refuses
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    draining.recycle_if_due(1, 0.5 * GIB)
-    assert not draining.refuses
-    draining.recycle_if_due(1, 2.0 * GIB)
-    assert draining.refuses
-    assert draining.ending is Ending.RECYCLE

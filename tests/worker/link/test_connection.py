@@ -6,7 +6,7 @@ import pytest
 import zmq
 
 from shared.messages import Welcome
-from tests.processes import free_port
+from tests.waiting import free_port
 from worker.link.connection import GatewayConnection
 from worker.settings import Settings
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from huggingface_hub import constants
 
-from tests.processes import free_port
+from tests.waiting import free_port
 from worker.engine.interface import ModelError, ModelUnavailable
 from worker.engine.model.loading import resolve_folder
 
