@@ -22,7 +22,8 @@ messages for people who write a worker in another language.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -60,6 +61,33 @@ Interval = Annotated[float, msgspec.Meta(ge=0.01, le=60)]
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """A map on the wire. Fields left at their default are not sent; unknown fields are ignored."""
+
+
+class Message(Record):
+    """What is sent by itself; what the wire has to know of each kind stands in its class.
+
+    Never reuse or renumber a `type_code`: old peers are told apart by them.
+    """
+
+    type_code: ClassVar[int]
+    max_body_bytes: ClassVar[int] = 64 << 10
+    """The longest MessagePack frame."""
+    max_containers: ClassVar[int] = 1 << 17
+    """Most arrays and maps in it: each is one byte on the wire and up to 64 in memory. A step's
+    `Deltas` with 20 log-probabilities a token have a tenth of that."""
+
+    @property
+    def attachments(self) -> int:
+        """How many raw frames follow the MessagePack."""
+        return 0
+
+
+class FromWorker(Message):
+    """A worker to its gateway."""
+
+
+class FromGateway(Message):
+    """A gateway to its worker."""
 
 
 # --- what a job is made of -----------------------------------------------------------------
@@ -182,13 +210,15 @@ class Job(Record):
 # --- worker to gateway ---------------------------------------------------------------------
 
 
-class Hello(Record):
+class Hello(FromWorker):
     """Opens a session; the only message a gateway accepts from an unknown peer.
 
     `worker` is a name for people; `instance` is its supervisor's, random, so that two workers of
     one name are not taken for one. Both outlive restarts of the engine process, the socket's
     routing id does not: a second session of the same instance supersedes the first.
     """
+
+    type_code = 1
 
     worker: str
     models: list[str]
@@ -207,8 +237,11 @@ class Hello(Record):
     """Whether it answers `CountTokens`."""
 
 
-class Heartbeat(Record):
+class Heartbeat(FromWorker):
     """The worker's whole truth, every heartbeat interval and at once when it changes."""
+
+    type_code = 2
+    max_body_bytes = 1 << 20
 
     state: WorkerState
     loaded_fraction: Amount = 0.0
@@ -226,15 +259,19 @@ class Heartbeat(Record):
     gauges: dict[str, Gauge] = {}
 
 
-class Accepted(Record):
+class Accepted(FromWorker):
     """A slot is taken, the prompt is tokenized and fits; prefill comes next."""
+
+    type_code = 3
 
     job: str
     prompt_tokens: Count
 
 
-class Rejected(Record):
+class Rejected(FromWorker):
     """Not done here, through no fault of the job: it goes back to the head of the queue."""
+
+    type_code = 4
 
     job: str
     reason: RejectReason
@@ -275,12 +312,15 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     logprobs: list[TokenLogprob] = []
 
 
-class Deltas(Record):
+class Deltas(FromWorker):
     """One message a step with everything that step brought for one gateway's jobs.
 
     `accepted` comes before `items` and `done` after them; either may as well be a message of its
     own. A short answer is one message in all.
     """
+
+    type_code = 5
+    max_body_bytes = 8 << 20
 
     items: list[Delta]
     accepted: list[Accepted] = []
@@ -306,8 +346,10 @@ class Timings(Record):
     total_s: Amount = 0.0
 
 
-class Done(Record):
+class Done(FromWorker):
     """The job is over and its slot is free. Every choice's finish reason came in a Delta."""
+
+    type_code = 6
 
     job: str
     usage: Usage
@@ -316,8 +358,10 @@ class Done(Record):
     """The stop string that ended each choice, None where it was something else; empty: nowhere."""
 
 
-class Failed(Record):
+class Failed(FromWorker):
     """This job alone has failed and its slot is free."""
+
+    type_code = 7
 
     job: str
     code: FailureCode
@@ -325,24 +369,30 @@ class Failed(Record):
     param: str | None = None
 
 
-class Cancelled(Record):
+class Cancelled(FromWorker):
     """Answers `Cancel`: the job is gone and its slot is free."""
+
+    type_code = 8
 
     job: str
 
 
-class CountedTokens(Record):
+class CountedTokens(FromWorker):
     """Answers `CountTokens`."""
+
+    type_code = 10
 
     job: str
     prompt_tokens: Count
 
 
-class Goodbye(Record):
+class Goodbye(FromWorker):
     """The worker leaves; what it still held was `Rejected` before.
 
     `returning`: its supervisor is about to start it again, so its slots are worth waiting for.
     """
+
+    type_code = 9
 
     returning: bool = False
 
@@ -350,98 +400,83 @@ class Goodbye(Record):
 # --- gateway to worker ---------------------------------------------------------------------
 
 
-class Welcome(Record):
+class Welcome(FromGateway):
     """Answers `Hello`: the session is open."""
+
+    type_code = 65
 
     gateway: str
     heartbeat_s: Interval
 
 
-class Ping(Record):
+class Ping(FromGateway):
     """The gateway lives. A worker that hears nothing for three intervals drops its jobs."""
+
+    type_code = 66
 
     gateway: str
 
 
-class Submit(Record):
-    """`budget_s` is what is left of the job's deadline. Images follow as frames, in order."""
+class JobMessage(FromGateway):
+    """A whole job. Its images follow as frames, in the order of `job.images`."""
+
+    max_body_bytes = 64 << 20
+    max_containers = max_body_bytes
 
     job: Job
+
+    @property
+    def attachments(self) -> int:
+        return len(self.job.images)
+
+
+class Submit(JobMessage):
+    """`budget_s` is what is left of the job's deadline."""
+
+    type_code = 67
+
     budget_s: Amount
 
 
-class CountTokens(Record):
+class CountTokens(JobMessage):
     """How long is this job's prompt? Takes no slot; only for workers whose `Hello` says `counts`.
 
-    Images follow as frames, in order. Answered by `CountedTokens`, also when the prompt is longer
-    than the context, by `Failed`, or by `Rejected` when the worker has too many to count.
+    Answered by `CountedTokens`, also when the prompt is longer than the context, by `Failed`, or by
+    `Rejected` when the worker has too many to count.
     """
 
-    job: Job
+    type_code = 71
 
 
-class Cancel(Record):
+class Cancel(FromGateway):
     """Idempotent. Answered by `Cancelled` unless the job's end is already on its way."""
+
+    type_code = 68
+    max_body_bytes = 1 << 20
 
     jobs: CancelledJobs
 
 
-class Identify(Record):
+class Identify(FromGateway):
     """ "I do not know you" (the gateway has restarted): drop my jobs and say `Hello` again."""
 
+    type_code = 69
 
-class Control(Record):
+
+class Control(FromGateway):
     """An operator's order."""
+
+    type_code = 70
 
     action: WorkerAction
 
 
-# Wire codes. Never reuse or renumber one: old peers are told apart by them.
-TYPE_CODES: dict[type[msgspec.Struct], int] = {
-    Hello: 1,
-    Heartbeat: 2,
-    Accepted: 3,
-    Rejected: 4,
-    Deltas: 5,
-    Done: 6,
-    Failed: 7,
-    Cancelled: 8,
-    Goodbye: 9,
-    CountedTokens: 10,
-    Welcome: 65,
-    Ping: 66,
-    Submit: 67,
-    Cancel: 68,
-    Identify: 69,
-    Control: 70,
-    CountTokens: 71,
-}
+M = TypeVar("M", bound=Message)
 
-FromWorker = (
-    Hello
-    | Heartbeat
-    | Accepted
-    | Rejected
-    | Deltas
-    | Done
-    | Failed
-    | Cancelled
-    | Goodbye
-    | CountedTokens
-)
-FromGateway = Welcome | Ping | Submit | Cancel | Identify | Control | CountTokens
-Message = FromWorker | FromGateway
 
-FROM_WORKER = frozenset(kind for kind, code in TYPE_CODES.items() if code < 64)
-FROM_GATEWAY = frozenset(TYPE_CODES) - FROM_WORKER
-
-MAX_BODY_BYTES: dict[type[msgspec.Struct], int] = {
-    Heartbeat: 1 << 20,
-    Deltas: 8 << 20,
-    Submit: 64 << 20,
-    CountTokens: 64 << 20,
-    Cancel: 1 << 20,
-}
-"""The longest MessagePack frame of a message; those not listed: `MAX_SHORT_BODY_BYTES`."""
-
-MAX_SHORT_BODY_BYTES = 64 << 10
+def kinds(sender: type[M]) -> Iterator[type[M]]:
+    """The kinds of `Message` that `FromWorker` or `FromGateway` sends, or both: all with a code."""
+    for kind in sender.__subclasses__():
+        if "type_code" in vars(kind):
+            yield kind
+        yield from kinds(kind)

@@ -2,39 +2,27 @@
 
 Frame 0: two bytes, the protocol version and the message's type code.
 Frame 1: the message's fields as MessagePack.
-Frame 2 and on: attachments, raw: the job's images, in order (only `Submit` and `CountTokens`
-have any).
+Frame 2 and on: attachments, raw: as many as the message's class says.
 
 `msgpack` knows the bytes, `msgspec` the types and their bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgpack
 import msgspec
 
-from shared.messages import (
-    MAX_BODY_BYTES,
-    MAX_SHORT_BODY_BYTES,
-    TYPE_CODES,
-    CountTokens,
-    Message,
-    Submit,
-)
+from shared.messages import M, Message, kinds
 
 VERSION = 1
 MAX_ATTACHMENTS = 64
-MAX_CONTAINERS = 1 << 17
-"""How many arrays and maps a message without a job may have: each is one byte on the wire and up
-to 64 in memory. A step's `Deltas` with 20 log-probabilities a token have a tenth of that."""
 MAX_REASON_CHARACTERS = 200
 
-_headers = {message_type: bytes((VERSION, code)) for message_type, code in TYPE_CODES.items()}
-_types = {code: message_type for message_type, code in TYPE_CODES.items()}
-_with_a_job = (Submit, CountTokens)
+_types = {kind.type_code: kind for kind in kinds(Message)}
+_headers = {kind: bytes((VERSION, code)) for code, kind in _types.items()}
 
 Buffer = bytes | memoryview
 Container = TypeVar("Container", list[Any], dict[Any, Any])
@@ -55,13 +43,11 @@ def encode(message: Message) -> list[bytes]:
     return [_headers[type(message)], body]
 
 
-def decode(
-    frames: Sequence[Buffer], expected: Collection[type[Any]] = frozenset(TYPE_CODES)
-) -> tuple[Message, list[Buffer]]:
+def decode(frames: Sequence[Buffer], sender: type[M]) -> tuple[M, list[Buffer]]:
     """Return the message and its attachments.
 
     Args:
-        expected: the messages that this peer may send (`FROM_WORKER` or `FROM_GATEWAY`).
+        sender: what this peer may send: `FromWorker`, `FromGateway`, or any `Message`.
 
     Raises:
         VersionMismatch: the version byte is another one.
@@ -70,43 +56,48 @@ def decode(
     """
     if len(frames) < 2:
         raise ProtocolError(f"expected at least 2 frames, got {len(frames)}")
-    header = bytes(frames[0][:3])
+    kind = _kind(frames[0], sender)
+    if len(frames[1]) > kind.max_body_bytes:
+        raise ProtocolError(f"a {kind.__name__} has at most {kind.max_body_bytes} bytes")
+    message = _decode_body(frames[1], kind)
+    attachments = list(frames[2:])
+    if message.attachments > MAX_ATTACHMENTS:
+        images = message.attachments
+        raise ProtocolError(f"a job has at most {MAX_ATTACHMENTS} images, got {images}")
+    if len(attachments) != message.attachments:
+        expected = message.attachments
+        raise ProtocolError(f"expected {expected} attachments, got {len(attachments)}")
+    return message, attachments
+
+
+def _kind(frame: Buffer, sender: type[M]) -> type[M]:
+    header = bytes(frame[:3])
     if len(header) != 2:
         raise ProtocolError("the header frame must be two bytes")
     version, code = header
     if version != VERSION:
         raise VersionMismatch(f"peer speaks version {version}, this side version {VERSION}")
-    message_type = _types.get(code)
-    if message_type is None or message_type not in expected:
+    kind = _types.get(code)
+    if kind is None or not issubclass(kind, sender):
         raise ProtocolError(f"unknown message type {code}")
-    limit = MAX_BODY_BYTES.get(message_type, MAX_SHORT_BODY_BYTES)
-    if len(frames[1]) > limit:
-        raise ProtocolError(f"a {message_type.__name__} has at most {limit} bytes")
-    message = _decode_body(frames[1], message_type)
-    attachments = list(frames[2:])
-    images = len(message.job.images) if isinstance(message, Submit | CountTokens) else 0
-    if images > MAX_ATTACHMENTS:
-        raise ProtocolError(f"a job has at most {MAX_ATTACHMENTS} images, got {images}")
-    if len(attachments) != images:
-        raise ProtocolError(f"expected {images} attachments, got {len(attachments)}")
-    return message, attachments
+    return kind
 
 
-def _decode_body(body: Buffer, message_type: type[Any]) -> Message:
+def _decode_body(body: Buffer, kind: type[M]) -> M:
     try:
-        return cast(Message, msgspec.convert(_unpack(body, message_type), message_type))
+        return msgspec.convert(_unpack(body, kind.max_containers), kind)
     except (ValueError, TypeError) as error:  # TypeError: a key that cannot be one, as a map
         reason = str(error)[:MAX_REASON_CHARACTERS] or type(error).__name__
-        raise ProtocolError(f"malformed {message_type.__name__}: {reason}") from error
+        raise ProtocolError(f"malformed {kind.__name__}: {reason}") from error
     except RecursionError as error:
-        raise ProtocolError(f"malformed {message_type.__name__}: nested too deeply") from error
+        raise ProtocolError(f"malformed {kind.__name__}: nested too deeply") from error
 
 
-def _unpack(body: Buffer, message_type: type[Any]) -> Any:
+def _unpack(body: Buffer, max_containers: int) -> Any:
     counting: dict[str, Any] = {}
-    if len(body) > MAX_CONTAINERS and message_type not in _with_a_job:
+    if len(body) > max_containers:
         # A shorter body cannot have too many, so that only long ones pay for a call each.
-        count = _counter(MAX_CONTAINERS)
+        count = _counter(max_containers)
         counting = {"list_hook": count, "object_hook": count}
     # Timestamps do not go through the hook, so that extensions have no room, either.
     return msgpack.unpackb(

@@ -24,7 +24,7 @@ from gateway.errors import ApiError
 from gateway.generation import Event, GenerationRequest
 from gateway.settings import Settings
 from shared import wire
-from shared.messages import FROM_WORKER, Done, Job, Submit
+from shared.messages import Done, FromWorker, Job, Submit
 from shared.sockets import make_router, readable, receive, send
 
 log = logging.getLogger(__name__)
@@ -237,7 +237,7 @@ class Link:
 
     def _take(self, routing_id: bytes, frames: list[bytes], now: float) -> None:
         try:
-            message, _ = wire.decode(frames, FROM_WORKER)
+            message, _ = wire.decode(frames, FromWorker)
         except wire.ProtocolError as error:
             reason = "version" if isinstance(error, wire.VersionMismatch) else "malformed"
             self._count_dropped(reason, "dropped a message on the worker port: %s", error)

@@ -23,7 +23,7 @@ from gateway.app import create_app
 from gateway.dispatch.link import Link
 from gateway.settings import Settings
 from shared import wire
-from shared.messages import FROM_GATEWAY, Accepted, Cancel, Cancelled, Heartbeat, Hello, Submit
+from shared.messages import Accepted, Cancel, Cancelled, FromGateway, Heartbeat, Hello, Submit
 from tests.gateway.serving import ServerOfTests, question
 from tests.waiting import await_condition
 
@@ -51,7 +51,7 @@ class TakesAll:
         hello = Hello(worker="w", models=["m"], slots=SLOTS, stream_slots=SLOTS, state="ready")
         await self._socket.send_multipart(wire.encode(hello))
         while True:
-            message, _ = wire.decode(await self._socket.recv_multipart(), FROM_GATEWAY)
+            message, _ = wire.decode(await self._socket.recv_multipart(), FromGateway)
             if isinstance(message, Submit):
                 self._jobs[message.job.id] = message.job.stream
                 await self._say(Accepted(job=message.job.id, prompt_tokens=1))

@@ -14,7 +14,7 @@ import msgpack
 import zmq
 
 from shared import wire
-from shared.messages import TYPE_CODES, Deltas, Hello, Message, Submit, Welcome
+from shared.messages import Deltas, Hello, Message, Submit, Welcome
 
 TIMEOUT_S = 10.0
 
@@ -40,7 +40,7 @@ class Stranger:
     def claim(self, kind: type[Any], *attachments: bytes, **fields: Any) -> None:
         """Say something of this kind with whatever fields, true to no type."""
         body = msgpack.packb(fields)
-        self.send(bytes((wire.VERSION, TYPE_CODES[kind])), body, *attachments)
+        self.send(bytes((wire.VERSION, kind.type_code)), body, *attachments)
 
     def hear(self, kind: type[M], timeout_s: float = TIMEOUT_S) -> M:
         """Return the next message of that kind; others are dropped.
@@ -61,7 +61,7 @@ class Stranger:
         frames = self.socket.recv_multipart()
         if self.is_router:
             self.peer, frames = frames[0], frames[1:]
-        message, _ = wire.decode(frames)
+        message, _ = wire.decode(frames, Message)
         self.heard.append(message)
         if isinstance(message, Deltas):
             self.heard.extend((*message.accepted, *message.done))

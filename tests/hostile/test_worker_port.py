@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from gateway.dispatch.core.liveness import MAX_SESSIONS
-from shared.messages import TYPE_CODES, Heartbeat, Hello, Identify, Ping, Submit
+from shared.messages import Heartbeat, Hello, Identify, Ping, Submit
 from shared.wire import VERSION
 from tests.hostile.strangers import memory_bytes, stranger
 from tests.processes import Service, answer_text, await_condition, serving, words
@@ -62,7 +62,7 @@ def dropped(service: Service) -> float:
 
 def test_garbage_and_floods_are_counted(service: Service) -> None:
     before = dropped(service)
-    header = bytes((VERSION, TYPE_CODES[Hello]))
+    header = bytes((VERSION, Hello.type_code))
     with stranger(service.worker_endpoint) as peer:
         for frames in (
             [b""],
@@ -72,8 +72,8 @@ def test_garbage_and_floods_are_counted(service: Service) -> None:
             [header, b""],
             [header, msgpack.packb(HELLO), b"an attachment"],
             [bytes((99, 1)), msgpack.packb(HELLO)],
-            [bytes((VERSION, TYPE_CODES[Submit])), msgpack.packb({"job": 1})],
-            [bytes((VERSION, TYPE_CODES[Ping])), msgpack.packb({"gateway": "me"})],
+            [bytes((VERSION, Submit.type_code)), msgpack.packb({"job": 1})],
+            [bytes((VERSION, Ping.type_code)), msgpack.packb({"gateway": "me"})],
             [header, b"\xdd\xff\xff\xff\xff"],
             [header, b"\x91" * 100_000],
             [b"x"] * 10_000,
@@ -89,11 +89,11 @@ def test_garbage_and_floods_are_counted(service: Service) -> None:
 def test_giants_are_not_taken_in(service: Service) -> None:
     with stranger(service.worker_endpoint) as peer:
         for size in (64 * MIB, 512 * MIB):
-            peer.send(bytes((VERSION, TYPE_CODES[Hello])), b"\0" * size)
+            peer.send(bytes((VERSION, Hello.type_code)), b"\0" * size)
         peer.claim(Heartbeat, state="ready", gauges={"x" * 900_000: 1.0})
     with stranger(service.worker_endpoint) as peer:
         for _ in range(60):
-            peer.send(bytes((VERSION, TYPE_CODES[Heartbeat])), b"\xc0" * 7 * MIB)
+            peer.send(bytes((VERSION, Heartbeat.type_code)), b"\xc0" * 7 * MIB)
         peer.claim(Heartbeat, state="ready")
         peer.hear(Identify, timeout_s=30)
 

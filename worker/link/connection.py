@@ -12,7 +12,7 @@ from typing import Literal, cast
 import zmq
 
 from shared import wire
-from shared.messages import FROM_GATEWAY, Message, Welcome, WorkerState
+from shared.messages import FromGateway, Message, Welcome, WorkerState
 from shared.sockets import make_dealer, receive, send
 from worker.settings import Settings
 
@@ -118,7 +118,7 @@ class GatewayConnection:
             except zmq.Again:
                 return
             try:
-                message, images = wire.decode(frames, FROM_GATEWAY)
+                message, images = wire.decode(frames, FromGateway)
             except wire.ProtocolError as error:
                 self._dropped += 1
                 if self._dropped == 1:

@@ -141,7 +141,7 @@ def test_every_request_is_understood_or_refused(dialect: Dialect[Any], value: An
         assert refusal.message
         return
     job = to_job(generation, [], FakeTicket(0, generation, None), "request")
-    assert wire.decode(list(wire.encode(Submit(job=job, budget_s=1.0))))
+    assert wire.decode(wire.encode(Submit(job=job, budget_s=1.0)), Submit)
     if dialect.renderer is not None:
         dialect.renderer(body, generation)
 

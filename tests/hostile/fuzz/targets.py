@@ -17,6 +17,7 @@ from gateway.images.data_urls import decode_data_url
 from gateway.images.inspect import inspect, set_pillow_limits
 from gateway.images.sources import InvalidImage
 from shared import wire
+from shared.messages import Message
 
 MAX_PIXELS = 100_000
 MAX_BYTES = 1_000_000
@@ -50,10 +51,10 @@ def images(data: bytes) -> None:
 def messages(data: bytes) -> None:
     """The first two bytes are the header, the rest is the body; what is taken can be said again."""
     try:
-        message, _ = wire.decode([data[:2], data[2:]])
+        message, _ = wire.decode([data[:2], data[2:]], Message)
     except wire.ProtocolError:
         return
-    assert wire.decode(wire.encode(message))[0] is not None
+    assert wire.decode(wire.encode(message), Message)[0] is not None
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
