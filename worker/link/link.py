@@ -35,7 +35,7 @@ from shared.messages import (
     Welcome,
     WorkerState,
 )
-from worker.link import announcements as presence
+from worker.link import announcements
 from worker.link.connection import GatewayConnection
 from worker.link.delta_batch import Outbox
 from worker.link.draining import Draining, Ending
@@ -132,9 +132,11 @@ class Link:
         progress = self._loop.progress
         match gateway.due(self._state, now):
             case "hello":
-                gateway.send(presence.hello(self._settings, self._name, self._state, progress))
+                gateway.send(announcements.hello(self._settings, self._name, self._state, progress))
             case "heartbeat":
-                gateway.send(presence.heartbeat(gateway.index, self._state, self.slots, progress))
+                gateway.send(
+                    announcements.heartbeat(gateway.index, self._state, self.slots, progress)
+                )
 
     def _forget(self, gateway: GatewayConnection) -> None:
         gateway.forget()
