@@ -11,7 +11,7 @@ MAX_DELTAS_A_MESSAGE = 256
 
 
 @dataclass
-class Outbox:
+class DeltaBatch:
     """What one gateway's jobs have brought since the last time."""
 
     accepted: list[Accepted] = field(default_factory=list)

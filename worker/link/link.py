@@ -37,7 +37,7 @@ from shared.messages import (
 )
 from worker.link import announcements
 from worker.link.connection import GatewayConnection
-from worker.link.delta_batch import Outbox
+from worker.link.delta_batch import DeltaBatch
 from worker.link.draining import Draining, Ending
 from worker.link.engine_outputs import Outputs
 from worker.link.slots import Slots
@@ -211,30 +211,30 @@ class Link:
 
     def _send_outputs(self) -> None:
         """Send what the engine has brought: one message for each gateway, if all went well."""
-        waiting: defaultdict[int, Outbox] = defaultdict(Outbox)
+        waiting: defaultdict[int, DeltaBatch] = defaultdict(DeltaBatch)
         for event in self._outputs.take():
             self._take_output(event, waiting)
-        for index, outbox in waiting.items():
-            self._send_outbox(self._gateways[index], outbox)
+        for index, batch in waiting.items():
+            self._send_batch(self._gateways[index], batch)
 
-    def _take_output(self, event: Output, waiting: defaultdict[int, Outbox]) -> None:
+    def _take_output(self, event: Output, waiting: defaultdict[int, DeltaBatch]) -> None:
         holder = self.slots.holder(event.job)
         if holder is None:
             self._take_count(event)
             return
-        gateway, outbox = self._gateways[holder], waiting[holder]
+        gateway, batch = self._gateways[holder], waiting[holder]
         if isinstance(event, Accepted):
-            outbox.accepted.append(event)
+            batch.accepted.append(event)
         elif isinstance(event, Delta):
-            outbox.items.append(event)
+            batch.items.append(event)
         else:
             self.slots.release(event.job)
             self._served += isinstance(event, Done | Failed)
             self._mark_stale(gateway)
             if isinstance(event, Done):
-                outbox.done.append(event)
+                batch.done.append(event)
             else:
-                self._send_outbox(gateway, waiting.pop(holder))
+                self._send_batch(gateway, waiting.pop(holder))
                 gateway.send(event)
 
     def _take_count(self, event: Output) -> None:
@@ -242,8 +242,8 @@ class Link:
         if asker is not None and isinstance(event, CountedTokens | Failed):
             self._gateways[asker].send(event)
 
-    def _send_outbox(self, gateway: GatewayConnection, outbox: Outbox) -> None:
-        for message in outbox.messages():
+    def _send_batch(self, gateway: GatewayConnection, batch: DeltaBatch) -> None:
+        for message in batch.messages():
             gateway.send(message)
 
     def _mark_stale(self, cause: GatewayConnection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.messages import Accepted, Delta, Deltas, Done, Timings, Usage
-from worker.link.delta_batch import MAX_DELTAS_A_MESSAGE, Outbox
+from worker.link.delta_batch import MAX_DELTAS_A_MESSAGE, DeltaBatch
 
 ACCEPTED = Accepted(job="j", prompt_tokens=1)
 DONE = Done(job="j", usage=Usage(prompt_tokens=1, completion_tokens=1), timings=Timings())
@@ -14,17 +14,17 @@ def deltas(count: int) -> list[Delta]:
 
 
 def test_nothing_is_no_message() -> None:
-    assert list(Outbox().messages()) == []
+    assert list(DeltaBatch().messages()) == []
 
 
 def test_a_short_answer_is_one_message() -> None:
-    outbox = Outbox([ACCEPTED], deltas(1), [DONE])
-    assert list(outbox.messages()) == [Deltas(items=deltas(1), accepted=[ACCEPTED], done=[DONE])]
+    batch = DeltaBatch([ACCEPTED], deltas(1), [DONE])
+    assert list(batch.messages()) == [Deltas(items=deltas(1), accepted=[ACCEPTED], done=[DONE])]
 
 
 def test_many_deltas_are_several_messages_that_begin_and_end_as_one_would() -> None:
     every = deltas(2 * MAX_DELTAS_A_MESSAGE + 1)
-    first, *middle, last = Outbox([ACCEPTED], every, [DONE]).messages()
+    first, *middle, last = DeltaBatch([ACCEPTED], every, [DONE]).messages()
     assert [*first.items, *(d for m in middle for d in m.items), *last.items] == every
     assert (first.accepted, first.done) == ([ACCEPTED], [])
     assert [(m.accepted, m.done) for m in middle] == [([], [])]
