@@ -16,7 +16,7 @@ from shared import logs
 from shared.settings import load
 from worker.engine.interface import Engine, EngineFactory, ModelError, ModelUnavailable
 from worker.link.draining import Ending
-from worker.link.engine_outputs import Outputs
+from worker.link.engine_outputs import EngineOutputs
 from worker.link.link import Link
 from worker.loop import EngineLoop
 from worker.settings import Settings
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress = loop.progress
         pipe.tell(state=progress.state, active=len(link.slots), step_age_s=progress.age_s())
 
-    outputs = Outputs()
+    outputs = EngineOutputs()
     loop = EngineLoop(engine_factory(settings), outputs.publish)
     link = Link(settings, name, loop, outputs, report)
     engine = EngineThread(loop)

@@ -11,7 +11,7 @@ from worker.loop import Output
 READ_BYTES = 4096
 
 
-class Outputs:
+class EngineOutputs:
     """`publish` is called on the engine thread, all else on the link thread."""
 
     def __init__(self) -> None:

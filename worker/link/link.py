@@ -39,7 +39,7 @@ from worker.link import announcements
 from worker.link.connection import GatewayConnection
 from worker.link.delta_batch import DeltaBatch
 from worker.link.draining import Draining, Ending
-from worker.link.engine_outputs import Outputs
+from worker.link.engine_outputs import EngineOutputs
 from worker.link.slots import Slots
 from worker.loop import CountPrompt, Drop, EngineLoop, Output, Run
 from worker.settings import Settings
@@ -65,7 +65,7 @@ class Link:
         settings: Settings,
         name: str,
         loop: EngineLoop,
-        outputs: Outputs,
+        outputs: EngineOutputs,
         report: Callable[[], None],
     ) -> None:
         self.slots = Slots(settings.max_concurrency, settings.max_streams)
