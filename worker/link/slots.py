@@ -14,8 +14,8 @@ class Held:
 class Slots:
     """Used by the link thread alone."""
 
-    def __init__(self, whole: int, streams: int) -> None:
-        self._limits = {False: whole, True: streams}
+    def __init__(self, non_streaming: int, streams: int) -> None:
+        self._limits = {False: non_streaming, True: streams}
         self._held: dict[str, Held] = {}
 
     def take(self, job_id: str, gateway: int, *, stream: bool) -> bool:
