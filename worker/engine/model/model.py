@@ -25,7 +25,7 @@ from worker.engine.cache.vision import FeatureMemory
 from worker.engine.interface import ModelFacts
 from worker.engine.model import loading
 from worker.engine.model.device import device_name
-from worker.engine.model.streams import Lanes
+from worker.engine.model.streams import Streams
 from worker.engine.model.vision_tower import ImageKeys, MoreToEncode, RememberingTower
 from worker.engine.options import EngineOptions
 from worker.engine.text.harmony import ENDS, speaks_harmony
@@ -125,7 +125,7 @@ class LoadedModel:
         context_tokens: most tokens of prompt plus answer; None: unknown.
         batchable: whether rows can be decoded together.
         weight_bytes: of the language model, which a decode step reads.
-        lanes: where pictures and prompts are computed side by side.
+        streams: where pictures and prompts are computed side by side.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class LoadedModel:
         self.image_token_index = getattr(network.config, "image_token_index", None)
         self.context_tokens = _context_tokens(config, options.max_context)
         self.features = FeatureMemory(options.vision_cache_bytes)
-        self.lanes = Lanes.of_this_machine()
+        self.streams = Streams.of_this_machine()
         self._tower = self._install_tower()
         self.vision = self._tower is not None
         self.uses_rope_deltas = hasattr(self._language, "_rope_deltas")
@@ -202,7 +202,7 @@ class LoadedModel:
 
         Args:
             seconds: how long the images may take in this call, about.
-            beside: prompts that come next, one less than there are lanes at most; their images
+            beside: prompts that come next, one less than there are streams at most; their images
                 get on meanwhile.
 
         Raises:
@@ -325,7 +325,7 @@ class LoadedModel:
         for name in TOWER_NAMES:
             tower = getattr(self._network, name, None)
             if isinstance(tower, nn.Module):
-                remembering = RememberingTower(tower, self.features, self.lanes)
+                remembering = RememberingTower(tower, self.features, self.streams)
                 setattr(self._network, name, remembering)
                 return remembering
         return None

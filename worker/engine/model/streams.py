@@ -20,7 +20,7 @@ MOST = 4
 """Each needs memory for what is on its way."""
 
 
-class Lanes:
+class Streams:
     """Belongs to the thread that makes it, as all streams do."""
 
     def __init__(self, count: int) -> None:
@@ -28,7 +28,7 @@ class Lanes:
         self._streams += [mx.new_stream(mx.cpu) for _ in range(count - 1)]
 
     @classmethod
-    def of_this_machine(cls) -> Lanes:
+    def of_this_machine(cls) -> Streams:
         return cls(1 if has_gpu() else min(MOST, openblas.thread_count()))
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ def _arrays(piece: Any) -> list[mx.array]:
 
 def _in_turns(lists: Sequence[list[mx.array]]) -> list[mx.array]:
     """The first of each, then the second of each, and so on: MLX starts operations in an order
-    that follows from that of the arrays it is given, and a lane whose operations come last would
+    that follows from that of the arrays it is given, and a stream whose operations come last would
     have nothing to do until the others are through."""
     turns = zip_longest(*lists)
     return [array for turn in turns for array in turn if array is not None]

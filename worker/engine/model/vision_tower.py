@@ -7,7 +7,7 @@ of Qwen3-VL).
 Running streams must not wait for the whole of a newcomer's pictures. MLX is lazy: calling the
 tower only describes the work. The stand-in notes what each of the tower's layers will yield and
 has these computed one after the other, a few between two decode steps, for as many pictures at
-the same time as there are lanes.
+the same time as there are streams.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mlx.utils import tree_map
 
 from worker.engine.cache.arrays import to_host
 from worker.engine.cache.vision import FeatureMemory, Features
-from worker.engine.model.streams import Lanes
+from worker.engine.model.streams import Streams
 
 ImageKeys = tuple[str, ...]
 """The hashes of a prompt's images, in order: who asks."""
@@ -100,10 +100,10 @@ class RememberingTower:
     used. In between, features are held whatever the memory's limit.
     """
 
-    def __init__(self, tower: nn.Module, memory: FeatureMemory, lanes: Lanes) -> None:
+    def __init__(self, tower: nn.Module, memory: FeatureMemory, streams: Streams) -> None:
         self._tower = tower
         self._memory = memory
-        self._lanes = lanes
+        self._streams = streams
         self._asker: ImageKeys = ()
         self._call = 0
         self._underway: dict[tuple[object, ...], Underway] = {}
@@ -155,7 +155,7 @@ class RememberingTower:
     def advance(self, asker: ImageKeys, deadline: float) -> None:
         """Compute until this prompt's images are done or it is so late, at least by a layer.
 
-        Images of other prompts get on meanwhile where there is a lane for them. What fails,
+        Images of other prompts get on meanwhile where there is a stream for them. What fails,
         fails in the call of its own prompt.
 
         Args:
@@ -163,7 +163,7 @@ class RememberingTower:
         """
         while any(asker in image.askers and not image.done for image in self._underway.values()):
             unfinished = (item for item in self._underway.items() if not item[1].done)
-            self._advance(dict(islice(unfinished, len(self._lanes))), deadline)
+            self._advance(dict(islice(unfinished, len(self._streams))), deadline)
             if time.perf_counter() >= deadline:
                 return
 
@@ -192,7 +192,7 @@ class RememberingTower:
 
     def _start(self, item: Item) -> Underway:
         self._notes.clear()
-        with mx.stream(self._lanes.stream(self._started)):
+        with mx.stream(self._streams.stream(self._started)):
             features = self._tower(item.pixels, *item.args, **item.kwargs)
         self._started += 1
         layers = deque(self._notes)
@@ -223,12 +223,12 @@ class RememberingTower:
 
     def _compute(self, images: Sequence[Underway], due: Sequence[Any]) -> None:
         try:
-            self._lanes.compute(due)
+            self._streams.compute(due)
         except Exception:
             # Whose fault it was is not known: each is tried alone.
             for image in images:
                 try:
-                    self._lanes.compute([image.rest()])
+                    self._streams.compute([image.rest()])
                 except Exception as error:
                     image.error = error
 

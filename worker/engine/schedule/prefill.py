@@ -25,8 +25,8 @@ from worker.engine.prepare.preprocess import Prompt
 
 MOST_TOGETHER = 32
 """How many prompts are prefilled at once at most."""
-LEAST_A_LANE = 64
-"""Tokens; with fewer, two lanes wait for one another more than they gain."""
+LEAST_A_STREAM = 64
+"""Tokens; with fewer, two streams wait for one another more than they gain."""
 
 
 @dataclass(eq=False)
@@ -222,21 +222,21 @@ class Prefiller:
         )
 
     def together(self, prefills: Sequence[Prefill]) -> list[Batch] | None:
-        """Prefill short prompts as one left-padded batch, or as one on every lane.
+        """Prefill short prompts as one left-padded batch, or as one on every stream.
 
         Returns:
             None if this model's caches cannot start out padded.
         """
         started = time.perf_counter()
-        lanes = self._model.lanes
+        streams = self._model.streams
         batches = []
-        for number, group in enumerate(_groups(prefills, len(lanes))):
-            with mx.stream(lanes.stream(number)):
+        for number, group in enumerate(_groups(prefills, len(streams))):
+            with mx.stream(streams.stream(number)):
                 cache = self._batch(group)
             if cache is None:
                 return None
             batches.append(Batch(group, cache))
-        lanes.compute([caches.state(batch.cache) for batch in batches])
+        streams.compute([caches.state(batch.cache) for batch in batches])
         share = (time.perf_counter() - started) / len(prefills)
         for prefill in prefills:
             prefill.done = prefill.target
@@ -264,10 +264,10 @@ class Prefiller:
         return cache
 
 
-def _groups(prefills: Sequence[Prefill], lanes: int) -> list[list[Prefill]]:
-    """Cut into as many parts, about equal, as there are lanes and work for them."""
+def _groups(prefills: Sequence[Prefill], streams: int) -> list[list[Prefill]]:
+    """Cut into as many parts, about equal, as there are streams and work for them."""
     tokens = sum(prefill.target for prefill in prefills)
-    count = max(1, min(lanes, len(prefills), tokens // LEAST_A_LANE))
+    count = max(1, min(streams, len(prefills), tokens // LEAST_A_STREAM))
     size = -(-len(prefills) // count)
     return [list(prefills[at : at + size]) for at in range(0, len(prefills), size)]
 

@@ -155,7 +155,7 @@ class PrefillQueue:
             for other in after
             if other.prefill.prompt.inputs and other.prefill.embedded is None
         )
-        return list(islice(pictured, len(self._model.lanes) - 1))
+        return list(islice(pictured, len(self._model.streams) - 1))
 
     def _shareable(self, ready: list[Entry], tokens: int) -> list[Entry]:
         """The entries at the head that make a padded batch within the budget."""

@@ -13,7 +13,7 @@ import pytest
 
 from worker.engine.model import blas_threads, device, loading, openblas
 from worker.engine.model.blas_threads import BlasThreads
-from worker.engine.model.streams import Lanes
+from worker.engine.model.streams import Streams
 
 GIB = 1 << 30
 
@@ -115,7 +115,7 @@ def test_without_a_figure_no_limit_is_set(machine: Machine) -> None:
 def test_a_gpu_has_one_stream(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openblas, "thread_count", lambda: 4)
     monkeypatch.setattr(mx, "default_stream", lambda device: mx.new_stream(mx.cpu))
-    assert len(Lanes.of_this_machine()) == 1
+    assert len(Streams.of_this_machine()) == 1
 
 
 @on(CPU)
@@ -123,7 +123,7 @@ def test_a_cpu_has_a_stream_for_each_core(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openblas, "thread_count", lambda: 3)
-    assert len(Lanes.of_this_machine()) == 3
+    assert len(Streams.of_this_machine()) == 3
 
 
 @on(*GPUS)

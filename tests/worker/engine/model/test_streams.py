@@ -12,10 +12,10 @@ from scripts.checkpoints import FAMILIES
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, Result, job, picture
 from worker.engine.model import openblas
-from worker.engine.model.streams import Lanes
+from worker.engine.model.streams import Streams
 from worker.engine.model.vision_tower import MoreToEncode
 from worker.engine.prepare.pool import Ready
-from worker.engine.schedule.prefill import LEAST_A_LANE, Prefill, Prefiller
+from worker.engine.schedule.prefill import LEAST_A_STREAM, Prefill, Prefiller
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
 SEEING = [family for family in FAMILIES if family != "llama"]
@@ -23,22 +23,22 @@ LONG = "What is in this picture, and where? " * 6
 
 
 @pytest.fixture(autouse=True)
-def two_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+def two_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the machine has."""
-    monkeypatch.setattr(Lanes, "of_this_machine", lambda: Lanes(2))
+    monkeypatch.setattr(Streams, "of_this_machine", lambda: Streams(2))
 
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many pieces were computed at the same time, each time."""
     seen: list[int] = []
-    compute = Lanes.compute
+    compute = Streams.compute
 
-    def noting(lanes: Lanes, pieces: Sequence[Any]) -> None:
+    def noting(streams: Streams, pieces: Sequence[Any]) -> None:
         seen.append(len(pieces))
-        compute(lanes, pieces)
+        compute(streams, pieces)
 
-    monkeypatch.setattr(Lanes, "compute", noting)
+    monkeypatch.setattr(Streams, "compute", noting)
     yield seen
 
 
@@ -71,7 +71,7 @@ def test_pictures_encoded_side_by_side_are_what_they_are_alone(
         assert mx.allclose(side_by_side.embeds, expected.embeds, atol=1e-5)
 
 
-def test_prompts_prefilled_on_two_lanes_get_the_answers_they_get_alone(
+def test_prompts_prefilled_on_two_streams_get_the_answers_they_get_alone(
     drive: MakeDriver, computed: list[int]
 ) -> None:
     jobs = [job(str(n), f"{n}. {LONG}", [RED, BLUE][: n % 3]) for n in range(5)]
@@ -110,11 +110,11 @@ def test_two_pictured_prompts_join_a_running_stream_together(
         assert driver.results[made[0].id].tokens == alone.solo(made).tokens
 
 
-def test_little_work_stays_on_one_lane(drive: MakeDriver, computed: list[int]) -> None:
+def test_little_work_stays_on_one_stream(drive: MakeDriver, computed: list[int]) -> None:
     driver = drive("llama")
     computed.clear()
     results = driver.run(job("1", "Hi"), job("2", "Ho"))
-    assert sum(result.done.usage.prompt_tokens for result in results) < 2 * LEAST_A_LANE
+    assert sum(result.done.usage.prompt_tokens for result in results) < 2 * LEAST_A_STREAM
     assert set(computed) <= {1}
 
 
@@ -127,18 +127,18 @@ def test_a_picture_that_fails_beside_another_fails_alone(
     assert tower is not None
     good, bad = (prefill.as_inputs() for prefill in prompts(driver, RED, BLUE))
     expected = model.embed(good)
-    compute = Lanes.compute
+    compute = Streams.compute
     poisoned: list[Any] = []
 
-    def fails(lanes: Lanes, pieces: Sequence[Any]) -> None:
+    def fails(streams: Streams, pieces: Sequence[Any]) -> None:
         last = list(tower._underway.values())[-1].features
         if len(tower._underway) == 2:
             poisoned.append(last)
         if any(piece is one for piece in pieces for one in poisoned):
             raise RuntimeError("this one cannot be computed")
-        compute(lanes, pieces)
+        compute(streams, pieces)
 
-    monkeypatch.setattr(Lanes, "compute", fails)
+    monkeypatch.setattr(Streams, "compute", fails)
     found = model.embed(good, beside=[bad])
     assert poisoned
     assert mx.allclose(found.embeds, expected.embeds, atol=1e-5)
@@ -184,18 +184,18 @@ def test_pictures_of_a_prompt_that_never_comes_are_let_go(drive: MakeDriver) -> 
     assert not model._tower._underway
 
 
-def test_products_on_two_lanes_take_one_thread_each_and_only_then() -> None:
+def test_products_on_two_streams_take_one_thread_each_and_only_then() -> None:
     before = openblas.thread_count()
     openblas.use_threads(2)
     if openblas.thread_count() != 2:
         pytest.skip("OpenBLAS is not loaded here")
     try:
-        lanes = Lanes(2)
+        streams = Streams(2)
         pieces = []
         for number in range(2):
-            with mx.stream(lanes.stream(number)):
+            with mx.stream(streams.stream(number)):
                 pieces.append([mx.ones((8, 8)) @ mx.full((8, 8), number)])
-        lanes.compute(pieces)
+        streams.compute(pieces)
         assert [piece[0][0, 0].item() for piece in pieces] == [0.0, 8.0]
         assert openblas.thread_count() == 2
     finally:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from worker.engine.cache.vision import FeatureMemory
-from worker.engine.model.streams import Lanes
+from worker.engine.model.streams import Streams
 from worker.engine.model.vision_tower import MoreToEncode, RememberingTower
 
 WIDTH = 6
@@ -71,7 +71,7 @@ def test_every_image_gets_its_own_features(
 ) -> None:
     network, pixels = Flat(), images(3)
     expected = [np.array(part) for part in calling(network, pixels)]
-    tower = RememberingTower(network, FeatureMemory(limit_bytes), Lanes(2))
+    tower = RememberingTower(network, FeatureMemory(limit_bytes), Streams(2))
     asker = ("red", "green", "blue")
     for _ in range(2):  # the second time they are remembered, if there is room
         found: Sequence[mx.array] = ()
