@@ -110,7 +110,7 @@ class MlxEngine:
         )
 
     def gauges(self) -> dict[str, float]:
-        features, prefixes = self._model.features, self._prefixes
+        vision, prefixes = self._model.vision_cache, self._prefixes
         rate = self._decoded_tokens / self._decoding_s if self._decoding_s else 0.0
         self._decoded_tokens, self._decoding_s = 0, 0.0
         return {
@@ -121,9 +121,9 @@ class MlxEngine:
             "prefix_cache_hits": float(prefixes.hits),
             "prefix_cache_misses": float(prefixes.misses),
             "prefix_cache_bytes": float(prefixes.bytes),
-            "vision_cache_hits": float(features.hits),
-            "vision_cache_misses": float(features.misses),
-            "vision_cache_bytes": float(features.bytes),
+            "vision_cache_hits": float(vision.hits),
+            "vision_cache_misses": float(vision.misses),
+            "vision_cache_bytes": float(vision.bytes),
             "rows": float(len(self._batch)),
             "batches": float(self._batch.count),
             "waiting": float(len(self._waiting)),
@@ -165,7 +165,7 @@ class MlxEngine:
 
     def _forget_warm_up(self) -> None:
         self._prefixes.clear()
-        self._model.features.clear()
+        self._model.vision_cache.clear()
         self.gauges()
         mx.clear_cache()
 

@@ -12,7 +12,7 @@ Features = Any
 """An array, or nested lists and tuples of arrays and None, each with items along axis 0."""
 
 
-class FeatureMemory:
+class VisionCache:
     """Features by key, least recently used forgotten first.
 
     Args:

@@ -21,12 +21,12 @@ from mlx_vlm.models.cache import make_prompt_cache
 
 from worker.engine.cache.arrays import to_host
 from worker.engine.cache.kv import Cache, can_merge, can_trim, size_bytes
-from worker.engine.cache.vision import FeatureMemory
+from worker.engine.cache.vision import VisionCache
 from worker.engine.interface import ModelFacts
 from worker.engine.model import loading
 from worker.engine.model.device import device_name
 from worker.engine.model.streams import Streams
-from worker.engine.model.vision_tower import ImageKeys, MoreToEncode, RememberingTower
+from worker.engine.model.vision_tower import CachedVisionTower, ImageKeys, MoreToEncode
 from worker.engine.options import EngineOptions
 from worker.engine.text.harmony import ENDS, speaks_harmony
 
@@ -148,7 +148,7 @@ class LoadedModel:
         self.image_token_ids = _image_token_ids(network)
         self.image_token_index = getattr(network.config, "image_token_index", None)
         self.context_tokens = _context_tokens(config, options.max_context)
-        self.features = FeatureMemory(options.vision_cache_bytes)
+        self.vision_cache = VisionCache(options.vision_cache_bytes)
         self.streams = Streams.of_this_machine()
         self._tower = self._install_tower()
         self.vision = self._tower is not None
@@ -229,7 +229,7 @@ class LoadedModel:
             tower.end(prompt.image_keys)
         return embedded
 
-    def _begin_images(self, tower: RememberingTower, prompts: Sequence[PromptInputs]) -> None:
+    def _begin_images(self, tower: CachedVisionTower, prompts: Sequence[PromptInputs]) -> None:
         """Set their images on their way, those that are not yet."""
         for prompt in prompts:
             if not tower.knows(prompt.image_keys):
@@ -321,13 +321,13 @@ class LoadedModel:
 
     # --- quirks ------------------------------------------------------------------------------
 
-    def _install_tower(self) -> RememberingTower | None:
+    def _install_tower(self) -> CachedVisionTower | None:
         for name in TOWER_NAMES:
             tower = getattr(self._network, name, None)
             if isinstance(tower, nn.Module):
-                remembering = RememberingTower(tower, self.features, self.streams)
-                setattr(self._network, name, remembering)
-                return remembering
+                cached = CachedVisionTower(tower, self.vision_cache, self.streams)
+                setattr(self._network, name, cached)
+                return cached
         return None
 
     def _sorted_inputs(self, given: dict[str, Any], length: int) -> Embedded:

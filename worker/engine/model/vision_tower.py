@@ -25,7 +25,7 @@ import mlx.nn as nn
 from mlx.utils import tree_map
 
 from worker.engine.cache.arrays import to_host
-from worker.engine.cache.vision import FeatureMemory, Features
+from worker.engine.cache.vision import Features, VisionCache
 from worker.engine.model.streams import Streams
 
 ImageKeys = tuple[str, ...]
@@ -92,17 +92,17 @@ class Underway:
         return self.next(1)
 
 
-class RememberingTower:
+class CachedVisionTower:
     """Called like the tower it wraps; knows what it remembers and sets the rest on its way.
 
     A call whose images are not all computed raises `MoreToEncode`; `advance` computes them, and
     the same call then returns. `begin` says whose images a call brings, `end` that they have been
-    used. In between, features are held whatever the memory's limit.
+    used. In between, features are held whatever the cache's limit.
     """
 
-    def __init__(self, tower: nn.Module, memory: FeatureMemory, streams: Streams) -> None:
+    def __init__(self, tower: nn.Module, cache: VisionCache, streams: Streams) -> None:
         self._tower = tower
-        self._memory = memory
+        self._vision_cache = cache
         self._streams = streams
         self._asker: ImageKeys = ()
         self._call = 0
@@ -177,11 +177,11 @@ class RememberingTower:
         """An image's features; None if they are not computed yet."""
         image = self._underway.get(key)
         if image is None:
-            features = self._memory.get(key)
+            features = self._vision_cache.get(key)
             if features is None:
                 self._underway[key] = self._start(item)
                 return None
-            self._memory.hits += 1
+            self._vision_cache.hits += 1
             self._underway[key] = Underway({self._asker}, features, deque(), done=True)
             return features
         image.askers.add(self._asker)
@@ -234,8 +234,8 @@ class RememberingTower:
 
     def _note_done(self, key: tuple[object, ...], image: Underway) -> None:
         if image.error is None:
-            self._memory.misses += 1
-            self._memory.put(key, image.features)
+            self._vision_cache.misses += 1
+            self._vision_cache.put(key, image.features)
 
     def _drop_unwanted(self) -> None:
         self._underway = {key: image for key, image in self._underway.items() if image.askers}

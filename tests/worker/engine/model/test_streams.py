@@ -158,7 +158,7 @@ def test_one_picture_in_two_prompts_is_encoded_once_for_both(
     asked = [job("1", "What is it?", [RED]), job("2", "And here?", [RED, BLUE])]
     first, second = (Prefill(prepare(*one)).as_inputs() for one in asked)
     alone = [model.embed(inputs) for inputs in (first, second)]
-    encoded = model.features.misses
+    encoded = model.vision_cache.misses
     found = []
     for inputs, beside in ((first, [second]), (second, [])):
         for _ in range(100):
@@ -169,7 +169,7 @@ def test_one_picture_in_two_prompts_is_encoded_once_for_both(
                 assert seconds == 0.0
     for one, expected in zip(found, alone, strict=True):
         assert mx.allclose(one.embeds, expected.embeds, atol=1e-5)
-    assert model.features.misses - encoded == 2
+    assert model.vision_cache.misses - encoded == 2
     assert model._tower is not None and not model._tower._underway
 
 

@@ -10,9 +10,9 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from worker.engine.cache.vision import FeatureMemory
+from worker.engine.cache.vision import VisionCache
 from worker.engine.model.streams import Streams
-from worker.engine.model.vision_tower import MoreToEncode, RememberingTower
+from worker.engine.model.vision_tower import CachedVisionTower, MoreToEncode
 
 WIDTH = 6
 
@@ -71,7 +71,7 @@ def test_every_image_gets_its_own_features(
 ) -> None:
     network, pixels = Flat(), images(3)
     expected = [np.array(part) for part in calling(network, pixels)]
-    tower = RememberingTower(network, FeatureMemory(limit_bytes), Streams(2))
+    tower = CachedVisionTower(network, VisionCache(limit_bytes), Streams(2))
     asker = ("red", "green", "blue")
     for _ in range(2):  # the second time they are remembered, if there is room
         found: Sequence[mx.array] = ()
