@@ -27,7 +27,7 @@ from worker.engine.model.model import LoadedModel, load_model
 from worker.engine.model.warmup import warm_up
 from worker.engine.options import EngineOptions
 from worker.engine.prepare.grammar import GrammarMaker
-from worker.engine.prepare.pool import Intake, Ready, Refused
+from worker.engine.prepare.pool import Preparation, Ready, Refused
 from worker.engine.prepare.preprocess import Preprocessor
 from worker.engine.prepare.prompt import PromptWriter
 from worker.engine.schedule.batch import Chosen, Row
@@ -79,13 +79,13 @@ class MlxEngine:
         return facts
 
     def submit(self, job: Job, images: Sequence[bytes]) -> None:
-        self._intake.submit(job, images)
+        self._preparation.submit(job, images)
 
     def count(self, job: Job, images: Sequence[bytes]) -> None:
-        self._intake.count(job, images)
+        self._preparation.count(job, images)
 
     def cancel(self, job_id: str) -> bool:
-        if self._intake.cancel(job_id):
+        if self._preparation.cancel(job_id):
             return True
         task = self._tasks.get(job_id)
         if task is None:
@@ -96,7 +96,7 @@ class MlxEngine:
 
     def step(self) -> list[EngineEvent]:
         if not self._batch.busy:
-            self._intake.settle()
+            self._preparation.settle()
         self._receive()
         self._admit()
         disturbed = self._prefill()
@@ -106,7 +106,7 @@ class MlxEngine:
 
     def has_work(self) -> bool:
         return bool(
-            self._waiting or self._prefills or self._batch.busy or self._intake.has_prepared()
+            self._waiting or self._prefills or self._batch.busy or self._preparation.has_prepared()
         )
 
     def gauges(self) -> dict[str, float]:
@@ -132,7 +132,7 @@ class MlxEngine:
 
     def close(self) -> None:
         """End the pool's threads; the engine is of no use afterwards."""
-        self._intake.close()
+        self._preparation.close()
 
     def render(self, job: Job) -> str:
         """The text that the model's template makes of a job's messages."""
@@ -154,10 +154,11 @@ class MlxEngine:
         # Harmony's calls are messages of their own, which no form concerns.
         call_start = "" if self._language.harmony else self._language.parser.tool_call_start
         grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids, call_start)
+        preprocessor = Preprocessor(model, self._writer)
         threads = self._options.preprocess_threads
-        self._intake = Intake(Preprocessor(model, self._writer), grammars, threads, self._wake)
+        self._preparation = Preparation(preprocessor, grammars, threads, self._wake)
         self._prefixes = PrefixCache(self._options.prefix_cache_bytes)
-        self._prefills = PrefillQueue(model, self._prefixes, self._options.stall_s)
+        self._prefills = PrefillQueue(model, self._prefixes, self._options.prefill_pause_s)
         self._batch = Batches(model)
         self._memory = MemoryBudget(limit_bytes, model.bytes_per_token)
         self._memory.describe()
@@ -172,7 +173,7 @@ class MlxEngine:
     # --- from submitted to prefilling ------------------------------------------------------------
 
     def _receive(self) -> None:
-        for arrival in self._intake.collect():
+        for arrival in self._preparation.collect():
             if isinstance(arrival, Refused):
                 self._events.append(failed(arrival.job.id, arrival.fault))
             elif isinstance(arrival, CountedTokens):
@@ -225,11 +226,12 @@ class MlxEngine:
             # Not before: what the last step has left to compute goes on as it began.
             self._threads.for_prefill()
             decoding = len(self._batch) > 0
-            waiting = self._prefills.rows + len(self._waiting) + len(self._intake)
+            waiting = self._prefills.rows + len(self._waiting) + len(self._preparation)
             self._prefills.pacer.note_newcomers(
                 tokens=self._prefills.next_tokens, waiting=waiting, running=len(self._batch)
             )
-            progress = self._prefills.work(decoding=decoding, others_come=len(self._intake) > 0)
+            others_come = len(self._preparation) > 0
+            progress = self._prefills.work(decoding=decoding, others_come=others_come)
             worked = True
             for task, error in progress.failed:
                 self._fail(task, error)

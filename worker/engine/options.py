@@ -19,7 +19,7 @@ class EngineOptions:
         prefix_cache_bytes: most memory for key-value caches of prompts seen before; 0: none.
         vision_cache_bytes: most memory for features of images seen before; 0: none.
         max_rows: most sequences decoded at once; further ones wait inside the engine.
-        stall_s: how long running streams may wait for a short newcomer's prompt; for a long
+        prefill_pause_s: how long running streams may wait for a short newcomer's prompt; for a long
             one they wait about as long as for a token of their own, many times.
         preprocess_threads: threads that tokenize and decode images beside the engine thread.
     """
@@ -30,5 +30,5 @@ class EngineOptions:
     prefix_cache_bytes: int = 1024 * MIB
     vision_cache_bytes: int = 256 * MIB
     max_rows: int = 64
-    stall_s: float = 0.05
+    prefill_pause_s: float = 0.05
     preprocess_threads: int = 2

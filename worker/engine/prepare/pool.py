@@ -1,4 +1,4 @@
-"""Where jobs come in: they are prepared on a pool of threads and come out in the order they came.
+"""Preparation: jobs are read on a pool of threads and come out in the order they came.
 
 Everything slow that needs no MLX happens here: templates, tokenizing, decoding and resizing
 pictures, compiling grammars.
@@ -44,7 +44,7 @@ class Refused:
 Arrival = Ready | Refused | CountedTokens
 
 
-class Intake:
+class Preparation:
     """
     Args:
         wake: called from a pool thread when a job is prepared.

@@ -283,15 +283,15 @@ class Pacer:
     what is allowed, and shrinks when it does not.
 
     Args:
-        hurry_s: how long prefilling may take then, if that is more than a few decode steps.
+        prefill_pause_s: how long prefilling may take then, if that is more than a few decode steps.
     """
 
     SMALLEST, SHORT, LARGEST = 6, 256, 2048
     GENTLE_STEPS, HURRIED_STEPS = 1.0, 4.0
     REMEMBERED = 15
 
-    def __init__(self, hurry_s: float) -> None:
-        self._hurry_s = hurry_s
+    def __init__(self, prefill_pause_s: float) -> None:
+        self._prefill_pause_s = prefill_pause_s
         self._steps: deque[float] = deque(maxlen=self.REMEMBERED)
         self._step_s = 0.0
         self._size = 64.0
@@ -305,12 +305,12 @@ class Pacer:
     def allowance_s(self) -> float:
         """How long prefilling may take between two decode steps."""
         if self._hurries:
-            return max(self._hurry_s, self.HURRIED_STEPS * self._step_s)
+            return max(self._prefill_pause_s, self.HURRIED_STEPS * self._step_s)
         return self._gentle_s
 
     @property
     def _gentle_s(self) -> float:
-        return self.GENTLE_STEPS * self._step_s or self._hurry_s
+        return self.GENTLE_STEPS * self._step_s or self._prefill_pause_s
 
     @property
     def _scale(self) -> float:

@@ -147,7 +147,7 @@ def test_no_picture_is_made_smaller_than_its_processor_wants(
 ) -> None:
     """The processor, which alone knows what its model was trained on, gets it as it came."""
     driver, seen = drive(family), []
-    preprocessor = driver.engine._intake._preprocessor
+    preprocessor = driver.engine._preparation._preprocessor
     process = preprocessor._process
 
     def look(text: str, images: list[Any]) -> Any:
@@ -165,7 +165,7 @@ def test_a_picture_is_encoded_a_layer_at_a_time_while_others_wait(
 ) -> None:
     driver = drive(family, vision_cache_bytes=0)
     model = driver.engine._model
-    prompt = driver.engine._intake._preprocessor.prepare(*job("1", "What is it?", [RED]))
+    prompt = driver.engine._preparation._preprocessor.prepare(*job("1", "What is it?", [RED]))
     inputs = Prefill(prompt).as_inputs()
     whole = model.embed(inputs)
     pieces = 0

@@ -43,7 +43,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def prompts(driver: Driver, *pictures: bytes) -> list[Prefill]:
-    prepare = driver.engine._intake._preprocessor.prepare
+    prepare = driver.engine._preparation._preprocessor.prepare
     asked = [job(str(index), "What is it?", [data]) for index, data in enumerate(pictures)]
     return [Prefill(prepare(*one)) for one in asked]
 
@@ -86,7 +86,7 @@ def test_prompts_prefilled_on_two_streams_get_the_answers_they_get_alone(
 def test_two_pictured_prompts_join_a_running_stream_together(
     drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver, alone = drive(stall_s=10.0), drive(prefix_cache_bytes=0, vision_cache_bytes=0)
+    driver, alone = drive(prefill_pause_s=10.0), drive(prefix_cache_bytes=0, vision_cache_bytes=0)
     together = Prefiller.together
     sizes: list[int] = []
 
@@ -100,7 +100,7 @@ def test_two_pictured_prompts_join_a_running_stream_together(
     driver.until(lambda: driver.results["stream"].tokens)
     asked = [job("red", "What is it?", [RED]), job("blue", "What is it?", [BLUE])]
     for made, images in asked:  # both are there before the engine looks
-        prompt = driver.engine._intake._preprocessor.prepare(made, images)
+        prompt = driver.engine._preparation._preprocessor.prepare(made, images)
         driver.results[made.id] = Result()
         driver.engine._accept(Ready(made, prompt, None, 0.0))
     driver.until(lambda: all(driver.results[made.id].over for made, _ in asked))
@@ -154,7 +154,7 @@ def test_one_picture_in_two_prompts_is_encoded_once_for_both(
 ) -> None:
     driver = drive(vision_cache_bytes=0)
     model = driver.engine._model
-    prepare = driver.engine._intake._preprocessor.prepare
+    prepare = driver.engine._preparation._preprocessor.prepare
     asked = [job("1", "What is it?", [RED]), job("2", "And here?", [RED, BLUE])]
     first, second = (Prefill(prepare(*one)).as_inputs() for one in asked)
     alone = [model.embed(inputs) for inputs in (first, second)]

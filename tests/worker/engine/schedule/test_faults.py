@@ -266,7 +266,7 @@ def test_nothing_stays_after_many_random_ends(drive: MakeDriver) -> None:
             driver.turn()
         if chance.random() < 0.4:
             driver.engine.cancel(str(chance.randint(0, i)))
-    driver.until(lambda: not driver.engine._tasks and not len(driver.engine._intake))
+    driver.until(lambda: not driver.engine._tasks and not len(driver.engine._preparation))
     driver.turn()
     assert empty(driver)
     assert driver.solo(job("after")).failed is None

@@ -10,7 +10,7 @@ STEP_S = 0.01
 
 
 def paced(*steps_s: float) -> Pacer:
-    pacer = Pacer(hurry_s=0.05)
+    pacer = Pacer(prefill_pause_s=0.05)
     pacer.note_newcomers(tokens=2000, waiting=1, running=8)
     for seconds in steps_s:
         pacer.note_step(seconds)
