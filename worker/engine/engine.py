@@ -309,7 +309,7 @@ class MlxEngine:
         return leaving
 
     def _remember(self, task: Task, row: Row) -> None:
-        if self._prefixes.limit_bytes and not task.whole:
+        if self._prefixes.limit_bytes and not task.unsplit:
             key = task.key_of(row)
             if key is not None:
                 self._prefixes.put(key, task.job.cache_salt, self._batch.last_cache(row))

@@ -37,7 +37,7 @@ class Prefill:
         said: answer tokens that follow the prompt; the last one is left to be fed.
         done: how many tokens the cache holds.
         cached: how many of them were found in the prefix cache.
-        whole: the prompt must be prefilled in one piece.
+        unsplit: the prompt must be prefilled in one piece.
         seconds: time spent on it.
         inputs: the prompt for the network, while it is needed.
     """
@@ -49,7 +49,7 @@ class Prefill:
     embedded: Embedded | None = None
     done: int = 0
     cached: int = 0
-    whole: bool = False
+    unsplit: bool = False
     seconds: float = 0.0
     vision_seconds: float = 0.0
     inputs: PromptInputs | None = None
@@ -135,8 +135,8 @@ class Prefiller:
 
     def advance(self, prefill: Prefill, tokens: int) -> int:
         """Prefill up to so many tokens, computed when this returns. Returns how many."""
-        if prefill.whole and not prefill.done:
-            return self._whole(prefill)
+        if prefill.unsplit and not prefill.done:
+            return self._prefill_unsplit(prefill)
         started = time.perf_counter()
         stop = min(prefill.target, prefill.done + tokens)
         count = stop - prefill.done
@@ -149,7 +149,7 @@ class Prefiller:
 
     def copying_bytes(self, prefill: Prefill) -> int:
         """How much `keep` will copy: nothing where nothing new is to be remembered."""
-        known = prefill.whole or prefill.cached == prefill.target
+        known = prefill.unsplit or prefill.cached == prefill.target
         if known or not self._prefixes.limit_bytes or prefill.cache is None:
             return 0
         return caches.size_bytes(prefill.cache)
@@ -162,8 +162,8 @@ class Prefiller:
     def _start(self, prefill: Prefill, embedded: Embedded) -> None:
         """Start from the longest cache that is known, or from an empty one."""
         prefill.cache = self._model.new_cache()
-        prefill.whole = not self._model.takes_chunks(embedded, prefill.cache)
-        if prefill.whole or not self._prefixes.limit_bytes:
+        prefill.unsplit = not self._model.takes_chunks(embedded, prefill.cache)
+        if prefill.unsplit or not self._prefixes.limit_bytes:
             return
         hit = self._prefixes.find(prefill.full_key, prefill.salt)
         if hit is not None:
@@ -187,7 +187,7 @@ class Prefiller:
         )
         prefill.done = stop
 
-    def _whole(self, prefill: Prefill) -> int:
+    def _prefill_unsplit(self, prefill: Prefill) -> int:
         """Prefill in one piece, last token included, and take that back.
 
         For attention that looks ahead within the prompt: fed once more, the last token sees
@@ -212,7 +212,7 @@ class Prefiller:
         """Whether it may be prefilled in one batch with others like it."""
         embedded = prefill.embedded
         return (
-            not prefill.whole
+            not prefill.unsplit
             and embedded is not None
             and embedded.is_plain()
             and not prefill.done

@@ -224,6 +224,6 @@ class PrefillQueue:
         task, prefill = entry.task, entry.prefill
         if not task.failures:
             task.cached_tokens = max(task.cached_tokens, prefill.cached)
-        task.whole = prefill.whole
+        task.unsplit = prefill.unsplit
         task.prefill_s += prefill.seconds - prefill.vision_seconds
         task.vision_s += prefill.vision_seconds

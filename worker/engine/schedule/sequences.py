@@ -81,7 +81,7 @@ class Task:
         submitted_at: when the job came in (`time.perf_counter`).
 
     Attributes:
-        whole: its prompt had to be prefilled in one piece, and is of no use to other prompts.
+        unsplit: its prompt had to be prefilled in one piece, and is of no use to other prompts.
     """
 
     def __init__(self, job: Job, prompt: Prompt, submitted_at: float) -> None:
@@ -92,7 +92,7 @@ class Task:
         self.cached_tokens = 0
         self.prefill_s = 0.0
         self.vision_s = 0.0
-        self.whole = False
+        self.unsplit = False
         self._submitted_at = submitted_at
         self._first_token_at: float | None = None
         self._sequence = 0
