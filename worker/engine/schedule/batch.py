@@ -33,7 +33,7 @@ class Row:
     Attributes:
         name: what its owner knows it by.
         prompt: the prompt's tokens.
-        said: the answer's tokens that are known on the host; its owner appends to it.
+        output_tokens: the answer's tokens that are known on the host; its owner appends to it.
         feed: the token to be fed first.
         rope_delta: [1, 1] for models with multimodal positions, else None.
         logprobs: None, or how many alternatives are wanted.
@@ -45,7 +45,7 @@ class Row:
     name: object
     rules: Rules
     prompt: Sequence[int]
-    said: list[int]
+    output_tokens: list[int]
     feed: int
     rope_delta: mx.array | None = None
     logprobs: int | None = None
@@ -214,7 +214,7 @@ class DecodeBatch:
     def _known(self, row: Row) -> Sequence[int]:
         """The answer's tokens before the one being fed, which the penalties count themselves."""
         fed_back = row.chosen - (0 if row.fresh else 1)
-        return row.said[: max(0, fed_back)]
+        return row.output_tokens[: max(0, fed_back)]
 
     def _masked(self, logits: mx.array) -> mx.array:
         masks = []

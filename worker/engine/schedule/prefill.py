@@ -34,7 +34,7 @@ class Prefill:
     """One sequence on its way into a cache.
 
     Attributes:
-        said: answer tokens that follow the prompt; the last one is left to be fed.
+        output_tokens: answer tokens that follow the prompt; the last one is left to be fed.
         done: how many tokens the cache holds.
         cached: how many of them were found in the prefix cache.
         unsplit: the prompt must be prefilled in one piece.
@@ -44,7 +44,7 @@ class Prefill:
 
     prompt: Prompt
     salt: str = ""
-    said: Sequence[int] = ()
+    output_tokens: Sequence[int] = ()
     cache: Cache | None = None
     embedded: Embedded | None = None
     done: int = 0
@@ -56,7 +56,7 @@ class Prefill:
     tokens: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tokens = [*self.prompt.ids, *self.said]
+        self.tokens = [*self.prompt.ids, *self.output_tokens]
 
     def as_inputs(self) -> PromptInputs:
         """The prompt with its image inputs as MLX arrays; made once."""
@@ -81,12 +81,12 @@ class Prefill:
     @property
     def key(self) -> Key:
         """The prefix cache's key for what the cache holds in the end."""
-        said = np.array(self.said, np.int64)
-        return np.concatenate([self.prompt.key, said])[: self.target]
+        output_tokens = np.array(self.output_tokens, np.int64)
+        return np.concatenate([self.prompt.key, output_tokens])[: self.target]
 
     @property
     def full_key(self) -> Key:
-        return np.concatenate([self.prompt.key, np.array(self.said, np.int64)])
+        return np.concatenate([self.prompt.key, np.array(self.output_tokens, np.int64)])
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class Prefiller:
             and embedded is not None
             and embedded.is_plain()
             and not prefill.done
-            and not prefill.said
+            and not prefill.output_tokens
             and prefill.target > 0
             and self._model.batchable
         )

@@ -81,8 +81,8 @@ class PrefillQueue:
         groups = [new] if self._model.batchable and new else [[choice] for choice in new]
         groups += [[choice] for choice in task.unfinished if choice.answer.tokens]
         for choices in groups:
-            said = list(choices[0].answer.tokens)
-            prefill = Prefill(task.prompt, task.job.cache_salt, said)
+            output_tokens = list(choices[0].answer.tokens)
+            prefill = Prefill(task.prompt, task.job.cache_salt, output_tokens)
             self._entries.append(Entry(task, choices, prefill, suspect))
 
     def remove(self, task: Task) -> None:

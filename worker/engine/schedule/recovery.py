@@ -22,7 +22,7 @@ def try_alone(model: LoadedModel, rows: Sequence[Row], cache: Cache) -> None:
 
 def _twin(row: Row) -> Row:
     grammar = row.grammar.fork() if row.grammar is not None else None
-    return dataclasses.replace(row, said=list(row.said), grammar=grammar)
+    return dataclasses.replace(row, output_tokens=list(row.output_tokens), grammar=grammar)
 
 
 def _ignore(chosen: list[Chosen]) -> None:

@@ -91,7 +91,7 @@ class Sampler:
 
     Args:
         rules: one for each row.
-        said: for each row, the tokens of its answer that are known on the host.
+        outputs: for each row, the tokens of its answer that are known on the host.
         prompts: for each row, its prompt's tokens (for the repetition penalty).
         vocabulary: how many logits a row has.
     """
@@ -99,7 +99,7 @@ class Sampler:
     def __init__(
         self,
         rules: Sequence[Rules],
-        said: Sequence[Sequence[int]],
+        outputs: Sequence[Sequence[int]],
         prompts: Sequence[Sequence[int]],
         vocabulary: int,
     ) -> None:
@@ -110,7 +110,7 @@ class Sampler:
         self._all_sampled = bool(temperatures.all())
         self._scale = mx.array(1.0 / np.where(temperatures > 0, temperatures, 1.0))[:, None]
         self._filters = _Filters.of(rules)
-        self._penalties = _Penalties.of(rules, said, prompts, vocabulary)
+        self._penalties = _Penalties.of(rules, outputs, prompts, vocabulary)
         self._bias = _Bias.of(rules, vocabulary)
 
     def adjust(self, logits: mx.array, inputs: mx.array, fresh: Sequence[bool]) -> mx.array:
@@ -201,14 +201,14 @@ class _Penalties:
     def of(
         cls,
         rules: Sequence[Rules],
-        said: Sequence[Sequence[int]],
+        outputs: Sequence[Sequence[int]],
         prompts: Sequence[Sequence[int]],
         vocabulary: int,
     ) -> _Penalties | None:
         rows = [row for row, rule in enumerate(rules) if rule.penalizes]
         if not rows:
             return None
-        counts = np.stack([_histogram(said[row], vocabulary) for row in rows])
+        counts = np.stack([_histogram(outputs[row], vocabulary) for row in rows])
         seen = np.stack([_histogram(prompts[row], vocabulary) for row in rows])
         return cls(rows, [rules[row] for row in rows], counts, seen)
 

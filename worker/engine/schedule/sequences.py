@@ -58,19 +58,18 @@ class Choice:
 
     def make_row(self, prefill: Prefill) -> Row:
         """A row for the batch that goes on after the prefilled tokens."""
-        said = self.answer.tokens
         self.row = Row(
             name=self,
             rules=self._rules,
             prompt=self.task.prompt.ids,
-            said=said,
+            output_tokens=self.answer.tokens,
             feed=prefill.tokens[-1],
             rope_delta=prefill.embedded.rope_delta if prefill.embedded is not None else None,
             logprobs=self.task.job.logprobs,
             grammar=self.grammar,
             limit=self.answer.limit,
             fed=prefill.target,
-            chosen=len(said),
+            chosen=len(self.answer.tokens),
         )
         return self.row
 
@@ -129,10 +128,10 @@ class Task:
 
     def key_of(self, row: Row) -> Key | None:
         """The prefix cache's key for what the row's cache holds; None if that is not known."""
-        said = row.fed - len(self.prompt.ids)
-        if not 0 <= said <= len(row.said):
+        count = row.fed - len(self.prompt.ids)
+        if not 0 <= count <= len(row.output_tokens):
             return None
-        return np.concatenate([self.prompt.key, np.array(row.said[:said], np.int64)])
+        return np.concatenate([self.prompt.key, np.array(row.output_tokens[:count], np.int64)])
 
     # --- what the client is told -----------------------------------------------------------------
 

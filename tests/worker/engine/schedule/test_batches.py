@@ -75,7 +75,7 @@ def test_a_grammar_and_a_penalty_hold_apart_too(drive: MakeDriver) -> None:
 
 
 def row(tokens: int) -> Row:
-    made = Row(name=None, rules=None, prompt=[], said=[], feed=0)  # type: ignore[arg-type]
+    made = Row(name=None, rules=None, prompt=[], output_tokens=[], feed=0)  # type: ignore[arg-type]
     made.fed = tokens
     return made
 
