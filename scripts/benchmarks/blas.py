@@ -34,7 +34,7 @@ Figures = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Variant:
-    """`threads`: OpenBLAS's; None leaves the choice to the worker (`blas_threads.py`)."""
+    """`threads`: OpenBLAS's; None leaves the choice to the worker."""
 
     name: str
     blas: str

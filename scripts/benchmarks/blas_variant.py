@@ -11,7 +11,7 @@ import time
 from importlib import import_module
 from typing import Any
 
-from worker.engine.model import openblas
+from worker.engine.model import blas
 
 CASES = {
     "batch 1": (1, 32, False),
@@ -24,10 +24,10 @@ CASES = {
 RUNS = 3
 
 
-def main(blas: str, precision: str, model: str) -> int:
-    if blas == "openblas":
-        openblas.load_openblas()  # before anything imports MLX
-    openblas.load_openblas = lambda: None
+def main(library: str, precision: str, model: str) -> int:
+    if library == "openblas":
+        blas.load()  # before anything imports MLX
+    blas.load = lambda: None
     loading: Any = import_module("worker.engine.model.loading")
     if precision == "float16":
         loading._to_float32 = lambda model: None

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.engine.model import openblas
+from worker.engine.model import blas
 
-openblas.load_openblas()
+blas.load()
 
 import numpy as np  # noqa: E402
 from mlx_vlm.generate.ar import BatchGenerator  # noqa: E402
@@ -37,7 +37,7 @@ from worker.engine.options import EngineOptions  # noqa: E402
 from worker.engine.prepare.preprocess import decode_image  # noqa: E402
 
 GREEDY = Sampling(seed=0, temperature=0.0)
-DEFAULT_THREADS = openblas.thread_count()
+DEFAULT_THREADS = blas.thread_count()
 """What OpenBLAS takes by itself; our engine changes it for the whole process."""
 
 
@@ -162,7 +162,7 @@ class Theirs:
         criteria.eos_token_ids = []  # ignore_eos
 
     def run(self, asked: Sequence[Request]) -> float:
-        openblas.use_threads(DEFAULT_THREADS)
+        blas.use_threads(DEFAULT_THREADS)
         started = time.perf_counter()
         generator = BatchGenerator(
             self._language,

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from scripts.benchmarks.tiers import NOTHING, Tier, free_port, serving, started
-from worker.engine.model.openblas import load_openblas
+from worker.engine.model import blas
 
 SLOTS = "32"
 
@@ -95,5 +95,5 @@ def rival(asked: str, ready: str = READY, environment: Mapping[str, str] = NOTHI
 def our_blas() -> Mapping[str, str]:
     """The environment that gives another MLX process on Linux the OpenBLAS that our worker loads;
     nothing where there is none."""
-    library = load_openblas()
+    library = blas.load()
     return NOTHING if library is None else {"LD_PRELOAD": library}

@@ -13,7 +13,7 @@ import time
 from importlib import import_module
 from typing import Any
 
-from worker.engine.model.openblas import load_openblas
+from worker.engine.model import blas
 
 INTERPRETER = "interpreter"
 """Its CPU seconds are known, when it began is not."""
@@ -38,7 +38,7 @@ class Phases:
 def main(model: str) -> int:
     phases = Phases()
     phases.cpu_s[INTERPRETER] = time.process_time()
-    load_openblas()
+    blas.load()
     phases.end("OpenBLAS")
     for name in IMPORTS:
         import_module(name)

@@ -21,8 +21,8 @@ from shared.messages import Accepted, CountedTokens, Job
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.faults import JobFault, is_out_of_memory
 from worker.engine.interface import EngineEvent, ModelFacts
-from worker.engine.model.blas_threads import choose as choose_threads
-from worker.engine.model.device import set_memory_limits
+from worker.engine.model.blas import choose_threads
+from worker.engine.model.device import has_gpu, set_memory_limits
 from worker.engine.model.model import LoadedModel, load_model
 from worker.engine.model.warmup import warm_up
 from worker.engine.options import EngineOptions
@@ -72,7 +72,7 @@ class MlxEngine:
         model = load_model(self._options, report)
         self._set_up(model, limit_bytes)
         facts = model.facts()
-        self._threads = choose_threads(model)
+        self._threads = choose_threads(model, gpu=has_gpu())
         warm_up(self, facts)
         self._forget_warm_up()
         report(1.0)

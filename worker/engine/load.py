@@ -1,8 +1,8 @@
 """The engine's door. Importing it gives MLX its BLAS first, so import MLX through here."""
 
-from worker.engine.model.openblas import load_openblas
+from worker.engine.model import blas
 
-load_openblas()
+blas.load()
 
 from worker.engine.engine import MlxEngine  # noqa: E402
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine.model.openblas import load_openblas
+from worker.engine.model import blas
 
-load_openblas()
+blas.load()
 
 from scripts import checkpoints  # noqa: E402
 from tests.worker.engine.driving import Driver  # noqa: E402

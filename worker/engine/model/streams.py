@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from worker.engine.model import openblas
+from worker.engine.model import blas
 from worker.engine.model.device import has_gpu
 
 MOST = 4
@@ -29,7 +29,7 @@ class Streams:
 
     @classmethod
     def of_this_machine(cls) -> Streams:
-        return cls(1 if has_gpu() else min(MOST, openblas.thread_count()))
+        return cls(1 if has_gpu() else min(MOST, blas.thread_count()))
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -48,12 +48,12 @@ class Streams:
         if len(pieces) == 1:
             mx.eval(arrays)
             return
-        before = openblas.thread_count()
-        openblas.use_threads(1)
+        before = blas.thread_count()
+        blas.use_threads(1)
         try:
             mx.eval(arrays)
         finally:
-            openblas.use_threads(before)
+            blas.use_threads(before)
 
 
 def _arrays(piece: Any) -> list[mx.array]:

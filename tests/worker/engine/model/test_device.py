@@ -11,8 +11,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from worker.engine.model import blas_threads, device, loading, openblas
-from worker.engine.model.blas_threads import BlasThreads
+from worker.engine.model import blas, device, loading
+from worker.engine.model.blas import BlasThreads
 from worker.engine.model.streams import Streams
 
 GIB = 1 << 30
@@ -113,7 +113,7 @@ def test_without_a_figure_no_limit_is_set(machine: Machine) -> None:
 
 @on(*GPUS)
 def test_a_gpu_has_one_stream(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openblas, "thread_count", lambda: 4)
+    monkeypatch.setattr(blas, "thread_count", lambda: 4)
     monkeypatch.setattr(mx, "default_stream", lambda device: mx.new_stream(mx.cpu))
     assert len(Streams.of_this_machine()) == 1
 
@@ -122,7 +122,7 @@ def test_a_gpu_has_one_stream(machine: Machine, monkeypatch: pytest.MonkeyPatch)
 def test_a_cpu_has_a_stream_for_each_core(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openblas, "thread_count", lambda: 3)
+    monkeypatch.setattr(blas, "thread_count", lambda: 3)
     assert len(Streams.of_this_machine()) == 3
 
 
@@ -130,9 +130,9 @@ def test_a_cpu_has_a_stream_for_each_core(
 def test_nobody_times_or_misses_a_blas_beside_a_gpu(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(openblas, "_loaded", [])
-    monkeypatch.setattr(openblas, "thread_count", lambda: 8)
-    assert blas_threads.choose(None) == BlasThreads(8, 8)  # type: ignore[arg-type]
+    monkeypatch.setattr(blas, "_loaded", [])
+    monkeypatch.setattr(blas, "thread_count", lambda: 8)
+    assert blas.choose_threads(None, gpu=device.has_gpu()) == BlasThreads(8, 8)  # type: ignore[arg-type]
     assert not caplog.records
 
 
@@ -140,10 +140,10 @@ def test_nobody_times_or_misses_a_blas_beside_a_gpu(
 def test_a_cpu_without_a_fast_blas_is_told_of(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(openblas, "_loaded", [])
-    monkeypatch.setattr(openblas.sys, "platform", "linux")
+    monkeypatch.setattr(blas, "_loaded", [])
+    monkeypatch.setattr(blas.sys, "platform", "linux")
     with caplog.at_level(logging.WARNING):
-        assert blas_threads.choose(None) == BlasThreads(1, 1)  # type: ignore[arg-type]
+        assert blas.choose_threads(None, gpu=device.has_gpu()) == BlasThreads(1, 1)  # type: ignore[arg-type]
     assert "no OpenBLAS found" in caplog.text
 
 

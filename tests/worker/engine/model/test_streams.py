@@ -11,7 +11,7 @@ import pytest
 from scripts.checkpoints import FAMILIES
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, Result, job, picture
-from worker.engine.model import openblas
+from worker.engine.model import blas
 from worker.engine.model.streams import Streams
 from worker.engine.model.vision_tower import MoreToEncode
 from worker.engine.prepare.pool import Ready
@@ -185,9 +185,9 @@ def test_pictures_of_a_prompt_that_never_comes_are_let_go(drive: MakeDriver) -> 
 
 
 def test_products_on_two_streams_take_one_thread_each_and_only_then() -> None:
-    before = openblas.thread_count()
-    openblas.use_threads(2)
-    if openblas.thread_count() != 2:
+    before = blas.thread_count()
+    blas.use_threads(2)
+    if blas.thread_count() != 2:
         pytest.skip("OpenBLAS is not loaded here")
     try:
         streams = Streams(2)
@@ -197,6 +197,6 @@ def test_products_on_two_streams_take_one_thread_each_and_only_then() -> None:
                 pieces.append([mx.ones((8, 8)) @ mx.full((8, 8), number)])
         streams.compute(pieces)
         assert [piece[0][0, 0].item() for piece in pieces] == [0.0, 8.0]
-        assert openblas.thread_count() == 2
+        assert blas.thread_count() == 2
     finally:
-        openblas.use_threads(before)
+        blas.use_threads(before)
