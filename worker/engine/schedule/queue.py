@@ -11,7 +11,8 @@ from itertools import islice
 from worker.engine.cache.kv import Cache
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.model.model import LoadedModel
-from worker.engine.schedule.prefill import MOST_TOGETHER, Pacer, Prefill, Prefiller
+from worker.engine.schedule.pacer import Pacer
+from worker.engine.schedule.prefill import MOST_TOGETHER, Prefill, Prefiller
 from worker.engine.schedule.sequences import Choice, Task
 
 COPIED_APART_BYTES = 4 << 20

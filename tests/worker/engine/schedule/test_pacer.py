@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.engine.schedule.prefill import Pacer
+from worker.engine.schedule.pacer import Pacer
 
 STEP_S = 0.01
 
