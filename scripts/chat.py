@@ -18,6 +18,7 @@ import httpx
 
 from scripts.called_from import go_back
 from scripts.loopback import is_loopback
+from shared.version import VERSION_LINE
 
 CONNECT_S = 5.0
 PICTURE_TYPES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic"}
@@ -58,6 +59,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--system", help="a system prompt")
     parser.add_argument("--temperature", type=float, help="0 is the most likely answer")
     parser.add_argument("--max-tokens", type=int, help="longest answer")
+    parser.add_argument("--version", action="version", version=VERSION_LINE)
     return parser.parse_args(argv)
 
 

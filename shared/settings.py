@@ -20,7 +20,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from shared.version import VERSION
+from shared.version import VERSION_LINE
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
@@ -65,7 +65,7 @@ def load(
     """Read flags and environment into `settings_type`, or print one line and exit with 2."""
     environ = os.environ if environ is None else environ
     parser = _OneLineParser(prog=f"python -m {prefix.lower()}", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"proxy-oai-compat {VERSION}")
+    parser.add_argument("--version", action="version", version=VERSION_LINE)
     for field in dataclasses.fields(settings_type):  # type: ignore[arg-type]
         _add_flag(parser, field, prefix)
     flags = vars(parser.parse_args(argv))

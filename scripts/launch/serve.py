@@ -20,6 +20,7 @@ from scripts.launch.flags import flags_help, read_flags
 from scripts.launch.ports import reachable, taken_ports
 from scripts.launch.tiers import Tiers, say
 from shared.settings import SettingsError, load
+from shared.version import VERSION_LINE
 from worker.settings import Settings as WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ ENVIRONMENT_FILE = ".env"
 DEFAULT_CONCURRENCY = 8
 
 USAGE = """\
-usage: scripts/serve [--workers N] [flags of either tier]
+usage: scripts/serve [--version] [--workers N] [flags of either tier]
 
 Starts the gateway and N workers (default 1). With no --model-path it serves the built-in demo
 model. The flags of the tiers:
@@ -38,6 +39,9 @@ model. The flags of the tiers:
 def main(argv: Sequence[str]) -> int:
     if "-h" in argv or "--help" in argv:
         print(USAGE + flags_help())
+        return 0
+    if "--version" in argv:
+        print(VERSION_LINE)
         return 0
     try:
         flags, workers = read_flags(argv, called_from())

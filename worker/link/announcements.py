@@ -7,6 +7,7 @@ import platform
 import socket
 
 from shared.messages import Heartbeat, Hello, WorkerState
+from shared.version import VERSION
 from worker.link.slots import Slots
 from worker.loop import Progress
 from worker.settings import Settings
@@ -30,7 +31,11 @@ def hello(settings: Settings, name: str, state: WorkerState, progress: Progress)
         stall_timeout_s=settings.stall_timeout,
         pid=os.getpid(),
         host=socket.gethostname(),
-        versions={"python": platform.python_version(), **(facts.versions if facts else {})},
+        versions={
+            "proxy-oai-compat": VERSION,
+            "python": platform.python_version(),
+            **(facts.versions if facts else {}),
+        },
         counts=True,
     )
 
