@@ -1,7 +1,7 @@
 """The one place where an error becomes something a client can read.
 
-`detail` is what the original server's users read, `error` is what OpenAI's SDKs read. Where
-Anthropic's clients speak, the same body carries their names for the types of errors.
+`detail` is where clients of FastAPI servers look for the message, `error` is where OpenAI's SDKs
+look. Where Anthropic's clients speak, the same body carries their names for the types of errors.
 """
 
 from __future__ import annotations
