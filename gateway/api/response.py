@@ -52,17 +52,17 @@ class GenerationResponse(Response):
                 if self._generation.stream:
                     await self._send_stream(ticket, identity, scope, send)
                 else:
-                    await self._send_whole(ticket, identity, send)
+                    await self._send_answer(ticket, identity, send)
             except ApiError as error:
                 raise in_dialect(error, self._generation) from None
             finally:
                 ticket.cancel()
 
-    async def _send_whole(self, ticket: Ticket, identity: Identity, send: Send) -> None:
+    async def _send_answer(self, ticket: Ticket, identity: Identity, send: Send) -> None:
         answer = Answer(self._generation.choices)
         while not answer.done:
             answer.add(await ticket.next_events())
-        body = self._renderer.whole(identity, answer)
+        body = self._renderer.non_streaming(identity, answer)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),

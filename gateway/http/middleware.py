@@ -68,7 +68,7 @@ class RequestIds:
             log.debug("client gone", extra={"fields": {"request_id": request_id}})
         except Exception:
             log.exception("request failed", extra={"fields": {"request_id": request_id}})
-            # Once an answer has begun, only a broken connection tells that it is not whole;
+            # Once an answer has begun, only a broken connection tells that it is cut short;
             # the server breaks it when the answer stays incomplete.
             if not started:
                 await error_response(internal_error(scope), scope["path"])(

@@ -67,13 +67,13 @@ class TakesAll:
 
     def _heartbeat(self) -> Heartbeat:
         streams = [job for job, stream in self._jobs.items() if stream]
-        whole = [job for job, stream in self._jobs.items() if not stream]
+        non_streaming = [job for job, stream in self._jobs.items() if not stream]
         return Heartbeat(
             state="ready",
-            jobs=whole,
+            jobs=non_streaming,
             streams=streams,
             active=len(self._jobs),
-            free_slots=SLOTS - len(whole),
+            free_slots=SLOTS - len(non_streaming),
             free_stream_slots=SLOTS - len(streams),
         )
 

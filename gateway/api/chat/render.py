@@ -1,6 +1,6 @@
-"""OpenAI's shapes of a chat completion: the whole answer, and the chunks of a stream.
+"""OpenAI's shapes of a chat completion: one answer, and the chunks of a stream.
 
-A chunk is built from bytes that are the same for the whole stream and the few that change: at
+A chunk is built from bytes that are the same for all of the stream and the few that change: at
 hundreds of tokens a second and stream nothing more is affordable.
 """
 
@@ -32,7 +32,7 @@ class ChatRenderer:
         self._include_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._with_logprobs = generation.logprobs is not None
 
-    def whole(self, identity: Identity, answer: Answer) -> bytes:
+    def non_streaming(self, identity: Identity, answer: Answer) -> bytes:
         return encode(
             {
                 "id": f"chatcmpl-{identity.job_id}",

@@ -1,4 +1,4 @@
-"""A whole answer, put together from the events that a stream would have shown one by one."""
+"""A complete answer, put together from the events that a stream would have shown one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ChoiceAnswer:
     def __init__(self) -> None:
         self.finish_reason: FinishReason | None = None
         self.stop: str | None = None
-        """The stop string that ended it; known once the answer is whole."""
+        """The stop string that ended it; known once the answer is complete."""
         self._blocks = Blocks()
 
     @property
@@ -54,7 +54,7 @@ class ChoiceAnswer:
 
 
 class Answer:
-    """`done` once the answer is whole; `usage` and `timings` are set then."""
+    """`done` once the answer is complete; `usage` and `timings` are set then."""
 
     def __init__(self, choices: int) -> None:
         self.choices = [ChoiceAnswer() for _ in range(choices)]

@@ -41,7 +41,7 @@ def fingerprint(model: str) -> str:
 
 
 class Stream(Protocol):
-    """Renders one stream. Each method returns the bytes of whole server-sent events."""
+    """Renders one stream. Each method returns the bytes of complete server-sent events."""
 
     def begin(self) -> bytes: ...
 
@@ -54,7 +54,7 @@ class Stream(Protocol):
 class Renderer(Protocol):
     """A dialect, for one request."""
 
-    def whole(self, identity: Identity, answer: Answer) -> bytes:
+    def non_streaming(self, identity: Identity, answer: Answer) -> bytes:
         """Return the JSON body of a complete answer."""
 
     def stream(self, identity: Identity) -> Stream: ...

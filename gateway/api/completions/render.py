@@ -1,4 +1,4 @@
-"""OpenAI's shapes of a text completion: whole, and as a stream."""
+"""OpenAI's shapes of a text completion: one answer, and the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CompletionRenderer:
         self._include_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._with_logprobs = generation.logprobs is not None
 
-    def whole(self, identity: Identity, answer: Answer) -> bytes:
+    def non_streaming(self, identity: Identity, answer: Answer) -> bytes:
         choices = [
             {
                 "index": index,

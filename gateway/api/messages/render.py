@@ -1,4 +1,4 @@
-"""Anthropic's shapes of a message: whole, and as a stream of content blocks."""
+"""Anthropic's shapes of a message: one answer, and a stream of content blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STOP_REASONS: dict[FinishReason | None, str] = {
 
 
 class MessagesRenderer:
-    def whole(self, identity: Identity, answer: Answer) -> bytes:
+    def non_streaming(self, identity: Identity, answer: Answer) -> bytes:
         choice = answer.choices[0]
         message = _message(identity) | {
             "content": [_block(block) for block in choice.blocks],

@@ -1,4 +1,4 @@
-"""OpenAI's shapes of a response: the whole object, and the events that build it up."""
+"""OpenAI's shapes of a response: one object, and the events that build it up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ResponsesRenderer:
         self._repeated = repeated(body)
         self._namespaced = namespaced(body.tools)
 
-    def whole(self, identity: Identity, answer: Answer) -> bytes:
+    def non_streaming(self, identity: Identity, answer: Answer) -> bytes:
         choice = answer.choices[0]
         status = _status(choice.finish_reason)
         items = [item(block, identity, status, self._namespaced) for block in choice.blocks]
@@ -121,8 +121,8 @@ class ResponsesStream:
                 self._event("response.content_part.done", **place, part=part(block)),
             ]
         status = _status(self._finish_reason)
-        whole = item(block, self._identity, status, self._namespaced)
-        done.append(self._event("response.output_item.done", output_index=block.index, item=whole))
+        ended = item(block, self._identity, status, self._namespaced)
+        done.append(self._event("response.output_item.done", output_index=block.index, item=ended))
         return done
 
     def _add_end(self, pieces: list[bytes], done: Done) -> None:

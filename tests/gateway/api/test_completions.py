@@ -54,9 +54,9 @@ async def test_log_probabilities_count_the_text_on() -> None:
 
     async with gateway(script) as running:
         asked = {"prompt": "Say:", "logprobs": 1}
-        whole = (await running.client.post(PATH, json=asked)).json()["choices"][0]["logprobs"]
+        complete = (await running.client.post(PATH, json=asked)).json()["choices"][0]["logprobs"]
         text = (await running.client.post(PATH, json=asked | {"stream": True})).text
-    assert whole == {
+    assert complete == {
         "tokens": ["ab", "c"],
         "token_logprobs": [-0.5, -0.5],
         "top_logprobs": [{"x": -1.0}, {"x": -1.0}],

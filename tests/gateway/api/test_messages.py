@@ -119,18 +119,18 @@ async def test_the_stop_sequence_that_ended_the_answer_is_named(
 
     async with gateway(script) as running, client(running) as api:
         request: Any = {"model": "m", "max_tokens": 9, "messages": [USER]}
-        whole = await api.messages.create(**request, stop_sequences=["END"])
+        complete = await api.messages.create(**request, stop_sequences=["END"])
         async with api.messages.stream(**request, stop_sequences=["END"]) as stream:
             streamed = await stream.get_final_message()
-    for message in (whole, streamed):
+    for message in (complete, streamed):
         assert (message.stop_reason, message.stop_sequence) == (stop_reason, stop_sequence)
 
 
 async def test_anthropics_client_asks_streams_and_counts() -> None:
     async with gateway(says("Hel", "lo")) as running, client(running) as api:
         messages: Any = [USER]
-        whole = await api.messages.create(model="m", max_tokens=9, messages=messages)
-        assert whole.content[0].type == "text" and whole.content[0].text == "Hello"
+        complete = await api.messages.create(model="m", max_tokens=9, messages=messages)
+        assert complete.content[0].type == "text" and complete.content[0].text == "Hello"
         async with api.messages.stream(model="m", max_tokens=9, messages=messages) as stream:
             assert "".join([text async for text in stream.text_stream]) == "Hello"
             final = await stream.get_final_message()

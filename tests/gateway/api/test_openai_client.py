@@ -17,13 +17,13 @@ def client(running: Gateway) -> AsyncOpenAI:
     return AsyncOpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0)
 
 
-async def test_whole_and_streamed_answers() -> None:
+async def test_answers_and_streams() -> None:
     async with gateway(says("Hel", "lo")) as running, client(running) as api:
-        whole = await api.chat.completions.create(
+        complete = await api.chat.completions.create(
             model="m", messages=[{"role": "user", "content": "Hi"}]
         )
-        assert whole.choices[0].message.content == "Hello"
-        assert whole.usage is not None and whole.usage.total_tokens == 9
+        assert complete.choices[0].message.content == "Hello"
+        assert complete.usage is not None and complete.usage.total_tokens == 9
         stream = await api.chat.completions.create(
             model="m",
             messages=[{"role": "user", "content": "Hi"}],

@@ -137,8 +137,8 @@ async def test_openais_client_asks_streams_and_parses() -> None:
         colour: str
 
     async with gateway(says("Hel", "lo")) as running, client(running) as api:
-        whole = await api.responses.create(model="m", input="Hi")
-        assert whole.output_text == "Hello"
+        complete = await api.responses.create(model="m", input="Hi")
+        assert complete.output_text == "Hello"
         async with api.responses.stream(model="m", input="Hi") as stream:
             kinds = [event.type async for event in stream]
             final = await stream.get_final_response()
@@ -170,12 +170,12 @@ async def test_what_a_worker_finds_wrong_is_named_as_the_client_does(
         ticket.fail(InvalidRequest("No.", param=param))
 
     async with gateway(refuses) as running:
-        whole = await running.client.post(PATH, json={"input": "Hi"})
+        complete = await running.client.post(PATH, json={"input": "Hi"})
         streamed = await running.client.post(PATH, json={"input": "Hi", "stream": True})
         running.dispatch.script = breaks
         broken = await running.client.post(PATH, json={"input": "Hi", "stream": True})
-    assert [whole.status_code, streamed.status_code, broken.status_code] == [400, 400, 200]
-    assert whole.json()["error"]["param"] == streamed.json()["error"]["param"] == shown
+    assert [complete.status_code, streamed.status_code, broken.status_code] == [400, 400, 200]
+    assert complete.json()["error"]["param"] == streamed.json()["error"]["param"] == shown
     last = json.loads(broken.text.strip().rpartition("data: ")[2])
     assert last["type"] == "error" and last["error"]["param"] == shown
 
@@ -262,12 +262,12 @@ def spawns(ticket: FakeTicket) -> None:
 async def test_functions_of_a_namespace_are_called_by_both_names() -> None:
     asked: dict[str, Any] = {"model": "m", "input": "Hi", "tools": [TOOL, AGENTS, OFFLINE]}
     async with gateway(spawns) as running, client(running) as api:
-        whole = await api.responses.create(**asked)
+        complete = await api.responses.create(**asked)
         stream = await api.responses.create(**asked, stream=True)
         events = [event async for event in stream]
         policy = running.dispatch.tickets[0].job.tool_policy  # type: ignore[union-attr]
         running.dispatch.script = says("Done.")
-        again = [USER, *whole.output, OUTPUT | {"namespace": "agents", "name": "spawn"}]
+        again = [USER, *complete.output, OUTPUT | {"namespace": "agents", "name": "spawn"}]
         await api.responses.create(**(asked | {"input": again}))
         job = running.dispatch.tickets[-1].job
     assert policy is not None
@@ -279,7 +279,7 @@ async def test_functions_of_a_namespace_are_called_by_both_names() -> None:
     finals = [event.response for event in events if event.type == "response.completed"]
     items = [event.item for event in events if event.type == "response.output_item.done"]
     added = [event.item for event in events if event.type == "response.output_item.added"]
-    for item in (whole.output[0], finals[0].output[0], items[0], added[0]):
+    for item in (complete.output[0], finals[0].output[0], items[0], added[0]):
         assert item.type == "function_call"
         assert (item.namespace, item.name) == ("agents", "spawn")
     names = [e.name for e in events if e.type == "response.function_call_arguments.done"]

@@ -1,4 +1,4 @@
-"""Answers that come in one piece."""
+"""Answers that are not streamed."""
 
 from __future__ import annotations
 
