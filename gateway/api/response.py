@@ -13,7 +13,7 @@ import asyncio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.common.answer import Answer
+from gateway.api.common.answer import CollectedAnswer
 from gateway.api.common.render import Identity, Renderer, Stream
 from gateway.api.run import Runner, first_events, in_dialect, is_end
 from gateway.errors import ApiError
@@ -59,7 +59,7 @@ class GenerationResponse(Response):
                 ticket.cancel()
 
     async def _send_answer(self, ticket: Ticket, identity: Identity, send: Send) -> None:
-        answer = Answer(self._generation.choices)
+        answer = CollectedAnswer(self._generation.choices)
         while not answer.done:
             answer.add(await ticket.next_events())
         body = self._renderer.non_streaming(identity, answer)

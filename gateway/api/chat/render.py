@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.api.chat.models import ChatCompletionRequest
-from gateway.api.common.answer import Answer, ChoiceAnswer
+from gateway.api.common.answer import CollectedAnswer, CollectedChoice
 from gateway.api.common.render import (
     DONE_EVENT,
     Identity,
@@ -32,7 +32,7 @@ class ChatRenderer:
         self._include_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._with_logprobs = generation.logprobs is not None
 
-    def non_streaming(self, identity: Identity, answer: Answer) -> bytes:
+    def non_streaming(self, identity: Identity, answer: CollectedAnswer) -> bytes:
         return encode(
             {
                 "id": f"chatcmpl-{identity.job_id}",
@@ -51,7 +51,7 @@ class ChatRenderer:
     def stream(self, identity: Identity) -> ChatStream:
         return ChatStream(identity, self._choices, self._include_usage)
 
-    def _choice(self, index: int, choice: ChoiceAnswer) -> dict[str, Any]:
+    def _choice(self, index: int, choice: CollectedChoice) -> dict[str, Any]:
         logprobs = {"content": logprob_content(choice.logprobs), "refusal": None}
         return {
             "index": index,
@@ -125,7 +125,7 @@ class ChatStream:
         pieces.append(DONE_EVENT)
 
 
-def _message(choice: ChoiceAnswer) -> dict[str, Any]:
+def _message(choice: CollectedChoice) -> dict[str, Any]:
     calls = choice.tool_calls
     text = choice.text
     message: dict[str, Any] = {

@@ -9,7 +9,7 @@ from gateway.generation import Event
 from shared.messages import Delta, Done, FinishReason, Timings, TokenLogprob, ToolCall, Usage
 
 
-class ChoiceAnswer:
+class CollectedChoice:
     """One choice; `blocks` in the order they came."""
 
     def __init__(self) -> None:
@@ -53,11 +53,11 @@ class ChoiceAnswer:
         return [block for block in self.blocks if block.kind == kind]
 
 
-class Answer:
+class CollectedAnswer:
     """`done` once the answer is complete; `usage` and `timings` are set then."""
 
     def __init__(self, choices: int) -> None:
-        self.choices = [ChoiceAnswer() for _ in range(choices)]
+        self.choices = [CollectedChoice() for _ in range(choices)]
         self.done = False
         self.usage = Usage(prompt_tokens=0, completion_tokens=0)
         self.timings = Timings()

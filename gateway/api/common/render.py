@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 from starlette.responses import Response
 
-from gateway.api.common.answer import Answer
+from gateway.api.common.answer import CollectedAnswer
 from gateway.errors import ApiError
 from gateway.generation import Event
 from shared.messages import Timings, TokenLogprob, Usage
@@ -54,7 +54,7 @@ class Stream(Protocol):
 class Renderer(Protocol):
     """A dialect, for one request."""
 
-    def non_streaming(self, identity: Identity, answer: Answer) -> bytes:
+    def non_streaming(self, identity: Identity, answer: CollectedAnswer) -> bytes:
         """Return the JSON body of a complete answer."""
 
     def stream(self, identity: Identity) -> Stream: ...

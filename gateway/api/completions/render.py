@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.api.common.answer import Answer, ChoiceAnswer
+from gateway.api.common.answer import CollectedAnswer, CollectedChoice
 from gateway.api.common.render import DONE_EVENT, Identity, encode, timings_content, usage_content
 from gateway.api.completions.models import CompletionRequest
 from gateway.errors import ApiError
@@ -21,7 +21,7 @@ class CompletionRenderer:
         self._include_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._with_logprobs = generation.logprobs is not None
 
-    def non_streaming(self, identity: Identity, answer: Answer) -> bytes:
+    def non_streaming(self, identity: Identity, answer: CollectedAnswer) -> bytes:
         choices = [
             {
                 "index": index,
@@ -34,7 +34,7 @@ class CompletionRenderer:
         tail = {"usage": usage_content(answer.usage), "timings": timings_content(answer.timings)}
         return encode(_head(identity) | {"choices": choices} | tail)
 
-    def _logprobs(self, choice: ChoiceAnswer) -> dict[str, Any] | None:
+    def _logprobs(self, choice: CollectedChoice) -> dict[str, Any] | None:
         return _logprobs(choice.logprobs, 0) if self._with_logprobs else None
 
     def stream(self, identity: Identity) -> CompletionStream:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.api.common.answer import Answer
+from gateway.api.common.answer import CollectedAnswer
 from gateway.api.common.blocks import Block, BlockEvent, Blocks, Grown, Opened
 from gateway.api.common.render import Identity, encode, timings_content
 from gateway.errors import ApiError
@@ -22,7 +22,7 @@ STOP_REASONS: dict[FinishReason | None, str] = {
 
 
 class MessagesRenderer:
-    def non_streaming(self, identity: Identity, answer: Answer) -> bytes:
+    def non_streaming(self, identity: Identity, answer: CollectedAnswer) -> bytes:
         choice = answer.choices[0]
         message = _message(identity) | {
             "content": [_block(block) for block in choice.blocks],

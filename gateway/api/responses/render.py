@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from gateway.api.common.answer import Answer
+from gateway.api.common.answer import CollectedAnswer
 from gateway.api.common.blocks import Block, BlockEvent, Blocks, Grown, Opened
 from gateway.api.common.render import Identity, encode, logprob_content, timings_content
 from gateway.api.responses.models import ResponsesRequest
@@ -29,7 +29,7 @@ class ResponsesRenderer:
         self._repeated = repeated(body)
         self._namespaced = namespaced(body.tools)
 
-    def non_streaming(self, identity: Identity, answer: Answer) -> bytes:
+    def non_streaming(self, identity: Identity, answer: CollectedAnswer) -> bytes:
         choice = answer.choices[0]
         status = _status(choice.finish_reason)
         items = [item(block, identity, status, self._namespaced) for block in choice.blocks]
