@@ -36,15 +36,15 @@ def main(argv: Sequence[str], output: TextIO = sys.stdout) -> int:
     arguments = parse_arguments(argv)
     try:
         pictures, question = sort_words(arguments.words)
-        with Conversation(arguments, output) as conversation:
+        with Chat(arguments, output) as chat:
             if question or pictures:
-                conversation.ask(question or "What is in this image?", pictures)
+                chat.ask(question or "What is in this image?", pictures)
             if arguments.interactive or not (question or pictures):
-                converse(conversation, output)
+                converse(chat, output)
     except ChatError as error:
         print(f"scripts/chat: {error}", file=sys.stderr)
         return 1
-    return 130 if conversation.was_stopped and not arguments.interactive else 0
+    return 130 if chat.was_stopped and not arguments.interactive else 0
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -100,7 +100,7 @@ def picture_url(word: str) -> str | None:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-class Conversation:
+class Chat:
     """All turns so far. A turn that fails before its first word is forgotten again."""
 
     def __init__(self, arguments: argparse.Namespace, output: TextIO) -> None:
@@ -120,7 +120,7 @@ class Conversation:
         self.was_stopped = False
         self.forget()
 
-    def __enter__(self) -> Conversation:
+    def __enter__(self) -> Chat:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -217,7 +217,7 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160))
 
 
-def converse(conversation: Conversation, output: TextIO) -> None:
+def converse(chat: Chat, output: TextIO) -> None:
     """Turn after turn until the input ends."""
     with suppress(ImportError):
         import readline  # noqa: F401 - gives input() its line editing
@@ -229,16 +229,16 @@ def converse(conversation: Conversation, output: TextIO) -> None:
             print(file=output)
             return
         if line == "/new":
-            conversation.forget()
+            chat.forget()
         elif line:
-            _ask_patiently(conversation, line)
+            _ask_patiently(chat, line)
 
 
-def _ask_patiently(conversation: Conversation, line: str) -> None:
+def _ask_patiently(chat: Chat, line: str) -> None:
     """An error ends one turn, not the conversation."""
     try:
         pictures, question = sort_words(line.split(" "))
-        conversation.ask(question or "What is in this image?", pictures)
+        chat.ask(question or "What is in this image?", pictures)
     except ChatError as error:
         print(f"{error}", file=sys.stderr)
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from scripts.demo_model.images import MERGE, PATCH, Patches, to_patches
 from scripts.demo_model.network import NOT_LEARNT, Batch
-from scripts.demo_model.questions import Conversation, random_question
+from scripts.demo_model.questions import Example, random_question
 from scripts.demo_model.regions import LESSONS, token_lessons
 from scripts.demo_model.scenes import Scene, random_file, random_scene
 
@@ -78,12 +78,10 @@ def file_patches(scene: Scene, rng: random.Random) -> Patches:
     return to_patches(Image.open(io.BytesIO(data)))
 
 
-def render(
-    conversation: Conversation, images: list[Patches], tokenizer: PreTrainedTokenizerFast
-) -> Sample:
+def render(example: Example, images: list[Patches], tokenizer: PreTrainedTokenizerFast) -> Sample:
     """The conversation as the server's prompt, followed by its answer."""
-    answer = {"role": "assistant", "content": conversation.answer}
-    text = tokenizer.apply_chat_template([*conversation.messages, answer], tokenize=False)
+    answer = {"role": "assistant", "content": example.answer}
+    text = tokenizer.apply_chat_template([*example.messages, answer], tokenize=False)
     for image in images:
         text = text.replace(IMAGE_PAD, "\0" * image.tokens, 1)
     text = text.replace("\0", IMAGE_PAD)
@@ -96,7 +94,7 @@ def render(
     encoding = tokenizer._tokenizer.encode(text, add_special_tokens=False)
     lessons = [
         token_lessons(scene, image.rows // MERGE, image.columns // MERGE)
-        for scene, image in zip(conversation.scenes, images, strict=True)
+        for scene, image in zip(example.scenes, images, strict=True)
     ]
     learnt_tokens = [bool(learnt[begin]) for begin, _ in encoding.offsets]
     return Sample(encoding.ids, learnt_tokens, images, lessons)
@@ -184,9 +182,9 @@ class Batches(IterableDataset[Batch]):
     def sample(self, pool: ScenePool, rng: random.Random) -> Sample:
         """A conversation of a random kind."""
         kind = rng.choices(tuple(KIND_SHARES), weights=tuple(KIND_SHARES.values()))[0]
-        conversation = random_question(kind, rng, pool.draw)
-        images = [pool.patches[scene] for scene in conversation.scenes]
-        return render(conversation, images, self.tokenizer)
+        example = random_question(kind, rng, pool.draw)
+        images = [pool.patches[scene] for scene in example.scenes]
+        return render(example, images, self.tokenizer)
 
 
 def batch_loader(dataset: Batches, workers: int) -> DataLoader[Batch]:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from scripts.demo_model.questions import QUESTION_KINDS, Conversation, Message, random_question
+from scripts.demo_model.questions import QUESTION_KINDS, Example, Message, random_question
 from scripts.demo_model.scenes import random_file
 
 Ask = Callable[[list[Message]], str]
@@ -66,9 +66,9 @@ def first_model(url: str, api_key: str | None, timeout: float) -> str:
         return json.load(response)["data"][0]["id"]
 
 
-def with_images(conversation: Conversation, rng: random.Random) -> list[Message]:
+def with_images(example: Example, rng: random.Random) -> list[Message]:
     """The conversation's messages with its scenes as data URLs of any format."""
-    scenes = iter(conversation.scenes)
+    scenes = iter(example.scenes)
 
     def filled(part: Message) -> Message:
         if part["type"] != "image":
@@ -79,7 +79,7 @@ def with_images(conversation: Conversation, rng: random.Random) -> list[Message]
         return {"type": "image_url", "image_url": {"url": url}}
 
     messages = []
-    for message in conversation.messages:
+    for message in example.messages:
         content = message["content"]
         if not isinstance(content, str):
             content = [filled(part) for part in content]
@@ -95,9 +95,9 @@ def tasks(kinds: Iterable[str], count: int, seed: int) -> Iterator[tuple[str, in
             yield kind, number, seed
 
 
-def last_question(conversation: Conversation) -> str:
+def last_question(example: Example) -> str:
     """The last message, images as `[image]`."""
-    content = conversation.messages[-1]["content"]
+    content = example.messages[-1]["content"]
     if isinstance(content, str):
         return content
     return " ".join(part.get("text", "[image]") for part in content)
@@ -114,38 +114,38 @@ def evaluate(
     """Ask `count` questions of every kind, up to `concurrency` at once."""
     kinds = tuple(kinds)
 
-    def run(task: tuple[str, int, int]) -> tuple[Conversation, str | None, str]:
+    def run(task: tuple[str, int, int]) -> tuple[Example, str | None, str]:
         kind, number, run_seed = task
         rng = random.Random(f"evaluation {run_seed} {kind} {number}")
-        conversation = random_question(kind, rng)
+        example = random_question(kind, rng)
         try:
-            return conversation, ask(with_images(conversation, rng)), ""
+            return example, ask(with_images(example, rng)), ""
         except urllib.error.HTTPError as error:
-            return conversation, None, f"{error}: {error.read(500).decode(errors='replace')}"
+            return example, None, f"{error}: {error.read(500).decode(errors='replace')}"
         except (OSError, KeyError, ValueError) as error:
-            return conversation, None, str(error)
+            return example, None, str(error)
 
     tallies = {kind: Tally(kind) for kind in kinds}
     with ThreadPoolExecutor(concurrency) as pool:
         results = pool.map(run, tasks(kinds, count, seed))
-        for conversation, answer, error in progress(results, count * len(kinds)):
-            note(tallies[conversation.kind], conversation, answer, error)
+        for example, answer, error in progress(results, count * len(kinds)):
+            note(tallies[example.kind], example, answer, error)
     return list(tallies.values())
 
 
-def note(tally: Tally, conversation: Conversation, answer: str | None, error: str) -> None:
+def note(tally: Tally, example: Example, answer: str | None, error: str) -> None:
     """Count one result; the first wrong ones are kept as examples."""
     tally.asked += 1
     tally.failed += answer is None
-    if answer == conversation.answer:
+    if answer == example.answer:
         tally.right += 1
     elif len(tally.wrong_examples) < EXAMPLES:
         tally.wrong_examples.append(
             {
-                "question": last_question(conversation),
-                "expected": conversation.answer,
+                "question": last_question(example),
+                "expected": example.answer,
                 "answer": error if answer is None else answer,
-                "sizes": " ".join(f"{s.width}x{s.height}" for s in conversation.scenes),
+                "sizes": " ".join(f"{s.width}x{s.height}" for s in example.scenes),
             }
         )
 

@@ -1,7 +1,7 @@
 """Conversations about scenes: what a client sends, and the one right answer.
 
 A message is an OpenAI chat message whose image parts read `{"type": "image"}`; the scene that
-such a part stands for is the one at the same position in `Conversation.scenes`.
+such a part stands for is the one at the same position in `Example.scenes`.
 """
 
 import random
@@ -22,7 +22,7 @@ MOST_TURNS = 6
 
 
 @dataclass(frozen=True)
-class Conversation:
+class Example:
     """Messages up to the last question, the scenes they show, and the answer."""
 
     kind: str
@@ -236,11 +236,11 @@ def system_messages(rng: random.Random) -> list[Message]:
     return [{"role": role, "content": rng.choice(wordings.MANNERS["system_prompts"])}]
 
 
-def single(kind: str, exchange: Exchange, scenes: list[Scene], rng: random.Random) -> Conversation:
+def single(kind: str, exchange: Exchange, scenes: list[Scene], rng: random.Random) -> Example:
     """One question and its answer."""
     question, answer = exchange
     messages = [*system_messages(rng), user_message(question, len(scenes), rng)]
-    return Conversation(kind, messages, scenes, answer)
+    return Example(kind, messages, scenes, answer)
 
 
 def later_exchange(scenes: list[Scene], rng: random.Random) -> Exchange:
@@ -253,7 +253,7 @@ def later_exchange(scenes: list[Scene], rng: random.Random) -> Exchange:
     return ask_one_image(scenes[-1], rng)
 
 
-def several_turns(rng: random.Random, draw: Draw = random_scene) -> Conversation:
+def several_turns(rng: random.Random, draw: Draw = random_scene) -> Example:
     """Two to MOST_TURNS turns about one image or two, which come in any turn but the last."""
     turns = rng.randint(2, MOST_TURNS)
     scenes = [draw(rng)]
@@ -283,29 +283,29 @@ def several_turns(rng: random.Random, draw: Draw = random_scene) -> Conversation
         messages.append(user_message(question, images, rng))
         if turn < turns - 1:
             messages.append({"role": "assistant", "content": answer})
-    return Conversation("several turns", messages, scenes, answer)
+    return Example("several turns", messages, scenes, answer)
 
 
-def two_images(rng: random.Random, draw: Draw = random_scene) -> Conversation:
+def two_images(rng: random.Random, draw: Draw = random_scene) -> Example:
     """One question about two images in one message."""
     scenes = [draw(rng), draw(rng)]
     return single("two images", ask_two_images(scenes, rng), scenes, rng)
 
 
-def no_image(rng: random.Random) -> Conversation:
+def no_image(rng: random.Random) -> Example:
     """A question about an image that was not sent."""
     question, _ = ask_one_image(random_scene(rng), rng)
     return single("no image", (question, answers.NO_IMAGE), [], rng)
 
 
-def text_only(rng: random.Random) -> Conversation:
+def text_only(rng: random.Random) -> Example:
     """A question that needs no image, after some others at times."""
     messages = system_messages(rng)
     while rng.random() < 0.25:
         question, answer = small_talk.text_only(rng)
         messages += [user_message(question, 0, rng), {"role": "assistant", "content": answer}]
     question, answer = small_talk.text_only(rng)
-    return Conversation("text only", [*messages, user_message(question, 0, rng)], [], answer)
+    return Example("text only", [*messages, user_message(question, 0, rng)], [], answer)
 
 
 QUESTION_KINDS: tuple[str, ...] = (
@@ -317,7 +317,7 @@ QUESTION_KINDS: tuple[str, ...] = (
 )
 
 
-def random_question(kind: str, rng: random.Random, draw: Draw = random_scene) -> Conversation:
+def random_question(kind: str, rng: random.Random, draw: Draw = random_scene) -> Example:
     """A conversation of one of QUESTION_KINDS; `draw` makes the scenes it is about."""
     if kind in ONE_IMAGE_ASKS:
         scene = draw(rng)

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from scripts.demo_model import answers, small_talk
-from scripts.demo_model.questions import QUESTION_KINDS, Conversation, random_question
+from scripts.demo_model.questions import QUESTION_KINDS, Example, random_question
 from scripts.demo_model.scenes import Scene, Shape, example_scene
 
 RED, BLUE, ORANGE = (255, 0, 0), (0, 0, 255), (255, 165, 0)
@@ -17,13 +17,13 @@ def scene_of(*shapes: Shape) -> Scene:
     return Scene(100, 100, "light gray", (211, 211, 211), shapes)
 
 
-def conversations(kind: str, count: int = 200) -> list[Conversation]:
+def conversations(kind: str, count: int = 200) -> list[Example]:
     rng = random.Random(kind)
     return [random_question(kind, rng) for _ in range(count)]
 
 
-def image_parts(conversation: Conversation) -> int:
-    contents = [message["content"] for message in conversation.messages]
+def image_parts(example: Example) -> int:
+    contents = [message["content"] for message in example.messages]
     parts = [part for content in contents if not isinstance(content, str) for part in content]
     return sum(part["type"] == "image" for part in parts)
 
@@ -80,11 +80,11 @@ def test_comparison(holds: list[bool], expected: str) -> None:
 
 @pytest.mark.parametrize("kind", QUESTION_KINDS)
 def test_conversations_are_legal(kind: str) -> None:
-    for conversation in conversations(kind):
-        assert conversation.kind == kind
-        assert conversation.answer
-        assert image_parts(conversation) == len(conversation.scenes)
-        roles = [message["role"] for message in conversation.messages]
+    for example in conversations(kind):
+        assert example.kind == kind
+        assert example.answer
+        assert image_parts(example) == len(example.scenes)
+        roles = [message["role"] for message in example.messages]
         if roles[0] in ("system", "developer"):
             roles = roles[1:]
         assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
@@ -104,8 +104,8 @@ def test_all_four_comparisons_occur() -> None:
 
 
 def test_captions_name_every_shape() -> None:
-    for conversation in conversations("captions"):
-        assert all(shape.name in conversation.answer for shape in conversation.scenes[0].shapes)
+    for example in conversations("captions"):
+        assert all(shape.name in example.answer for shape in example.scenes[0].shapes)
 
 
 def test_the_same_seed_asks_the_same() -> None:
