@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from scripts.benchmarks import steady
 from scripts.benchmarks.blas_variant import CASES
 from scripts.benchmarks.cases import Case, target
-from scripts.benchmarks.checkpoint import endless_copy
 from scripts.benchmarks.report import Progress, Report, Row, median, percentile
 from scripts.benchmarks.rivals import ours
 from scripts.benchmarks.tiers import ROOT
+from scripts.checkpoints.endless import endless_copy
 
 DESCRIPTION = "MLX on the CPU with and without OpenBLAS, by threads and precision."
 

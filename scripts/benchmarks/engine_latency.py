@@ -37,12 +37,11 @@ FOLLOWING = 10
 @contextmanager
 def random_checkpoint() -> Iterator[Path]:
     """A Qwen2-VL with 53 million random weights, so that a prompt's length counts."""
-    from scripts import checkpoints
+    from scripts.checkpoints.building import build
 
     with tempfile.TemporaryDirectory() as folder:
-        yield checkpoints.build(
-            "qwen2_vl", Path(folder) / "random-53m", width=768, layers=10, context=8192
-        )
+        path = Path(folder) / "random-53m"
+        yield build("qwen2_vl", path, width=768, layers=10, context=8192)
 
 
 # --- a long prompt joins -------------------------------------------------------------------------

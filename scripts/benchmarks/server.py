@@ -2,9 +2,8 @@
 
 Only one server runs at a time. Each round starts every server, puts the same load on it and stops
 it; every other round goes the other way round, so that a machine that gets slower by and by is
-slower for all. The checkpoint is a copy that never ends an answer by itself (`checkpoint.py`);
-each request has a number in its text and a picture of its own, so that nobody answers from a
-cache.
+slower for all. The checkpoint is a copy that never ends an answer by itself (`endless_copy`); each
+request has a number in its text and a picture of its own, so that nobody answers from a cache.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from pathlib import Path
 
 from scripts.benchmarks import steady
 from scripts.benchmarks.cases import CASES, Case, pictures, target
-from scripts.benchmarks.checkpoint import endless_copy
 from scripts.benchmarks.load import NUMBER, PICTURE, Target
 from scripts.benchmarks.report import Progress, Report, Row, median, percentile
 from scripts.benchmarks.rivals import KNOWN, READY, Running, Side, our_blas, ours, rival
 from scripts.benchmarks.steady import Steady
 from scripts.benchmarks.tiers import NOTHING, ROOT
+from scripts.checkpoints.endless import endless_copy
 
 DESCRIPTION = "The whole system against other servers on the same checkpoint, in turns."
 

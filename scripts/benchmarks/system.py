@@ -22,13 +22,13 @@ from pathlib import Path
 import uvloop
 
 from scripts.benchmarks.cases import Case, question, target
-from scripts.benchmarks.checkpoint import endless_copy
 from scripts.benchmarks.client import Answer, Client
 from scripts.benchmarks.in_process import Order
 from scripts.benchmarks.load import Target
 from scripts.benchmarks.report import Progress, Report, Row, median, percentile
 from scripts.benchmarks.rivals import Running, ours
 from scripts.benchmarks.tiers import ROOT
+from scripts.checkpoints.endless import endless_copy
 
 DESCRIPTION = "The whole system against BatchGenerator driven directly in one process, in turns."
 

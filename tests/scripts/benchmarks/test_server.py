@@ -14,12 +14,12 @@ pytest.importorskip("psutil", reason="scripts/benchmarks/requirements.txt")
 from safetensors.numpy import load_file
 
 from scripts.benchmarks.cases import CASES, body, pictures, target
-from scripts.benchmarks.checkpoint import endless_copy
 from scripts.benchmarks.client import Answer, Client
 from scripts.benchmarks.load import Target
 from scripts.benchmarks.rivals import rival
 from scripts.benchmarks.server import DEMO_MODEL, Cell, Figures, Turn, reported
 from scripts.benchmarks.steady import Steady, load, share
+from scripts.checkpoints.endless import endless_copy
 from tests.gateway.fake_dispatch import says
 from tests.gateway.serving import gateway as serving_gateway
 from tests.gateway.serving import question

@@ -11,7 +11,7 @@ from worker.engine.model import blas
 
 blas.load()
 
-from scripts import checkpoints  # noqa: E402
+from scripts.checkpoints.building import build  # noqa: E402
 from tests.worker.engine.driving import Driver  # noqa: E402
 from worker.engine.options import EngineOptions  # noqa: E402
 
@@ -25,7 +25,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
     def of(family: str) -> Path:
         if family not in built:
-            built[family] = checkpoints.build(family, tmp_path_factory.mktemp(family))
+            built[family] = build(family, tmp_path_factory.mktemp(family))
         return built[family]
 
     return of

@@ -11,7 +11,7 @@ import pytest
 from mlx_vlm.generate import generate_step
 from mlx_vlm.utils import prepare_inputs
 
-from scripts.checkpoints import FAMILIES
+from scripts.checkpoints.families import FAMILIES, SEEING
 from shared.messages import ChatMessage, ImagePart, TextPart
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, assistant, job, picture, user
@@ -21,7 +21,6 @@ from worker.engine.prepare.preprocess import decode_image
 from worker.engine.schedule.prefill import Prefill
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
-SEEING = [family for family in FAMILIES if family != "llama"]
 
 
 def reference(path: Path, text: str, images: list[bytes], count: int) -> list[int]:

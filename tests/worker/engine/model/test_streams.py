@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from scripts.checkpoints import FAMILIES
+from scripts.checkpoints.families import SEEING
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, Result, job, picture
 from worker.engine.model import blas
@@ -18,7 +18,6 @@ from worker.engine.prepare.pool import Ready
 from worker.engine.schedule.prefill import LEAST_A_STREAM, Prefill, Prefiller
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
-SEEING = [family for family in FAMILIES if family != "llama"]
 LONG = "What is in this picture, and where? " * 6
 
 

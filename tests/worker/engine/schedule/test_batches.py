@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scripts.checkpoints import FAMILIES
+from scripts.checkpoints.families import FAMILIES, SEEING
 from shared.messages import ResponseFormat, Sampling
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, job, picture, sampled
@@ -29,7 +29,7 @@ def jobs_for(family: str) -> list[Any]:
         job("sampled", "Hello, how are you? " * 4, sampling=sampled(3), max_tokens=14),
         job("choices", "And you?", choices=2, sampling=sampled(5), logprobs=2),
     ]
-    if family != "llama":
+    if family in SEEING:
         jobs.append(job("picture", "What is it?", [picture("red")]))
     return jobs
 
