@@ -40,6 +40,7 @@ def test_a_table_is_markdown_with_three_digits() -> None:
     assert shown(3) == "3"
 
 
+@pytest.mark.process
 def test_json_names_no_host(tmp_path: Path) -> None:
     Report("x", {"t": [{"a": 1}]}).write(tmp_path / "x.json")
     content = json.loads((tmp_path / "x.json").read_text())
@@ -47,6 +48,7 @@ def test_json_names_no_host(tmp_path: Path) -> None:
     assert set(content) == {"benchmark", "machine", "code", "load", "at", "tables", "notes"}
 
 
+@pytest.mark.process
 def test_a_report_says_what_was_measured_and_beside_what() -> None:
     assert re.search(r"Code \S+; .* load [\d.]+ before, [\d.]+ at the end", Report("x").text())
 

@@ -45,6 +45,7 @@ def phases() -> Report:
     return Report("start", {"Where the engine's start goes": rows})
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("report", "files"),
     [

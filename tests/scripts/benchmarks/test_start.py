@@ -15,12 +15,14 @@ from scripts.benchmarks.server import DEMO_MODEL
 from scripts.benchmarks.tiers import Tier
 
 
+@pytest.mark.process
 def test_every_phase_of_an_engine_start_is_timed() -> None:
     rows = start.phase_rows([start.engine_phases(str(DEMO_MODEL))])
     assert [row["phase"] for row in rows[-2:]] == ["load the model", "warm up"]
     assert all(row["CPU s"] > 0 for row in rows)
 
 
+@pytest.mark.process
 def test_processes_are_known_by_their_module() -> None:
     tier = Tier("x", [sys.executable, "-c", "import time; time.sleep(60)", "-m", "gateway"])
     try:

@@ -36,6 +36,7 @@ def test_all_sides_get_the_same_prompts() -> None:
     assert asked.endswith(question(first))
 
 
+@pytest.mark.process
 def test_a_wave_of_each_side() -> None:
     parser = argparse.ArgumentParser()
     system.add_arguments(parser)
