@@ -6,19 +6,18 @@ codes of `supervisor_pipe`, or by a signal when MLX aborts.
 
 from __future__ import annotations
 
-import logging
 import os
+import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 
 from shared import logs
 from shared.settings import load
-from worker.engine.interface import Engine, EngineFactory, ModelError, ModelUnavailable
+from worker.engine.interface import Engine, EngineFactory
 from worker.link.draining import Ending
 from worker.link.engine_outputs import EngineOutputs
 from worker.link.link import Link
-from worker.loop import EngineLoop
+from worker.loop import EngineLoop, EngineThread
 from worker.settings import Settings
 from worker.supervisor_pipe import (
     EXIT_CRASHED,
@@ -28,27 +27,6 @@ from worker.supervisor_pipe import (
     PIPE_VARIABLE,
     SupervisorPipe,
 )
-
-log = logging.getLogger(__name__)
-
-
-class EngineThread(threading.Thread):
-    """Runs the loop and remembers why it ended."""
-
-    def __init__(self, loop: EngineLoop) -> None:
-        super().__init__(name="engine", daemon=True)
-        self.loop = loop
-        self.hopeless: ModelError | None = None
-
-    def run(self) -> None:
-        try:
-            self.loop.run()
-        except ModelError as error:
-            self.hopeless = error
-        except ModelUnavailable as error:
-            log.error("%s", error)
-        except BaseException:
-            log.exception("the engine has failed; its process ends and is started again")
 
 
 def engine_factory(settings: Settings) -> EngineFactory:
@@ -85,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     link = Link(settings, name, loop, outputs, report)
     engine = EngineThread(loop)
     engine.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: link.drain())
     ending = link.run(engine.is_alive)
     if engine.hopeless is not None:
         pipe.tell(hopeless=str(engine.hopeless))

@@ -6,13 +6,24 @@ engine brings forth goes out through `publish`, which another thread picks up.
 
 from __future__ import annotations
 
+import logging
 import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from shared.messages import Cancelled, Job, WorkerState
-from worker.engine.interface import Engine, EngineEvent, EngineFactory, ModelFacts
+from worker.engine.interface import (
+    Engine,
+    EngineEvent,
+    EngineFactory,
+    ModelError,
+    ModelFacts,
+    ModelUnavailable,
+)
+
+log = logging.getLogger(__name__)
 
 IDLE_TURN_S = 0.2
 """How often an idle loop shows that it lives."""
@@ -120,3 +131,22 @@ class EngineLoop:
         if self.progress.turned_at - self._gauges_at > 1.0:
             self._gauges_at = self.progress.turned_at
             self.progress.gauges = engine.gauges()
+
+
+class EngineThread(threading.Thread):
+    """Runs the loop and remembers why it ended."""
+
+    def __init__(self, loop: EngineLoop) -> None:
+        super().__init__(name="engine", daemon=True)
+        self.loop = loop
+        self.hopeless: ModelError | None = None
+
+    def run(self) -> None:
+        try:
+            self.loop.run()
+        except ModelError as error:
+            self.hopeless = error
+        except ModelUnavailable as error:
+            log.error("%s", error)
+        except BaseException:
+            log.exception("the engine has failed; its process ends and is started again")

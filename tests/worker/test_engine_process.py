@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.engine.interface import ModelError
-from worker.engine_process import EngineThread
+from worker.loop import EngineThread
 from worker.supervisor_pipe import REPORT_EVERY_S, SupervisorPipe
 
 

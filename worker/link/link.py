@@ -6,11 +6,9 @@ It never waits for the engine.
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from types import FrameType
 
 import zmq
 
@@ -53,7 +51,7 @@ MAX_COUNTS = 16
 
 
 class Link:
-    """Runs on the main thread, so that signals are handled while the engine computes.
+    """Runs on the main thread, so that its process hears signals while the engine computes.
 
     Args:
         loop: takes the jobs; what it publishes comes through `outputs`.
@@ -86,8 +84,6 @@ class Link:
 
     def run(self, engine_alive: Callable[[], bool]) -> Ending:
         """Serve until drained or until the engine thread has died."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
         poller = zmq.Poller()
         poller.register(self._outputs.wake_read, zmq.POLLIN)
         for gateway in self._gateways:
@@ -111,12 +107,13 @@ class Link:
         self._leave()
         return self._draining.ending
 
+    def drain(self) -> None:
+        """Take no more jobs and leave when those that run have ended; signal handlers call it."""
+        self._draining.begin(Ending.LEAVE)
+
     @property
     def _state(self) -> WorkerState:
         return "draining" if self._draining.refuses else self._loop.progress.state
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._draining.begin(Ending.LEAVE)
 
     def _leave(self) -> None:
         for gateway in self._gateways:
