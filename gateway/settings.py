@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.endpoints import check_endpoint, check_key_file
 from shared.logs import FORMATS, LEVELS
+from shared.loopback import is_loopback
 from shared.settings import SettingsError, option
 from shared.sockets import MAX_FRAME_BYTES
 from shared.wire import MAX_ATTACHMENTS
@@ -138,7 +138,7 @@ class Settings:
     @property
     def beyond_loopback(self) -> bool:
         """Whether other machines can reach the HTTP port."""
-        return not _is_loopback(self.host)
+        return not is_loopback(self.host)
 
     def _check_endpoint(self, endpoint: str) -> None:
         check_endpoint("--bind", endpoint, listens=True)
@@ -146,7 +146,7 @@ class Settings:
         if scheme == "ipc" or self.curve_key is not None or self.insecure_bind:
             return
         host = address.rpartition(":")[0].strip("[]")
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise SettingsError(
                 f"--bind: {endpoint} can be reached from other machines and has no keys; set "
                 "--curve-key and --authorized-workers (scripts/keys makes them), "
@@ -179,12 +179,3 @@ def _keys_in(path: Path) -> list[str]:
         # An empty file would otherwise let everybody in whom its owner meant to keep out.
         raise SettingsError(f"--api-key-file: {path} holds no key")
     return keys
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

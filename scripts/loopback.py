@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
+
+from shared import loopback
 
 
 def is_loopback(url: str) -> bool:
     """Whether a URL's host is this machine, as seen from itself."""
     try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return loopback.is_loopback(urlsplit(url).hostname or "")
     except ValueError:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Literal
 
 from fastapi import APIRouter
@@ -13,8 +12,9 @@ from starlette.responses import Response
 from gateway.api.common.parameters import parse
 from gateway.api.common.render import json_response
 from gateway.api.openapi import LOOKUP_ERRORS, describes_body, errors
-from gateway.errors import Forbidden, NotFound
+from gateway.errors import NotFound
 from gateway.http.body import read_json_body
+from gateway.http.keys import check_operator
 from gateway.status import Status
 
 MAX_ORDER_BYTES = 1024
@@ -28,11 +28,7 @@ class WorkerOrder(BaseModel):
 
 
 def worker_routes(status: Status, *, keys_are_set: bool) -> APIRouter:
-    """
-    Args:
-        keys_are_set: whoever holds a key may give orders; without keys, whoever is on this
-            machine.
-    """
+    """Args: keys_are_set: whether keys are asked for; they decide who may give orders."""
     router = APIRouter(tags=["workers"], responses=errors(*LOOKUP_ERRORS))
 
     @router.get("/v1/workers", response_model=None)
@@ -43,11 +39,7 @@ def worker_routes(status: Status, *, keys_are_set: bool) -> APIRouter:
     @router.post("/v1/workers/{worker_id}", **describes_body(WorkerOrder))
     async def order_worker(worker_id: str, request: Request) -> Response:
         """Tell a worker to drain, to resume or to restart its engine."""
-        if not keys_are_set and not _is_local(request):
-            raise Forbidden(
-                "Without an API key, workers take orders only from the gateway's own machine; "
-                "start the gateway with --api-key to give them from elsewhere."
-            )
+        check_operator(request, keys_are_set=keys_are_set)
         order = parse(WorkerOrder, await read_json_body(request, MAX_ORDER_BYTES))
         if not status.order(worker_id, order.action):
             ids = [worker["id"] for worker in status.readiness().workers]
@@ -58,18 +50,3 @@ def worker_routes(status: Status, *, keys_are_set: bool) -> APIRouter:
         return json_response({"id": worker_id, "action": order.action})
 
     return router
-
-
-def _is_local(request: Request) -> bool:
-    """From this machine, and by a name of it: a page that has rebound its own name to this
-    machine comes from here too, but under that name."""
-    asked_for = request.url.hostname or ""
-    caller = request.client.host if request.client else ""
-    return _is_loopback(caller) and (asked_for == "localhost" or _is_loopback(asked_for))
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False

@@ -1,4 +1,4 @@
-"""API keys: who may ask at all, and the tenant that each holder is. Plain ASGI middleware."""
+"""API keys: who may ask at all, which tenant each holder is, and who may give orders."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from hashlib import sha256
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.errors import InvalidApiKey
+from gateway.errors import Forbidden, InvalidApiKey
 from gateway.http.error_body import error_response
 from gateway.http.headers import header
+from shared.loopback import is_loopback
 
 OPEN_PATHS = ("/", "/health")
 OPEN_PREFIX = "/page/"
@@ -57,6 +58,27 @@ def tenant_of(request: Request) -> str:
     """Return a name for the holder of the request's API key; empty when none is asked for."""
     tenant: str = request.scope["state"].get("tenant", "")
     return tenant
+
+
+def check_operator(request: Request, *, keys_are_set: bool) -> None:
+    """Let through who may give orders: where keys are asked for, every holder (`ApiKeys` has turned
+    the others away), else whoever is on this machine.
+
+    Raises:
+        Forbidden: the request comes from elsewhere.
+    """
+    if not keys_are_set and not _is_local(request):
+        raise Forbidden(
+            "Without an API key, workers take orders only from the gateway's own machine; "
+            "start the gateway with --api-key to give them from elsewhere."
+        )
+
+
+def _is_local(request: Request) -> bool:
+    """From this machine, and by a name of it: a page that has rebound its own name to this
+    machine comes from here too, but under that name."""
+    caller = request.client.host if request.client else ""
+    return is_loopback(caller) and is_loopback(request.url.hostname or "")
 
 
 def _is_open(path: str) -> bool:

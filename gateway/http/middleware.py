@@ -8,12 +8,10 @@ those who come by a host name that is not ours, and `ApiKeys` (`keys.py`) those 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +19,7 @@ from gateway.errors import Forbidden, QueueFull
 from gateway.http.connection import ClientGone
 from gateway.http.error_body import error_response, internal_error, stopping
 from gateway.http.headers import header
+from shared.loopback import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ class HostNames:
 
     def _is_ours(self, host: bytes) -> bool:
         name = _without_port(host.decode("latin-1")).lower()
-        return name in self._hosts or _is_loopback_address(name)
+        return name in self._hosts or is_loopback(name)
 
 
 class BodyBudget:
@@ -146,11 +145,3 @@ def _without_port(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
-
-
-@lru_cache(maxsize=256)
-def _is_loopback_address(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
