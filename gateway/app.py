@@ -57,20 +57,7 @@ def create_app(
         SettingsError: the API key file cannot be used.
     """
     keys = read_api_keys(settings)
-    images = ImageLoader(
-        Fetcher(
-            FetchLimits(
-                max_bytes=settings.max_image_bytes,
-                timeout_s=settings.fetch_timeout,
-                concurrency=settings.fetch_concurrency,
-                allow_private=settings.allow_private_image_hosts,
-                hosts=settings.image_hosts,
-            )
-        ),
-        settings.max_image_bytes,
-        settings.max_image_pixels,
-        image_times,
-    )
+    images = _image_loader(settings, image_times)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -96,6 +83,17 @@ def create_app(
     app.include_router(docs_routes(app))
     app.include_router(page_routes(status, settings))
     return _in_middleware(FastPath(app, by_path), settings, keys)
+
+
+def _image_loader(settings: Settings, times: ImageTimes) -> ImageLoader:
+    limits = FetchLimits(
+        max_bytes=settings.max_image_bytes,
+        timeout_s=settings.fetch_timeout,
+        concurrency=settings.fetch_concurrency,
+        allow_private=settings.allow_private_image_hosts,
+        hosts=settings.image_hosts,
+    )
+    return ImageLoader(Fetcher(limits), settings.max_image_bytes, settings.max_image_pixels, times)
 
 
 def _in_middleware(app: ASGIApp, settings: Settings, keys: tuple[str, ...]) -> ASGIApp:

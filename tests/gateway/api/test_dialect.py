@@ -1,0 +1,42 @@
+"""The table of dialects: each entry is served, described and listed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.api.dialect import DIALECTS, Dialect
+from tests.gateway.fake_dispatch import says
+from tests.gateway.serving import gateway
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+async def test_each_is_served_described_and_listed(dialect: Dialect[Any]) -> None:
+    async with gateway(says("Hi")) as running:
+        document = (await running.client.get("/openapi.json")).json()
+        capabilities = (await running.client.get("/v1/capabilities")).json()
+        described = document["paths"][dialect.path]["post"]
+        example = described["requestBody"]["content"]["application/json"]["example"]
+        answer = await running.client.post(dialect.path, json=example)
+        unknown = await running.client.post(dialect.path, json=example | {"unheard_of": 1})
+        other_method = await running.client.get(dialect.path)
+    assert described["summary"] and described["description"] == dialect.description
+    assert {entry["name"] for entry in capabilities[dialect.name]} >= set(example)
+    assert answer.status_code == 200, answer.text
+    assert unknown.json()["error"]["param"] == "unheard_of"
+    assert other_method.status_code == 405
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_each_ends_in_one_way(dialect: Dialect[Any]) -> None:
+    assert (dialect.renderer is None) != (dialect.count is None)
+
+
+async def test_a_trailing_slash_is_led_to_the_path() -> None:
+    """The fast path knows exact paths; what is left to FastAPI's router still finds its way."""
+    async with gateway() as running:
+        redirects = [await running.client.post(f"{one.path}/", json={}) for one in DIALECTS]
+    assert [redirect.status_code for redirect in redirects] == [307] * len(DIALECTS)
+    for dialect, redirect in zip(DIALECTS, redirects, strict=True):
+        assert redirect.headers["location"].endswith(dialect.path)
