@@ -41,7 +41,7 @@ class Tiers:
         Args:
             finish_s: how long the tiers let what runs come to its end, once they are told to stop.
         """
-        self._patience_s = finish_s + SPARE_S
+        self._finish_timeout_s = finish_s + SPARE_S
         self._told_by: int | None = None
         self._at_once = False
 
@@ -99,7 +99,7 @@ class Tiers:
         if self._told_by == signal.SIGINT:
             say("Finishing what runs; Ctrl-C again stops at once.")
         now = time.monotonic()
-        until, seen_at = now + self._patience_s, now
+        until, seen_at = now + self._finish_timeout_s, now
         tell_at: dict[int, float] = {}
         while honcho.poll() is None and now < until and not self._at_once:
             tiers = _tiers_of(honcho)
