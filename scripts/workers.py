@@ -14,7 +14,7 @@ import httpx
 
 from scripts.loopback import is_loopback
 
-RESTART_PATIENCE_S = 600.0
+RESTART_TIMEOUT_S = 600.0
 LOOK_EVERY_S = 0.2
 
 
@@ -42,7 +42,7 @@ class Fleet:
 
     def await_restart(self, worker: str, old_pid: int) -> bool:
         """Wait until the worker is ready with a new engine process."""
-        until = time.monotonic() + RESTART_PATIENCE_S
+        until = time.monotonic() + RESTART_TIMEOUT_S
         while time.monotonic() < until:
             for found in self.workers():
                 ready = found["id"] == worker and found["state"] == "ready"

@@ -17,8 +17,8 @@ ANSWER_S = 300.0
 READING_PACE = 7.0
 """Tokens a second; what comes slower keeps a reader waiting (about 300 words a minute)."""
 
-PATIENCE_S = 3.0
-"""For the picture and the prompt, until the first token."""
+SLOW_S = 3.0
+"""For the picture alone, or for the prompt."""
 
 SMALLER = "Take a smaller or a 4-bit model, and look what else uses the GPU (Activity Monitor)."
 
@@ -55,9 +55,9 @@ def judge(total_s: float, tokens: int, timings: dict[str, Any]) -> Iterator[Find
         f"It took {total_s:.2f} s: picture {picture_s:.2f}, prompt {prompt_s:.2f}, "
         f"{tokens} tokens {decode_s:.2f}, the way there and back {total_s - timings['total_s']:.2f}"
     )
-    if picture_s > PATIENCE_S:
+    if picture_s > SLOW_S:
         yield note("Looking at the picture is slow.", "Send smaller pictures, or: " + SMALLER)
-    if prompt_s > PATIENCE_S:
+    if prompt_s > SLOW_S:
         yield note("Reading the prompt is slow.", SMALLER)
     if pace < READING_PACE:
         yield note(f"{pace:.1f} tokens a second is slower than people read.", SMALLER)
