@@ -11,6 +11,7 @@ on the busy development machine).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -23,8 +24,12 @@ from shared.messages import (
     Done,
     Job,
     ResponseFormat,
+    Sampling,
     ToolPolicy,
 )
+
+SEED_BYTES = 6
+"""Every JSON reader can hold such a number."""
 
 
 class ImageSource(msgspec.Struct, frozen=True):
@@ -37,18 +42,8 @@ class ImageSource(msgspec.Struct, frozen=True):
     param: str
 
 
-class SamplingRequest(msgspec.Struct, frozen=True):
-    """Like `shared.messages.Sampling`, but the seed may still be open (None: drawn at random)."""
-
-    seed: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: dict[int, float] = {}
+def draw_seed() -> int:
+    return int.from_bytes(os.urandom(SEED_BYTES), "little")
 
 
 class GenerationRequest(msgspec.Struct, frozen=True):
@@ -62,7 +57,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     messages: list[ChatMessage] = []
     prompt: str | None = None
     images: list[ImageSource] = []
-    sampling: SamplingRequest = SamplingRequest()
+    sampling: Sampling = msgspec.field(default_factory=lambda: Sampling(seed=draw_seed()))
+    """A seed that the client left open is drawn already: whoever goes on with the job uses it."""
     continue_final_message: bool = False
     max_tokens: int | None = None
     stop: list[str] = []

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import os
-
 from gateway.generation import GenerationRequest, Ticket
-from shared.messages import ImageInfo, Job, Sampling
-
-SEED_BYTES = 6
-"""Every JSON reader can hold such a number."""
+from shared.messages import ImageInfo, Job
 
 
 def to_job(
     generation: GenerationRequest, images: list[ImageInfo], ticket: Ticket, request_id: str
 ) -> Job:
-    """Return what goes over the wire. A seed that was left open is drawn here, once, so that
-    the job can be resumed elsewhere with the same one."""
-    sampling = generation.sampling
-    seed = sampling.seed
-    if seed is None:
-        seed = int.from_bytes(os.urandom(SEED_BYTES), "little")
     return Job(
         id=ticket.job_id,
         answer_id=ticket.job_id,
         request_id=request_id,
         model=ticket.model,
         stream=generation.stream,
-        sampling=Sampling(
-            seed=seed,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            presence_penalty=sampling.presence_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            logit_bias=sampling.logit_bias,
-        ),
+        sampling=generation.sampling,
         messages=generation.messages,
         prompt=generation.prompt,
         continue_final_message=generation.continue_final_message,

@@ -8,7 +8,8 @@ from pydantic import Discriminator, Tag
 
 from gateway.api.common.parameters import TAG, RequestPart, honoured, ignored, string_or_list
 from gateway.errors import InvalidRequest
-from gateway.generation import SamplingRequest
+from gateway.generation import draw_seed
+from shared.messages import Sampling
 
 MAX_CHOICES = 16
 MAX_STOPS = 4
@@ -45,10 +46,10 @@ class TokenSampling(RequestPart):
     )
     ignore_eos: bool | None = honoured("go on after the end token, up to the token limit")
 
-    def sampling(self) -> SamplingRequest:
+    def sampling(self) -> Sampling:
         """Raises InvalidRequest for a bias that is not one."""
-        return SamplingRequest(
-            seed=self.seed,
+        return Sampling(
+            seed=draw_seed() if self.seed is None else self.seed,
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=None if self.top_k is None else max(0, self.top_k),
