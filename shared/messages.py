@@ -94,86 +94,123 @@ class FromGateway(Message):
 
 
 class TextPart(Record, tag_field="type", tag="text"):
+    """A piece of text."""
+
     text: str
+    """What was written; may be empty."""
 
 
 class ImagePart(Record, tag_field="type", tag="image"):
-    """Stands where the image stood in the message; `index` counts into `Job.images`."""
+    """Stands where the image stood in the message."""
 
     index: Count
+    """Of the image in `Job.images`, counted from 0."""
 
 
 class ToolCall(Record):
-    """A call the assistant made in an earlier turn; `arguments` is JSON text."""
+    """A call the assistant made in an earlier turn."""
 
     id: str
+    """What the result refers to in its `tool_call_id`."""
     name: str
+    """The function's."""
     arguments: str
+    """JSON text, as the client sent it."""
 
 
 class ChatMessage(Record):
     """One turn. `developer` has become `system`; `content` keeps the order the client sent."""
 
     role: Literal["system", "user", "assistant", "tool"]
+    """Who speaks."""
     content: list[TextPart | ImagePart] = []
+    """Parts in the order the client sent them; empty when there are only calls."""
     name: str | None = None
+    """The speaker's or the function's name, if the client gave one."""
     reasoning: str | None = None
+    """What an assistant had thought before it answered."""
     tool_calls: list[ToolCall] = []
+    """An assistant's calls; their results follow as messages of the role `tool`."""
     tool_call_id: str | None = None
+    """Whose result a message of the role `tool` is."""
 
 
 class ImageInfo(Record):
     """Describes one attachment frame. The bytes are the file as it came, never re-encoded."""
 
     sha256: str
+    """Of the file's bytes, in hexadecimal."""
     media_type: str
+    """`image/png`, `image/jpeg`, `image/webp` or `image/gif`."""
     width_px: Count
+    """As the file says."""
     height_px: Count
+    """As the file says."""
 
 
 class Sampling(Record):
     """Per-request sampling. `None` means the model's own default (its generation config)."""
 
     seed: int
+    """Of choice 0; choice i has `seed` + i. Equal seeds and jobs, equal answers."""
     temperature: Number | None = None
+    """0 takes the likeliest token."""
     top_p: Number | None = None
+    """Choose among the likeliest tokens that have this much probability together."""
     top_k: Small | None = None
+    """Choose among so many likeliest tokens; 0: among all."""
     min_p: Number | None = None
+    """Leave out what is less probable than this share of the likeliest token."""
     repetition_penalty: Number | None = None
+    """Divides the positive logits of tokens in prompt or answer, multiplies the negative."""
     presence_penalty: Number = 0.0
+    """Subtracted from the logit of each token that the answer has."""
     frequency_penalty: Number = 0.0
+    """Subtracted as many times as the answer has the token."""
     logit_bias: dict[TokenId, Number] = {}
+    """Added to these tokens' logits. The keys are integers."""
 
 
 class Tool(Record):
-    """A function the model may call; `parameters` is a JSON schema."""
+    """A function the model may call."""
 
     name: str
+    """What a call of it is named."""
     description: str = ""
+    """What it is for, for the model."""
     parameters: dict[str, Any] = {}
+    """A JSON schema of its arguments; empty: any object."""
     strict: bool = False
+    """The client's wish that arguments match the schema exactly."""
 
 
 class ToolPolicy(Record):
-    """`mode` "required" with a `name` forces that one function."""
+    """The functions that the model may or must call."""
 
     tools: list[Tool]
+    """Never empty."""
     mode: Literal["auto", "required"] = "auto"
+    """`auto`: the model may call; `required`: it must, and says nothing else."""
     name: str | None = None
+    """With `required`: the one function to call."""
     parallel: bool = True
+    """Whether an answer may have more than one call."""
 
 
 class ResponseFormat(Record):
-    """`schema` is None for `json_object` (any JSON object)."""
+    """The answer is to be JSON."""
 
     schema: dict[str, Any] | None = None
+    """The JSON schema of the whole answer; nil: any JSON object."""
 
 
 class Resume(Record):
     """What one choice of a migrated job had produced: all its token ids, in order."""
 
     tokens: list[TokenId]
+    """What the client has had, the first run's first."""
     finish_reason: FinishReason | None = None
+    """Set when the choice was complete: there is nothing to do for it."""
 
 
 class Job(Record):
@@ -184,27 +221,43 @@ class Job(Record):
     answer_id: str
     """Of the answer: the same in every run; what clients see (tool-call ids) derives from it."""
     request_id: str
+    """The client's request, for logs."""
     model: str
+    """One of the worker's `models`, as the client named it."""
     stream: bool
+    """Which kind of slot it takes. Deltas are sent in both cases."""
     sampling: Sampling
+    """How tokens are chosen."""
     messages: list[ChatMessage] = []
+    """A conversation, to be rendered by the model's chat template."""
     prompt: str | None = None
+    """Text to go on from, without any template."""
     continue_final_message: bool = False
+    """The last message is the assistant's: go on within it, do not open a new turn."""
     images: list[ImageInfo] = []
+    """One for each attachment, in the same order."""
     max_tokens: Small | None = None
+    """Of each choice's answer; nil: as many as the context has room for."""
     stop: list[str] = []
+    """Texts that end the answer and are not part of it."""
     choices: ChoiceCount = 1
+    """How many answers to the one prompt."""
     logprobs: LogprobCount | None = None
     """None: no logprobs; k: the chosen token's and the k likeliest (0 to 20)."""
     response_format: ResponseFormat | None = None
+    """What the answer must look like; nil: anything."""
     tool_policy: ToolPolicy | None = None
+    """Which functions may be called; nil: none."""
     template_options: dict[str, Any] = {}
     """Extra variables for the chat template (`enable_thinking`, `reasoning_effort`, ...)."""
     cache_salt: str = ""
     """Keeps the prefix caches of two tenants apart."""
     ignore_eos: bool = False
+    """Go on after the end token, up to `max_tokens`."""
     echo: bool = False
+    """Begin each answer's text with the prompt (only with `prompt`)."""
     resume: list[Resume] = []
+    """Empty, or one for each choice: what earlier runs have produced. See "Resuming"."""
 
 
 # --- worker to gateway ---------------------------------------------------------------------
@@ -221,18 +274,31 @@ class Hello(FromWorker):
     type_code = 1
 
     worker: str
+    """A name for people; unique among workers, or `instance` is."""
     models: list[str]
+    """Ids that it serves, all the same model; the first is canonical. 1 to 64, none empty."""
     slots: SlotCount
+    """Most jobs at once that are not streams."""
     stream_slots: SlotCount
+    """Most streams at once, besides."""
     state: WorkerState
+    """See "States"."""
     instance: str = ""
+    """Random, chosen once for each start of the worker; outlives engine restarts."""
     device: str = ""
+    """What it computes on, for people."""
     context_tokens: Count | None = None
+    """Longest prompt and answer together; nil: not known, or not yet."""
     vision: bool = True
+    """Whether it takes images."""
     stall_timeout_s: Amount = 30.0
+    """Active jobs and no step for so long: it hangs, and its jobs go elsewhere."""
     pid: Count = 0
+    """Its process, for people."""
     host: str = ""
+    """Its machine, for people."""
     versions: dict[str, str] = {}
+    """Names and versions of what it is made of, for people. 64 at most."""
     counts: bool = False
     """Whether it answers `CountTokens`."""
 
@@ -244,9 +310,13 @@ class Heartbeat(FromWorker):
     max_body_bytes = 1 << 20
 
     state: WorkerState
+    """See "States"."""
     loaded_fraction: Amount = 0.0
+    """How much of the model is loaded, 0 to 1."""
     free_slots: Count = 0
+    """`slots` less the jobs of this kind that it holds, whoever sent them."""
     free_stream_slots: Count = 0
+    """`stream_slots` less the streams that it holds, whoever sent them."""
     jobs: HeldJobs = []
     """The jobs it holds for this gateway: whole answers, ..."""
     streams: HeldJobs = []
@@ -254,9 +324,14 @@ class Heartbeat(FromWorker):
     active: Count = 0
     """All jobs it holds, whoever sent them."""
     steps: Count = 0
+    """Counts the engine's steps since its start."""
     last_step_age_s: Amount = 0.0
+    """Since the engine last came round, busy or idle. Compared with `stall_timeout_s`."""
     memory_bytes: Count = 0
+    """What model and caches take."""
     gauges: dict[str, Gauge] = {}
+    """Further figures, shown to people under their names; `tokens_per_second` is one of the
+    metrics."""
 
 
 class Accepted(FromWorker):
@@ -265,7 +340,9 @@ class Accepted(FromWorker):
     type_code = 3
 
     job: str
+    """The run's id, `Job.id`."""
     prompt_tokens: Count
+    """Length of the prompt, images included."""
 
 
 class Rejected(FromWorker):
@@ -274,23 +351,35 @@ class Rejected(FromWorker):
     type_code = 4
 
     job: str
+    """The run's id."""
     reason: RejectReason
+    """See "Rejections"."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """How likely a token was. An array on the wire."""
+
     token: str
+    """The token's text; replacement characters where it is half a character."""
     bytes: list[int]
+    """The token's bytes, each 0 to 255."""
     logprob: float
+    """Natural logarithm of its probability by the model alone, before any sampling rule."""
     top: list[tuple[str, list[int], float]] = []
+    """The `Job.logprobs` likeliest tokens as (text, bytes, logprob), likeliest first."""
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, array_like=True):
-    """A piece of tool call number `index`. `id` and `name` come with its first piece."""
+    """A piece of a tool call. `id` and `name` come with its first piece. An array on the wire."""
 
     index: Count
+    """Counts the calls of this choice from 0; one is complete before the next begins."""
     arguments: str = ""
+    """The next piece of the JSON text."""
     id: str = ""
+    """Unique in the answer, and the same when another worker goes on with the job."""
     name: str = ""
+    """The function's."""
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
@@ -302,48 +391,72 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     """
 
     job: str
+    """The run's id."""
     sequence: Count
+    """Counts this run's deltas from 0, those of all choices together."""
     choice: Count
+    """Which answer, counted from 0."""
     tokens: list[TokenId]
+    """Ids of all that was generated since the choice's last delta; also of what brought no text."""
     text: str = ""
+    """What the answer has gained, in whole characters."""
     finish_reason: FinishReason | None = None
+    """In the last delta of each choice, and in no other. See "Finish reasons"."""
     reasoning: str = ""
+    """What the model's thoughts have gained, apart from `text`."""
     tool_calls: list[ToolCallDelta] = []
+    """What its calls have gained."""
     logprobs: list[TokenLogprob] = []
+    """When asked for: one for each token that is part of the answer (not its end token)."""
 
 
 class Deltas(FromWorker):
     """One message a step with everything that step brought for one gateway's jobs.
 
-    `accepted` comes before `items` and `done` after them; either may as well be a message of its
-    own. A short answer is one message in all.
+    `accepted` and `done` may as well be messages of their own. A short answer is one message.
     """
 
     type_code = 5
     max_body_bytes = 8 << 20
 
     items: list[Delta]
+    """In the order they were made."""
     accepted: list[Accepted] = []
+    """To be read before `items`."""
     done: list[Done] = []
+    """To be read after `items`."""
 
 
 class Usage(Record):
+    """What the job has cost, in tokens."""
+
     prompt_tokens: Count
+    """Images included."""
     completion_tokens: Count
+    """Of all choices and all runs together."""
     cached_tokens: Count = 0
+    """Of the prompt: those that a cache spared."""
     image_tokens: Count = 0
+    """Of the prompt: those that stand for images."""
     reasoning_tokens: Count = 0
+    """Of the answers: thoughts."""
 
 
 class Timings(Record):
     """Where the worker's time went, measured on the worker. Zero means: did not happen."""
 
     preprocess_s: Amount = 0.0
+    """Template, tokenizer, images."""
     vision_s: Amount = 0.0
+    """Encoding images."""
     prefill_s: Amount = 0.0
+    """The prompt."""
     first_token_s: Amount = 0.0
+    """From the job's arrival to its first token."""
     decode_s: Amount = 0.0
+    """From the first token to the last."""
     total_s: Amount = 0.0
+    """From the job's arrival to its end."""
 
 
 class Done(FromWorker):
@@ -352,8 +465,11 @@ class Done(FromWorker):
     type_code = 6
 
     job: str
+    """The run's id."""
     usage: Usage
+    """What clients are told."""
     timings: Timings
+    """Shown to people, and in metrics."""
     stops: list[str | None] = []
     """The stop string that ended each choice, None where it was something else; empty: nowhere."""
 
@@ -364,9 +480,13 @@ class Failed(FromWorker):
     type_code = 7
 
     job: str
+    """The run's id."""
     code: FailureCode
+    """See "Failures"."""
     message: str
+    """For the client: what is wrong and what to do."""
     param: str | None = None
+    """The field at fault, as OpenAI's chat completions name it (`messages`, `logit_bias`)."""
 
 
 class Cancelled(FromWorker):
@@ -375,6 +495,7 @@ class Cancelled(FromWorker):
     type_code = 8
 
     job: str
+    """The run's id."""
 
 
 class CountedTokens(FromWorker):
@@ -383,18 +504,18 @@ class CountedTokens(FromWorker):
     type_code = 10
 
     job: str
+    """The id of the job in `CountTokens`."""
     prompt_tokens: Count
+    """Length of the prompt, images included."""
 
 
 class Goodbye(FromWorker):
-    """The worker leaves; what it still held was `Rejected` before.
-
-    `returning`: its supervisor is about to start it again, so its slots are worth waiting for.
-    """
+    """The worker leaves; what it still held was `Rejected` before."""
 
     type_code = 9
 
     returning: bool = False
+    """Whether it is about to start again, so that its slots are worth waiting for."""
 
 
 # --- gateway to worker ---------------------------------------------------------------------
@@ -406,7 +527,9 @@ class Welcome(FromGateway):
     type_code = 65
 
     gateway: str
+    """Random, fresh for each start of the gateway."""
     heartbeat_s: Interval
+    """How often to send a `Heartbeat`, and how often a `Ping` comes."""
 
 
 class Ping(FromGateway):
@@ -415,6 +538,7 @@ class Ping(FromGateway):
     type_code = 66
 
     gateway: str
+    """The same as in `Welcome`; another one: it has restarted."""
 
 
 class JobMessage(FromGateway):
@@ -424,6 +548,7 @@ class JobMessage(FromGateway):
     max_containers = max_body_bytes
 
     job: Job
+    """The request."""
 
     @property
     def attachments(self) -> int:
@@ -431,11 +556,12 @@ class JobMessage(FromGateway):
 
 
 class Submit(JobMessage):
-    """`budget_s` is what is left of the job's deadline."""
+    """Do this job. Sent when a slot of its kind is believed to be free."""
 
     type_code = 67
 
     budget_s: Amount
+    """How long its client waits: for the whole answer, or for a stream's next token."""
 
 
 class CountTokens(JobMessage):
@@ -455,6 +581,7 @@ class Cancel(FromGateway):
     max_body_bytes = 1 << 20
 
     jobs: CancelledJobs
+    """Ids of runs."""
 
 
 class Identify(FromGateway):
@@ -469,6 +596,7 @@ class Control(FromGateway):
     type_code = 70
 
     action: WorkerAction
+    """See "States"."""
 
 
 M = TypeVar("M", bound=Message)
