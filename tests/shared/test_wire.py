@@ -234,6 +234,13 @@ def test_bytes_that_are_no_message_are_a_protocol_error(body: bytes) -> None:
         wire.decode([bytes((wire.VERSION, Deltas.type_code)), body], Message)
 
 
+@pytest.mark.parametrize("kind", list(kinds(Message)))
+def test_a_body_beyond_its_kinds_limit_is_not_even_read(kind: type[Message]) -> None:
+    header = bytes((wire.VERSION, kind.type_code))
+    with pytest.raises(wire.ProtocolError, match=f"at most {kind.max_body_bytes} bytes"):
+        wire.decode([header, bytes(kind.max_body_bytes + 1)], Message)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_are_finite(value: float) -> None:
     header, body = wire.encode(Submit(job=job(), budget_s=1.0))
