@@ -6,7 +6,7 @@ import io
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,9 +97,9 @@ def requests(count: int, tokens: int, pictures: bool) -> list[Request]:
     return made
 
 
-def picture() -> bytes:
-    """A picture that nobody has seen before, as a PNG of 300 by 200 pixels."""
-    noise = np.random.default_rng().integers(0, 255, (200, 300, 3), np.uint8)
+def picture(width: int = 300, height: int = 200) -> bytes:
+    """A picture that nobody has seen before, as a PNG."""
+    noise = np.random.default_rng().integers(0, 255, (height, width, 3), np.uint8)
     data = io.BytesIO()
     Image.fromarray(noise).save(data, "PNG")
     return data.getvalue()
@@ -164,21 +164,47 @@ class Theirs:
     def run(self, asked: Sequence[Request]) -> float:
         blas.use_threads(DEFAULT_THREADS)
         started = time.perf_counter()
-        generator = BatchGenerator(
-            self._language,
-            self._processor,
-            completion_batch_size=max(32, len(asked)),
-            prefill_batch_size=min(8, len(asked)),
-            compute_logprobs=False,
-            greedy_sampling=True,
-        )
+        generator = self._generator(len(asked))
         for request in asked:
-            ids, keywords = self._embedded(request)
-            generator.insert([ids], max_tokens=request.job.max_tokens, prompt_kwargs=[keywords])
+            self._insert(generator, request)
         while generator.has_work:
             generator.next()
         generator.close()
         return time.perf_counter() - started
+
+    def churn(self, newcomers: Iterator[Request], rows: int, seconds: float) -> float:
+        """Keep so many rows busy, each replaced when it is done; return tokens a second of
+        the answers that were finished."""
+        blas.use_threads(DEFAULT_THREADS)
+        generator, running, tokens = self._generator(rows), dict[int, int](), 0
+        started = time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            while len(running) < rows:
+                request = next(newcomers)
+                running[self._insert(generator, request)] = request.job.max_tokens or 0
+            for response in generator.next()[1]:
+                if response.finish_reason is not None:
+                    tokens += running.pop(response.uid)
+        spent = time.perf_counter() - started
+        generator.close()
+        return tokens / spent
+
+    def _generator(self, rows: int) -> BatchGenerator:
+        return BatchGenerator(
+            self._language,
+            self._processor,
+            completion_batch_size=max(32, rows),
+            prefill_batch_size=min(8, rows),
+            compute_logprobs=False,
+            greedy_sampling=True,
+        )
+
+    def _insert(self, generator: BatchGenerator, request: Request) -> int:
+        ids, keywords = self._embedded(request)
+        (uid,) = generator.insert(
+            [ids], max_tokens=request.job.max_tokens, prompt_kwargs=[keywords]
+        )
+        return int(uid)
 
     def _embedded(self, request: Request) -> tuple[list[int], dict[str, Any]]:
         inputs = prepare_inputs(

@@ -33,6 +33,8 @@ def build(
     layers: int = 2,
     context: int = 4096,
     vocabulary: int = 0,
+    head: int = 16,
+    dtype: str = "float32",
     seed: int = 7,
     generation: Json | None = None,
 ) -> Path:
@@ -40,8 +42,9 @@ def build(
 
     Args:
         name: of the family.
-        width: of the language model; its heads are 16 wide.
+        width: of the language model; `head` is that of one of its attention heads.
         vocabulary: pads the logits to so many; 0: as many as the tokenizer has.
+        dtype: of the weights.
         generation: content of `generation_config.json`, if there is to be one.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,14 +54,14 @@ def build(
     special = {
         token.content: index for index, token in tokenizer.get_added_tokens_decoder().items()
     }
-    config = made.config_for(_text_config(width, layers, size, context), special)
+    config = made.config_for(_text_config(width, layers, size, context, head), special)
     _write(folder / "config.json", config)
     _write(folder / "preprocessor_config.json", made.preprocessor)
     if made.processor:
         _write(folder / "processor_config.json", made.processor)
     if generation is not None:
         _write(folder / "generation_config.json", generation)
-    _write_weights(folder, config, seed)
+    _write_weights(folder, config, seed, dtype)
     return folder
 
 
@@ -88,14 +91,14 @@ def _write_tokenizer(folder: Path, wanted: ChatFormat) -> Tokenizer:
     return tokenizer
 
 
-def _text_config(width: int, layers: int, vocabulary: int, context: int) -> Json:
+def _text_config(width: int, layers: int, vocabulary: int, context: int, head: int) -> Json:
     return {
         "hidden_size": width,
         "num_hidden_layers": layers,
         "intermediate_size": width * 2,
-        "num_attention_heads": width // 16,
-        "num_key_value_heads": max(1, width // 32),
-        "head_dim": 16,
+        "num_attention_heads": width // head,
+        "num_key_value_heads": max(1, width // (2 * head)),
+        "head_dim": head,
         "rms_norm_eps": 1e-6,
         "vocab_size": vocabulary,
         "max_position_embeddings": context,
@@ -104,7 +107,7 @@ def _text_config(width: int, layers: int, vocabulary: int, context: int) -> Json
     }
 
 
-def _write_weights(folder: Path, config: Json, seed: int) -> None:
+def _write_weights(folder: Path, config: Json, seed: int, dtype: str) -> None:
     """Make mlx-vlm's network for this config and save its random weights, larger than usual.
 
     Larger, so that answers depend on the prompt and its images, and no two logits are near.
@@ -124,7 +127,8 @@ def _write_weights(folder: Path, config: Json, seed: int) -> None:
             0.0 if value.ndim > 1 else value
         )
 
-    weights = dict(tree_flatten(tree_map(shaken, network.parameters())))
+    shaken_ones = dict(tree_flatten(tree_map(shaken, network.parameters())))
+    weights = {name: value.astype(getattr(mx, dtype)) for name, value in shaken_ones.items()}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
 
 

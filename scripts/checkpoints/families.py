@@ -1,8 +1,9 @@
 """The families of models that checkpoints are made of, as the files of `families/` tell them.
 
 Such a file holds `chat_format` (a name in `chat_formats/`), `config`, and what the processors want
-to know. In `config` a special token stands for its id, "{width}" and "{vocabulary}" for the sizes
-that are asked for; the language model's sizes go into its `text_config`, if it has one.
+to know. In `config` a special token stands for its id, "{width}", "{vocabulary}" and shares of
+"{head}" for the sizes that are asked for; the language model's sizes go into its `text_config`,
+if it has one.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Family:
 
     def config_for(self, text: Json, token_ids: Mapping[str, int]) -> Json:
         """The whole configuration for these sizes of the language model, and tokens."""
+        head = text["head_dim"]
         sizes = {"{width}": text["hidden_size"], "{vocabulary}": text["vocab_size"]}
+        sizes |= {"{head/8}": head // 8, "{head*3/16}": head * 3 // 16}
         own: Json = _filled(self.config, {**token_ids, **sizes})
         if "text_config" in own:
             return {**own, "text_config": {**text, **own["text_config"]}}
