@@ -83,7 +83,7 @@ class Link:
         ]
 
     def run(self, engine_alive: Callable[[], bool]) -> Ending:
-        """Serve until drained or until the engine thread has died."""
+        """Serve until drained or until the engine thread has died; then the sockets are closed."""
         poller = zmq.Poller()
         poller.register(self._outputs.wake_read, zmq.POLLIN)
         for gateway in self._gateways:
@@ -91,6 +91,7 @@ class Link:
         while True:
             if not engine_alive():
                 # As if the process had died: its jobs may be to blame and must be seen to be.
+                self._context.destroy(linger=0)
                 return self._draining.ending
             poller.poll(POLL_MS)
             now = time.monotonic()

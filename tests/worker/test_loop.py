@@ -1,0 +1,158 @@
+"""The engine thread: orders in, events out, and what is known of it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from shared.messages import Accepted, Cancelled, CountedTokens, Delta, Done, Job
+from tests.waiting import await_condition
+from tests.worker.running import TIMEOUT_S, job
+from worker.engine.interface import (
+    Engine,
+    EngineEvent,
+    EngineFactory,
+    ModelError,
+    ModelFacts,
+    ModelUnavailable,
+)
+from worker.engine.scripted import ScriptedEngine
+from worker.loop import CountPrompt, Drop, EngineLoop, EngineThread, Output, Run
+
+Published = queue.SimpleQueue[list[Output]]
+
+
+@contextlib.contextmanager
+def running_loop(make_engine: EngineFactory) -> Iterator[tuple[EngineLoop, Published]]:
+    published: Published = queue.SimpleQueue()
+    loop = EngineLoop(make_engine, published.put)
+    engine = EngineThread(loop)
+    engine.start()
+    try:
+        yield loop, published
+    finally:
+        loop.put(Run(job("the end", fault="crash"), ()))
+        engine.join(TIMEOUT_S)
+        assert not engine.is_alive()
+
+
+def until(published: Published, kind: type[Output]) -> list[Output]:
+    """What is published up to the first of that kind."""
+    events: list[Output] = []
+    while not any(isinstance(event, kind) for event in events):
+        events += published.get(timeout=TIMEOUT_S)
+    return events
+
+
+def scripted(wake: Callable[[], None]) -> Engine:
+    return ScriptedEngine()
+
+
+def test_a_job_comes_out_in_order_and_a_step_at_once() -> None:
+    with running_loop(scripted) as (loop, published):
+        loop.put(Run(job("a", tokens=6, burst=2), ()))
+        accepted, *deltas, done = until(published, Done)
+        assert isinstance(accepted, Accepted)
+        assert isinstance(done, Done)
+        assert [delta.tokens for delta in deltas if isinstance(delta, Delta)] == [
+            [0, 1],
+            [2, 3],
+            [4, 5],
+        ]
+
+
+def test_prompts_are_counted_beside_a_running_job() -> None:
+    with running_loop(scripted) as (loop, published):
+        loop.put(Run(job("a", first_delay_s=3600), ()))
+        loop.put(CountPrompt(job("b"), ()))
+        assert [event.job for event in until(published, CountedTokens)] == ["a", "b"]
+
+
+def test_a_drop_is_confirmed_where_there_was_something_to_drop() -> None:
+    with running_loop(scripted) as (loop, published):
+        loop.put(Run(job("a", first_delay_s=3600), ()))
+        loop.put(Drop("never seen"))
+        loop.put(Drop("a"))
+        events = until(published, Cancelled)
+        assert [event for event in events if isinstance(event, Cancelled)] == [Cancelled(job="a")]
+
+
+def test_progress_is_seen_from_outside() -> None:
+    with running_loop(scripted) as (loop, _):
+        await_condition(lambda: loop.progress.state == "ready", "the loop runs")
+        assert loop.progress.loaded_fraction == 1.0
+        assert loop.progress.facts is not None
+        assert loop.progress.facts.device == "script"
+        steps = loop.progress.steps
+        await_condition(lambda: loop.progress.steps > steps, "an idle loop turns")
+        assert loop.progress.age_s() < TIMEOUT_S
+
+
+class PreparingEngine(ScriptedEngine):
+    """Has its jobs prepared beside the loop, by the test, as MLX's engine does with pictures."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__()
+        self.wake = wake
+        self.prepares = True
+        self.unprepared: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.prepared: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.idle_steps = 0
+
+    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+        if self.prepares:
+            self.unprepared.put(job)
+        else:
+            super().submit(job, images)
+
+    def step(self) -> list[EngineEvent]:
+        if self.prepared.empty():
+            self.idle_steps += 1
+        else:
+            super().submit(self.prepared.get(), ())
+        return super().step()
+
+    def prepare(self) -> None:
+        self.prepared.put(self.unprepared.get(timeout=TIMEOUT_S))
+        self.wake()
+
+
+def test_an_engine_wakes_the_loop_that_waits_for_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.loop.IDLE_TURN_S", 3600.0)  # it would not come round by itself
+    engines: list[PreparingEngine] = []
+
+    def make(wake: Callable[[], None]) -> Engine:
+        engines.append(PreparingEngine(wake))
+        return engines[0]
+
+    with running_loop(make) as (loop, published):
+        loop.put(Run(job("a", tokens=1), ()))
+        await_condition(lambda: engines and engines[0].idle_steps, "the loop has nothing to do")
+        engines[0].prepare()
+        assert isinstance(until(published, Done)[-1], Done)
+        engines[0].prepares = False  # so that the loop can be ended
+
+
+@pytest.mark.parametrize(
+    ("error", "hopeless"),
+    [
+        (RuntimeError("device lost"), False),
+        (ModelUnavailable("no net"), False),
+        (ModelError("no such model"), True),
+    ],
+)
+def test_a_dead_engine_thread_is_seen_to_be_dead(error: Exception, hopeless: bool) -> None:
+    """Not a process that goes on to say that all is well: its link ends with the thread."""
+
+    class Unloadable(ScriptedEngine):
+        def load(self, report: Callable[[float], None]) -> ModelFacts:
+            raise error
+
+    engine = EngineThread(EngineLoop(lambda wake: Unloadable(), lambda output: None))
+    engine.start()
+    engine.join(TIMEOUT_S)
+    assert not engine.is_alive()
+    assert (str(engine.hopeless) == str(error)) is hopeless
