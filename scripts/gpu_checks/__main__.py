@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     failed = 0
     until = time.monotonic() + options.minutes * 60
     for name in options.only or CHECKS:
-        limit_s = min(CHECKS[name].limit_s, until - time.monotonic())
+        limit_s = max(0.0, min(CHECKS[name].limit_s, until - time.monotonic()))
         failed += not run_apart(name, limit_s, report)
         if options.json is not None:
             report.write(options.json)
@@ -80,7 +80,7 @@ def run_apart(name: str, limit_s: float, report: Report) -> bool:
             command,
             capture_output=True,
             text=True,
-            timeout=max(limit_s, 0),
+            timeout=limit_s,
             env=environment,
             check=False,
         )
