@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from shared import logs
 from shared.settings import load
-from worker.engine.interface import Engine, EngineFactory
+from worker.engine.interface import Engine, EngineFactory, Report, Wake
 from worker.link.draining import Ending
 from worker.link.engine_outputs import EngineOutputs
 from worker.link.link import Link
@@ -32,15 +32,15 @@ from worker.supervisor_pipe import (
 def engine_factory(settings: Settings) -> EngineFactory:
     """Choose the engine; MLX is imported only on the engine thread, and only when wanted."""
 
-    def make_scripted(wake: Callable[[], None]) -> Engine:
+    def make_scripted(report: Report, wake: Wake) -> Engine:
         from worker.engine.scripted import ScriptedEngine
 
         return ScriptedEngine()
 
-    def make_mlx(wake: Callable[[], None]) -> Engine:
-        from worker.engine.load import MlxEngine
+    def make_mlx(report: Report, wake: Wake) -> Engine:
+        from worker.engine.load import load_engine
 
-        return MlxEngine(settings.engine_options(), wake)
+        return load_engine(settings.engine_options(), report, wake)
 
     return make_scripted if settings.engine == "scripted" else make_mlx
 

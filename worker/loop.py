@@ -90,8 +90,8 @@ class EngineLoop:
 
     def run(self) -> None:
         """Load the model, then serve for ever. Raises what the engine cannot recover from."""
-        engine = self._make_engine(lambda: self._orders.put(Wake()))
-        self.progress.facts = engine.load(self._report)
+        engine = self._make_engine(self._report, lambda: self._orders.put(Wake()))
+        self.progress.facts = engine.facts
         self.progress.loaded_fraction = 1.0
         self.progress.state = "ready"
         while True:

@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> Report:
     ours = Ours(options.model_path)
     report = Report("engine")
     if cases:
-        theirs = Theirs(options.model_path, ours.engine.render)
+        theirs = Theirs(options.model_path, ours.engine.writer.write)
         rows = report.tables["Tokens per second"] = []
         for case in cases:
             progress.step(case.name)

@@ -30,8 +30,8 @@ from shared.messages import (  # noqa: E402
     Sampling,
     TextPart,
 )
-from worker.engine.engine import MlxEngine  # noqa: E402
 from worker.engine.interface import EngineEvent  # noqa: E402
+from worker.engine.load import load_engine  # noqa: E402
 from worker.engine.model.loading import load_weights, resolve_folder  # noqa: E402
 from worker.engine.options import EngineOptions  # noqa: E402
 from worker.engine.prepare.preprocess import decode_image  # noqa: E402
@@ -110,8 +110,7 @@ class Ours:
 
     def __init__(self, model_path: str) -> None:
         self._woken = threading.Event()
-        self.engine = MlxEngine(EngineOptions(model_path), self._woken.set)
-        self.engine.load(lambda fraction: None)
+        self.engine = load_engine(EngineOptions(model_path), lambda fraction: None, self._woken.set)
 
     def run(self, asked: Sequence[Request]) -> float:
         """Return the seconds that all answers took."""

@@ -28,7 +28,7 @@ class Order:
 
 def main(model: str) -> int:
     engine = Ours(model)
-    generator = Theirs(model, engine.engine.render)
+    generator = Theirs(model, engine.engine.writer.write)
     sides: dict[str, Any] = {"engine": engine, "generator": generator}
     print("{}", flush=True)
     for line in sys.stdin:

@@ -43,17 +43,17 @@ def main(model: str) -> int:
     for name in IMPORTS:
         import_module(name)
         phases.end(f"import {name}")
-    core: Any = import_module("worker.engine.engine")
+    load: Any = import_module("worker.engine.load")
     options: Any = import_module("worker.engine.options")
-    warm_up = core.warm_up
+    warm_up = load.warm_up
 
     def timed_warm_up(*given: Any) -> None:
         phases.end("load the model")
         warm_up(*given)
         phases.end("warm up")
 
-    core.warm_up = timed_warm_up
-    core.MlxEngine(options.EngineOptions(model), lambda: None).load(lambda fraction: None)
+    load.warm_up = timed_warm_up
+    load.load_engine(options.EngineOptions(model), lambda fraction: None, lambda: None)
     print(json.dumps({"wall_s": phases.wall_s, "cpu_s": phases.cpu_s}), flush=True)
     return 0
 

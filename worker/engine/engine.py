@@ -1,10 +1,11 @@
 """The engine: takes jobs, gives events, with one thread's calls in between.
 
-A job's way: submitted -> prepared (text, tokens, pixels; on the pool) -> waiting (for rows and
-memory) -> prefilled (in pieces) -> decoding -> done. It can be cancelled at any place, and what
-goes wrong at any place is its own failure alone. Only a failed decode step concerns all rows: its
-batch is thrown away and every row is prefilled again from its tokens, each tried alone first, so
-that the culprit is found and the others go on.
+Every job becomes a `Request` with a `Sequence` for each of its choices, whose states are its way:
+preparing (text, tokens, pixels; on the pool), waiting (for rows and memory), prefilling (in
+pieces), decoding, finished. It can be cancelled at any place, and what goes wrong at any place is
+its own failure alone. Only a failed decode step concerns all rows: its batch is thrown away and
+every row is prefilled again from its tokens, each tried alone first, so that the culprit is found
+and the others go on.
 """
 
 from __future__ import annotations
@@ -12,35 +13,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import abc, deque
+from collections.abc import Iterator
 
 import mlx.core as mx
 
 from shared.messages import Accepted, CountedTokens, Job
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.faults import JobFault, is_out_of_memory
-from worker.engine.interface import EngineEvent, ModelFacts
-from worker.engine.model.blas import choose_threads
-from worker.engine.model.device import has_gpu, set_memory_limits
-from worker.engine.model.model import LoadedModel, load_model
-from worker.engine.model.warmup import warm_up
+from worker.engine.interface import EngineEvent, Wake
+from worker.engine.model.blas import BlasThreads
+from worker.engine.model.language import language_of
+from worker.engine.model.model import LoadedModel
 from worker.engine.options import EngineOptions
 from worker.engine.prepare.grammar import GrammarMaker
-from worker.engine.prepare.pool import Preparation, Ready, Refused
+from worker.engine.prepare.pool import Preparation, Prepared, Refused
 from worker.engine.prepare.preprocess import Preprocessor
 from worker.engine.prepare.prompt import PromptWriter
-from worker.engine.schedule.batch import Chosen, Row
 from worker.engine.schedule.batches import Batches
 from worker.engine.schedule.memory_budget import MemoryBudget
-from worker.engine.schedule.queue import Joining, PrefillQueue
+from worker.engine.schedule.prefill import Prefilled
+from worker.engine.schedule.queue import PrefillQueue
 from worker.engine.schedule.recovery import try_alone
-from worker.engine.schedule.sequences import Choice, Task, failed
-from worker.engine.text.answer import Language
-from worker.engine.text.detokenizer import Vocabulary
-from worker.engine.text.harmony import MARKERS, speaks_harmony
-from worker.engine.text.reasoning import find_markers
-from worker.engine.text.tools import find_parser
+from worker.engine.schedule.request import Request, failed
+from worker.engine.schedule.sequences import Chosen, Rows, Sequence, State
 
 log = logging.getLogger(__name__)
 
@@ -49,48 +45,60 @@ MOST_FAILURES = 3
 
 
 class MlxEngine:
-    """Implements `worker.engine.interface.Engine`.
+    """Implements `worker.engine.interface.Engine` for a model that is there.
 
     Args:
-        wake: called from any thread when `step` has something new to do.
+        memory: what jobs may take beside the model.
+
+    Attributes:
+        writer: makes a prompt's text of a job's messages.
     """
 
-    def __init__(self, options: EngineOptions, wake: Callable[[], None]) -> None:
-        self._options = options
-        self._wake = wake
-        self._tasks: dict[str, Task] = {}
-        self._waiting: deque[Task] = deque()
-        self._leaving: list[Row] = []
+    def __init__(
+        self,
+        model: LoadedModel,
+        options: EngineOptions,
+        memory: MemoryBudget,
+        threads: BlasThreads,
+        wake: Wake,
+    ) -> None:
+        self.facts = model.facts()
+        self.model = model
+        self.writer = PromptWriter.of(model, options.image_position)
+        self._language = language_of(model)
+        # Harmony's calls are messages of their own, which no form concerns.
+        call_start = "" if self._language.harmony else self._language.parser.tool_call_start
+        grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids, call_start)
+        preprocessor = Preprocessor(model, self.writer)
+        self._preparation = Preparation(preprocessor, grammars, options.preprocess_threads, wake)
+        self._prefixes = PrefixCache(options.prefix_cache_bytes)
+        self._prefills = PrefillQueue(model, self._prefixes, options.prefill_pause_s)
+        self._batch = Batches(model)
+        self._memory = memory
+        self._threads = threads
+        self._most_rows = options.max_rows if model.batchable else 1
+        self._requests: dict[str, Request] = {}
+        self._waiting: deque[Request] = deque()
+        self._leaving: list[Sequence] = []
         self._events: list[EngineEvent] = []
         self._decoded_tokens = 0
         self._decoding_s = 0.0
 
     # --- the Engine protocol ---------------------------------------------------------------------
 
-    def load(self, report: Callable[[float], None]) -> ModelFacts:
-        limit_bytes = set_memory_limits()
-        model = load_model(self._options, report)
-        self._set_up(model, limit_bytes)
-        facts = model.facts()
-        self._threads = choose_threads(model, gpu=has_gpu())
-        warm_up(self, facts)
-        self._forget_warm_up()
-        report(1.0)
-        return facts
-
-    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+    def submit(self, job: Job, images: abc.Sequence[bytes]) -> None:
+        self._requests[job.id] = Request(job)
         self._preparation.submit(job, images)
 
-    def count(self, job: Job, images: Sequence[bytes]) -> None:
+    def count(self, job: Job, images: abc.Sequence[bytes]) -> None:
         self._preparation.count(job, images)
 
     def cancel(self, job_id: str) -> bool:
-        if self._preparation.cancel(job_id):
-            return True
-        task = self._tasks.get(job_id)
-        if task is None:
-            return False
-        self._remove(task)
+        in_preparation = self._preparation.cancel(job_id)
+        request = self._requests.get(job_id)
+        if request is None:
+            return in_preparation
+        self._remove(request)
         self._batch.leave(self._take_leaving())
         return True
 
@@ -110,7 +118,7 @@ class MlxEngine:
         )
 
     def gauges(self) -> dict[str, float]:
-        vision, prefixes = self._model.vision_cache, self._prefixes
+        vision, prefixes = self.model.vision_cache, self._prefixes
         rate = self._decoded_tokens / self._decoding_s if self._decoding_s else 0.0
         self._decoded_tokens, self._decoding_s = 0, 0.0
         return {
@@ -130,43 +138,10 @@ class MlxEngine:
             "tokens_per_second": rate,
         }
 
-    def close(self) -> None:
-        """End the pool's threads; the engine is of no use afterwards."""
-        self._preparation.close()
-
-    def render(self, job: Job) -> str:
-        """The text that the model's template makes of a job's messages."""
-        return self._writer.write(job)
-
-    # --- setting up ------------------------------------------------------------------------------
-
-    def _set_up(self, model: LoadedModel, limit_bytes: int | None) -> None:
-        self._model = model
-        self._language = language_of(model)
-        self._writer = PromptWriter(
-            model.tokenizer,
-            model.processor,
-            model_type=model.model_type,
-            template=model.chat_template,
-            image_marker=model.image_marker,
-            image_position=self._options.image_position,
-        )
-        # Harmony's calls are messages of their own, which no form concerns.
-        call_start = "" if self._language.harmony else self._language.parser.tool_call_start
-        grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids, call_start)
-        preprocessor = Preprocessor(model, self._writer)
-        threads = self._options.preprocess_threads
-        self._preparation = Preparation(preprocessor, grammars, threads, self._wake)
-        self._prefixes = PrefixCache(self._options.prefix_cache_bytes)
-        self._prefills = PrefillQueue(model, self._prefixes, self._options.prefill_pause_s)
-        self._batch = Batches(model)
-        self._memory = MemoryBudget(limit_bytes, model.bytes_per_token)
-        self._memory.describe()
-        self._most_rows = self._options.max_rows if model.batchable else 1
-
-    def _forget_warm_up(self) -> None:
+    def forget(self) -> None:
+        """Forget what requests have left behind: caches, and what was counted."""
         self._prefixes.clear()
-        self._model.vision_cache.clear()
+        self.model.vision_cache.clear()
         self.gauges()
         mx.clear_cache()
 
@@ -174,55 +149,62 @@ class MlxEngine:
 
     def _receive(self) -> None:
         for arrival in self._preparation.collect():
-            if isinstance(arrival, Refused):
-                self._events.append(failed(arrival.job.id, arrival.fault))
-            elif isinstance(arrival, CountedTokens):
+            if isinstance(arrival, CountedTokens):
                 self._events.append(arrival)
+            elif isinstance(arrival, Refused):
+                self._refuse(arrival)
             else:
                 self._accept(arrival)
 
-    def _accept(self, ready: Ready) -> None:
-        task = Task(ready.job, ready.prompt, ready.submitted_at)
-        self._tasks[task.job.id] = task
-        with self._failing_alone(task):
-            task.make_choices(
-                self._language, self._model.defaults, ready.grammar, self._model.context_tokens
+    def _refuse(self, refused: Refused) -> None:
+        """A job, or one whose prompt was only to be counted."""
+        request = self._requests.get(refused.job_id)
+        if request is not None:
+            self._remove(request)
+        self._events.append(failed(refused.job_id, refused.fault))
+
+    def _accept(self, prepared: Prepared) -> None:
+        request = self._requests[prepared.job_id]
+        with self._failing_alone(request):
+            defaults, context_tokens = self.model.defaults, self.model.context_tokens
+            request.prepared(
+                prepared.prompt, prepared.grammar, self._language, defaults, context_tokens
             )
-            prompt_tokens = len(task.prompt.ids)
-            self._events.append(Accepted(job=task.job.id, prompt_tokens=prompt_tokens))
-            self._events.extend(task.opening())
-            if task.unfinished:
-                self._waiting.append(task)
+            prompt_tokens = len(request.prompt.ids)
+            self._events.append(Accepted(job=request.job.id, prompt_tokens=prompt_tokens))
+            self._events.extend(request.opening())
+            if request.unfinished:
+                self._waiting.append(request)
             else:
-                self._finish(task)
+                self._finish(request)
 
     def _admit(self) -> None:
-        """Let waiting jobs in, first come first served, while there are rows and memory."""
+        """Let waiting requests in, first come first served, while there are rows and memory."""
         while self._waiting:
-            task = self._waiting[0]
-            if not self._may_enter(task):
+            request = self._waiting[0]
+            if not self._may_enter(request):
                 return
-            if task.job.id in self._tasks:  # else it has failed, and is out of the line already
+            if request.unfinished:  # else it has failed, and is out of the line already
                 self._waiting.popleft()
-                self._prefills.add(task)
+                self._prefills.add(request)
 
-    def _may_enter(self, task: Task) -> bool:
-        """Whether the task need not wait: it has its place, or has just failed."""
-        rows = len(task.unfinished)
+    def _may_enter(self, request: Request) -> bool:
+        """Whether the request need not wait: it has its place, or has just failed."""
+        sequences = request.unfinished
         taken = len(self._batch) + self._prefills.rows
-        if taken and taken + rows > self._most_rows:
+        if taken and taken + len(sequences) > self._most_rows:
             return False
-        answer_tokens = max(choice.answer.limit for choice in task.unfinished)
-        wanted = self._memory.estimate(len(task.prompt.ids), answer_tokens, rows)
-        with self._failing_alone(task):
-            return self._memory.reserve(task.job.id, wanted)
+        answer_tokens = max(sequence.limit for sequence in sequences)
+        wanted = self._memory.estimate(len(request.prompt.ids), answer_tokens, len(sequences))
+        with self._failing_alone(request):
+            return self._memory.reserve(request.job.id, wanted)
         return True
 
     def _prefill(self) -> bool:
         """Prefill as much as running streams may wait for; False if there was nothing to do."""
         started = time.perf_counter()
         worked = False
-        while self._prefills and (self._model.batchable or not self._batch.busy):
+        while self._prefills and (self.model.batchable or not self._batch.busy):
             # Not before: what the last step has left to compute goes on as it began.
             self._threads.for_prefill()
             decoding = len(self._batch) > 0
@@ -233,10 +215,10 @@ class MlxEngine:
             others_come = len(self._preparation) > 0
             progress = self._prefills.work(decoding=decoding, others_come=others_come)
             worked = True
-            for task, error in progress.failed:
-                self._fail(task, error)
-            for joining in progress.joining:
-                self._join(joining)
+            for request, error in progress.failed:
+                self._fail(request, error)
+            for prefilled in progress.prefilled:
+                self._join(prefilled)
             # Another piece would take about as long as this one. With nobody decoding, look
             # first whether others have come.
             if (
@@ -246,18 +228,16 @@ class MlxEngine:
                 break
         return worked
 
-    def _join(self, joining: Joining) -> None:
-        rows = [
-            choice.make_row(entry.prefill) for entry in joining.entries for choice in entry.choices
-        ]
-        if any(entry.suspect for entry in joining.entries):
-            task = joining.entries[0].task
-            with self._failing_alone(task):
-                try_alone(self._model, rows, joining.cache)
-            if task.job.id not in self._tasks:
+    def _join(self, prefilled: Prefilled) -> None:
+        rows = [row for prefill in prefilled.prefills for row in prefill.begin_decoding()]
+        if any(prefill.suspect for prefill in prefilled.prefills):
+            request = prefilled.prefills[0].request
+            with self._failing_alone(request):
+                try_alone(self.model, rows, prefilled.cache)
+            if not request.unfinished:
                 return
         try:
-            self._batch.join(rows, joining.cache, is_batch=joining.is_batch)
+            self._batch.join(rows, prefilled.cache, is_batch=prefilled.is_batch)
         except Exception as error:
             # The batch may be half changed: nobody in it can go on without a new one.
             self._recover(error, [*self._batch.rows, *rows])
@@ -283,107 +263,87 @@ class MlxEngine:
 
     def _deliver(self, chosen: list[Chosen]) -> None:
         for item in chosen:
-            choice = item.row.name
-            assert isinstance(choice, Choice)
-            if choice.row is item.row and not choice.finished:
-                with self._failing_alone(choice.task):
-                    self._take(choice, item)
+            # A row that has left since may be among them: what was computed for it is of no use.
+            if item.row.state is State.DECODING:
+                with self._failing_alone(item.row.request):
+                    self._take(item)
 
-    def _take(self, choice: Choice, chosen: Chosen) -> None:
-        task = choice.task
-        self._events.append(task.take(choice, chosen, self._language.vocabulary))
+    def _take(self, chosen: Chosen) -> None:
+        request = chosen.row.request
+        self._events.append(request.take(chosen, self._language.vocabulary))
         self._decoded_tokens += 1
-        if choice.finished:
+        if chosen.row.complete:
             self._leaving.append(chosen.row)
-            if not task.unfinished:
-                self._finish(task)
+            if not request.unfinished:
+                self._finish(request)
 
-    def _take_leaving(self) -> list[Row]:
+    def _take_leaving(self) -> Rows:
         """The rows to take out of the batch now, their caches remembered for a next turn."""
         leaving, self._leaving = self._leaving, []
         for row in leaving:
-            choice = row.name
-            assert isinstance(choice, Choice)
-            if choice.index == 0 and choice.finished and row in self._batch.rows:
-                self._remember(choice.task, row)
+            if row.index == 0 and row.complete and row in self._batch.rows:
+                self._remember(row)
         return leaving
 
-    def _remember(self, task: Task, row: Row) -> None:
-        if self._prefixes.limit_bytes and not task.unsplit:
-            key = task.key_of(row)
+    def _remember(self, row: Sequence) -> None:
+        if self._prefixes.limit_bytes and not row.request.unsplit:
+            key = row.cache_key()
             if key is not None:
-                self._prefixes.put(key, task.job.cache_salt, self._batch.last_cache(row))
+                salt = row.request.job.cache_salt
+                self._prefixes.put(key, salt, self._batch.last_cache(row))
 
     # --- ends ------------------------------------------------------------------------------------
 
-    def _finish(self, task: Task) -> None:
-        self._events.append(task.done())
-        self._forget(task)
+    def _finish(self, request: Request) -> None:
+        self._events.append(request.done())
+        self._forget(request)
 
-    def _fail(self, task: Task, error: Exception) -> None:
-        if task.job.id not in self._tasks:
+    def _fail(self, request: Request, error: Exception) -> None:
+        if request.job.id not in self._requests:
             return
-        self._remove(task)
-        self._events.append(failed(task.job.id, _as_fault(error)))
+        self._remove(request)
+        self._events.append(failed(request.job.id, _as_fault(error)))
         if not isinstance(error, JobFault):
-            log.error("a job has failed", exc_info=error, extra={"fields": {"job": task.job.id}})
+            fields = {"job": request.job.id}
+            log.error("a job has failed", exc_info=error, extra={"fields": fields})
 
-    def _remove(self, task: Task) -> None:
-        """Take a task out, wherever it is; its rows leave the batch between two steps."""
-        self._forget(task)
-        self._prefills.remove(task)
-        if task in self._waiting:
-            self._waiting.remove(task)
-        for choice in task.choices:
-            if choice.row is not None:
-                self._leaving.append(choice.row)
-                choice.row = None
+    def _remove(self, request: Request) -> None:
+        """Take a request out, wherever it is; its rows leave the batch between two steps."""
+        self._forget(request)
+        self._prefills.remove(request)
+        if request in self._waiting:
+            self._waiting.remove(request)
+        self._leaving += [row for row in request.unfinished if row.state is State.DECODING]
+        request.give_up()
 
-    def _forget(self, task: Task) -> None:
-        self._tasks.pop(task.job.id, None)
-        self._memory.release(task.job.id)
+    def _forget(self, request: Request) -> None:
+        self._requests.pop(request.job.id, None)
+        self._memory.release(request.job.id)
 
     @contextlib.contextmanager
-    def _failing_alone(self, task: Task) -> Iterator[None]:
-        """The boundary of a job: what is raised within fails this task and nobody else."""
+    def _failing_alone(self, request: Request) -> Iterator[None]:
+        """The boundary of a job: what is raised within fails this request and nobody else."""
         try:
             yield
         except Exception as error:
-            self._fail(task, error)
+            self._fail(request, error)
 
-    def _recover(self, error: Exception, rows: Sequence[Row]) -> None:
+    def _recover(self, error: Exception, rows: Rows) -> None:
         """After a failed step: give everyone a new start from their tokens."""
         log.error("a step has failed; its rows are prefilled again", exc_info=error)
-        self._batch = Batches(self._model)
+        self._batch = Batches(self.model)
         self._leaving.clear()
         mx.clear_cache()
-        tasks = list(dict.fromkeys(row.name.task for row in rows if isinstance(row.name, Choice)))
-        alive = [task for task in tasks if task.job.id in self._tasks]
+        alive = [one for one in dict.fromkeys(row.request for row in rows) if one.unfinished]
         if is_out_of_memory(error) and len(alive) > 1:
             self._fail(alive.pop(), error)  # the newcomer: those before it did fit
-        for task in alive:
-            task.failures += 1
-            for choice in task.choices:
-                choice.row = None
-            self._prefills.remove(task)
-            if task.failures >= MOST_FAILURES:
-                self._fail(task, error)
+        for request in alive:
+            request.failures += 1
+            self._prefills.remove(request)
+            if request.failures >= MOST_FAILURES:
+                self._fail(request, error)
             else:
-                self._prefills.add(task, suspect=True)
-
-
-def language_of(model: LoadedModel) -> Language:
-    """How this model's tokens, thoughts and calls are read."""
-    parser = find_parser(model.chat_template)
-    markers = find_markers(model.chat_template)
-    shown = {parser.tool_call_start, parser.tool_call_end}
-    if markers is not None:
-        shown |= {markers.start, markers.end}
-    harmony = speaks_harmony(model.chat_template)
-    if harmony:
-        shown |= MARKERS
-    vocabulary = Vocabulary(model.tokenizer, frozenset(shown))
-    return Language(vocabulary, model.eos_ids, markers, parser, harmony)
+                self._prefills.add(request, suspect=True)
 
 
 def _as_fault(error: Exception) -> JobFault:

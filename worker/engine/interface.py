@@ -34,12 +34,9 @@ class ModelFacts:
 
 
 class Engine(Protocol):
-    def load(self, report: Callable[[float], None]) -> ModelFacts:
-        """Load the model and warm it up; `report` takes the fraction done, 0 to 1.
+    """An engine that exists has its model loaded."""
 
-        Raises:
-            ModelError: it can never work; the worker gives up with this message.
-        """
+    facts: ModelFacts
 
     def submit(self, job: Job, images: Sequence[bytes]) -> None:
         """Take a job. Returns at once and never raises for the job's own faults: those come out
@@ -65,6 +62,13 @@ class Engine(Protocol):
         """Figures for heartbeats: memory_bytes, cache hits and sizes, tokens_per_second."""
 
 
-EngineFactory = Callable[[Callable[[], None]], Engine]
-"""Builds an engine; the argument is `wake`, callable from any thread, which makes the loop call
-`step` soon (when preprocessing on another thread has finished)."""
+Report = Callable[[float], None]
+"""Takes how much of the loading is done, 0 to 1."""
+
+Wake = Callable[[], None]
+"""Callable from any thread; makes the loop call `step` soon (when preprocessing on another thread
+has finished)."""
+
+EngineFactory = Callable[[Report, Wake], Engine]
+"""Loads an engine, on the thread that makes every later call. Raises ModelError if it can never
+work (the worker gives up with this message), ModelUnavailable if it cannot be had now."""

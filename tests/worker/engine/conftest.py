@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,16 +32,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 @pytest.fixture
-def drive(checkpoint: Callable[[str], Path]) -> Iterator[MakeDriver]:
-    """Makes engines that are closed after the test."""
-    drivers: list[Driver] = []
+def drive(checkpoint: Callable[[str], Path]) -> MakeDriver:
+    """Makes engines."""
 
     def make(family: str = "qwen2_vl", **options: object) -> Driver:
         path = options.pop("model_path", None) or checkpoint(family)
-        driver = Driver(EngineOptions(model_path=str(path), **options))  # type: ignore[arg-type]
-        drivers.append(driver)
-        return driver
+        return Driver(EngineOptions(model_path=str(path), **options))  # type: ignore[arg-type]
 
-    yield make
-    for driver in drivers:
-        driver.close()
+    return make

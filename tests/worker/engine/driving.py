@@ -24,9 +24,10 @@ from shared.messages import (
     Sampling,
     TextPart,
 )
-from worker.engine.engine import MlxEngine
 from worker.engine.interface import EngineEvent
+from worker.engine.load import load_engine
 from worker.engine.options import EngineOptions
+from worker.engine.prepare.preprocess import Preprocessor, Prompt
 
 GREEDY = Sampling(seed=1, temperature=0.0)
 TIMEOUT_S = 60.0
@@ -127,14 +128,34 @@ class Result:
 class Driver:
     def __init__(self, options: EngineOptions) -> None:
         self._woken = threading.Event()
-        self.engine = MlxEngine(options, self._woken.set)
-        self.facts = self.engine.load(lambda fraction: None)
+        self._prepared = threading.Semaphore(0)
+        self.engine = load_engine(options, lambda fraction: None, self._wake)
+        self.model = self.engine.model
         self.results: dict[str, Result] = {}
+
+    def _wake(self) -> None:
+        self._prepared.release()
+        self._woken.set()
 
     def submit(self, *jobs: tuple[Job, list[bytes]]) -> None:
         for made, images in jobs:
             self.results[made.id] = Result()
             self.engine.submit(made, images)
+
+    def submit_prepared(self, *jobs: tuple[Job, list[bytes]]) -> None:
+        """Submit jobs while nothing else is being prepared, and wait until all of them are."""
+        self._prepared = threading.Semaphore(0)
+        self.submit(*jobs)
+        for _ in jobs:
+            assert self._prepared.acquire(timeout=TIMEOUT_S)
+
+    def prompt(self, made: tuple[Job, list[bytes]]) -> Prompt:
+        """A job's prompt, as the engine reads it."""
+        return Preprocessor(self.model, self.engine.writer).prepare(*made)
+
+    def render(self, made: tuple[Job, list[bytes]]) -> str:
+        """The text that the model's template makes of a job's messages."""
+        return self.engine.writer.write(made[0])
 
     def turn(self) -> list[EngineEvent]:
         """One step; waits for the pool if there is nothing else to do."""
@@ -161,6 +182,3 @@ class Driver:
 
     def solo(self, made: tuple[Job, list[bytes]]) -> Result:
         return self.run(made)[0]
-
-    def close(self) -> None:
-        self.engine.close()

@@ -23,10 +23,6 @@ def merged(rows: Sequence[Cache]) -> Cache:
     return [type(layers[0]).merge(list(layers)) for layers in zip(*rows, strict=True)]
 
 
-def can_merge(row: Cache) -> bool:
-    return all(_mergeable(layer) for layer in row)
-
-
 def extend(batch: Cache, other: Cache) -> None:
     """Append the rows of another batch cache in place."""
     for layer, more in zip(batch, other, strict=True):
@@ -143,12 +139,6 @@ def _left_padded_layer(layer: Any, padding: list[int]) -> Any:
     if type(layer) is kv.RotatingKVCache and not layer.keep:
         return kv.BatchRotatingKVCache(layer.max_size, padding)
     return None
-
-
-def _mergeable(layer: Any) -> bool:
-    if isinstance(layer, kv.CacheList):
-        return all(_mergeable(child) for child in layer.caches)
-    return hasattr(type(layer), "merge")
 
 
 def _copied(layer: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from huggingface_hub.errors import (
 from mlx.utils import tree_flatten
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from worker.engine.interface import ModelError, ModelUnavailable
+from worker.engine.interface import ModelError, ModelUnavailable, Report
 from worker.engine.model.device import has_gpu
 
 log = logging.getLogger(__name__)
@@ -35,8 +34,6 @@ KINDS = ("json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja", "p
 DOWNLOADED = [f"*.{kind}" for kind in KINDS]
 """What mlx-vlm reads of a model; hubs hold the same weights in other forms beside it."""
 TEXT_OPTIONS = frozenset({"padding", "padding_side", "add_special_tokens", "truncation"})
-
-Report = Callable[[float], None]
 
 
 def resolve_folder(model_path: str, report: Report) -> Path:

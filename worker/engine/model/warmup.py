@@ -32,9 +32,9 @@ GREEDY = Sampling(seed=0, temperature=0.0)
 SAMPLED = Sampling(seed=0, temperature=1.0, top_p=0.9, top_k=20, presence_penalty=0.1)
 
 
-def warm_up(engine: Engine, facts: ModelFacts) -> None:
+def warm_up(engine: Engine) -> None:
     """Run them alone and side by side; what fails here is left to fail for real requests."""
-    for first, *others in _groups(facts):
+    for first, *others in _groups(engine.facts):
         engine.submit(*first)
         left = {first[0].id}
         while left:

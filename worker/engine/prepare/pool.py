@@ -7,7 +7,6 @@ pictures, compiling grammars.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -24,24 +23,23 @@ SETTLE_S = 0.003
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A prepared job."""
+class Prepared:
+    """A job's prompt as it was read, and the grammar of its answer, if that must have a form."""
 
-    job: Job
+    job_id: str
     prompt: Prompt
     grammar: GrammarState | None
-    submitted_at: float
 
 
 @dataclass(frozen=True)
 class Refused:
     """A job that cannot be prepared."""
 
-    job: Job
+    job_id: str
     fault: JobFault
 
 
-Arrival = Ready | Refused | CountedTokens
+Arrival = Prepared | Refused | CountedTokens
 
 
 class Preparation:
@@ -64,7 +62,7 @@ class Preparation:
         self._coming: dict[str, Future[Arrival]] = {}
 
     def submit(self, job: Job, images: Sequence[bytes]) -> None:
-        self._start(job.id, self._pool.submit(self._prepare, job, images, time.perf_counter()))
+        self._start(job.id, self._pool.submit(self._prepare, job, images))
 
     def count(self, job: Job, images: Sequence[bytes]) -> None:
         """Count the prompt's tokens only."""
@@ -93,17 +91,14 @@ class Preparation:
         for job_id in [job_id for job_id, future in self._coming.items() if future.done()]:
             yield self._coming.pop(job_id).result()
 
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
     def _start(self, job_id: str, future: Future[Arrival]) -> None:
         self._coming[job_id] = future
         future.add_done_callback(lambda _: self._wake())
 
-    def _prepare(self, job: Job, images: Sequence[bytes], submitted_at: float) -> Arrival:
-        def prepare() -> Ready:
+    def _prepare(self, job: Job, images: Sequence[bytes]) -> Arrival:
+        def prepare() -> Prepared:
             grammar = self._grammars.make(job)
-            return Ready(job, self._preprocessor.prepare(job, images), grammar, submitted_at)
+            return Prepared(job.id, self._preprocessor.prepare(job, images), grammar)
 
         return self._failing_alone(job, prepare)
 
@@ -119,8 +114,8 @@ class Preparation:
         try:
             return work()
         except JobFault as fault:
-            return Refused(job, fault)
+            return Refused(job.id, fault)
         except Exception as error:
             # The boundary of a job: processors and templates raise what they like.
             log.exception("preparing a job has failed", extra={"fields": {"job": job.id}})
-            return Refused(job, JobFault("internal_error", f"Preparing the request: {error}"))
+            return Refused(job.id, JobFault("internal_error", f"Preparing the request: {error}"))

@@ -17,6 +17,7 @@ from mlx_vlm.prompt_utils import MODEL_CONFIG, get_chat_template, get_message_js
 
 from shared.messages import ChatMessage, ImagePart, Job, TextPart, ToolCall
 from worker.engine.faults import JobFault
+from worker.engine.model.model import LoadedModel
 from worker.engine.text.harmony import speaks_harmony
 from worker.engine.text.tools import tool_instructions
 
@@ -56,6 +57,17 @@ class PromptWriter:
         self._takes_strings = self._renders(PROBE)
         self._harmony = speaks_harmony(template)
         self.knows_tools = template is not None and "tools" in template
+
+    @classmethod
+    def of(cls, model: LoadedModel, image_position: str) -> PromptWriter:
+        return cls(
+            model.tokenizer,
+            model.processor,
+            model_type=model.model_type,
+            template=model.chat_template,
+            image_marker=model.image_marker,
+            image_position=image_position,
+        )
 
     def write(self, job: Job) -> str:
         """

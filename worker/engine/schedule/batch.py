@@ -12,8 +12,9 @@ step, sampled like all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import abc
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import mlx.core as mx
 
@@ -21,58 +22,19 @@ from worker.engine.cache import kv as caches
 from worker.engine.cache.arrays import start, to_host
 from worker.engine.cache.kv import Cache
 from worker.engine.model.model import LoadedModel
-from worker.engine.prepare.grammar import GrammarState, apply_masks
+from worker.engine.prepare.grammar import apply_masks
 from worker.engine.schedule.logprobs import LogprobReader
-from worker.engine.schedule.sampling import Rules, Sampler
-
-
-@dataclass(eq=False)
-class Row:
-    """One sequence in the batch.
-
-    Attributes:
-        name: what its owner knows it by.
-        prompt: the prompt's tokens.
-        output_tokens: the answer's tokens that are known on the host; its owner appends to it.
-        feed: the token to be fed first.
-        rope_delta: [1, 1] for models with multimodal positions, else None.
-        logprobs: None, or how many alternatives are wanted.
-        limit: most tokens of its answer.
-        fed: how many tokens its cache holds.
-        chosen: how many tokens have been chosen for its answer, known on the host or not.
-    """
-
-    name: object
-    rules: Rules
-    prompt: Sequence[int]
-    output_tokens: list[int]
-    feed: int
-    rope_delta: mx.array | None = None
-    logprobs: int | None = None
-    grammar: GrammarState | None = None
-    limit: int = 1 << 30
-    fed: int = 0
-    chosen: int = 0
-    fresh: bool = True
+from worker.engine.schedule.sampling import Sampler
+from worker.engine.schedule.sequences import Chosen, Rows, Sequence
 
 
 @dataclass
 class Pending:
     """What a step has started and the next one reads."""
 
-    rows: list[Row]
+    rows: list[Sequence]
     tokens: mx.array
     logprobs: LogprobReader | None
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A row's next token. `alternatives` are (token, logprob), likeliest first."""
-
-    row: Row
-    token: int
-    logprob: float = 0.0
-    alternatives: Sequence[tuple[int, float]] = field(default=())
 
 
 class DecodeBatch:
@@ -80,7 +42,7 @@ class DecodeBatch:
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
-        self.rows: list[Row] = []
+        self.rows: list[Sequence] = []
         self._cache: Cache = []
         self._is_batch = False
         self._feed: mx.array | None = None
@@ -97,7 +59,7 @@ class DecodeBatch:
 
     # --- membership ----------------------------------------------------------------------------
 
-    def join(self, rows: Sequence[Row], cache: Cache, *, is_batch: bool) -> None:
+    def join(self, rows: Rows, cache: Cache, *, is_batch: bool) -> None:
         """Add rows whose prompts, but for the last token, are in `cache`.
 
         Args:
@@ -124,7 +86,7 @@ class DecodeBatch:
         self.rows.extend(rows)
         self._sampler = None
 
-    def leave(self, gone: Sequence[Row]) -> None:
+    def leave(self, gone: Rows) -> None:
         """Take rows out, finished or cancelled. Only between steps."""
         if not gone:
             return
@@ -143,7 +105,7 @@ class DecodeBatch:
         if self._rope is not None:
             self._rope = self._rope[chosen]
 
-    def last_cache(self, row: Row) -> Cache:
+    def last_cache(self, row: Sequence) -> Cache:
         """The cache of a row that leaves before the next step; it holds `row.fed` tokens.
 
         Copied out of the batch's, or the row's own, which the batch then is done with.
@@ -206,12 +168,12 @@ class DecodeBatch:
         self._sampler = Sampler(
             [row.rules for row in self.rows],
             [self._known(row) for row in self.rows],
-            [row.prompt for row in self.rows],
+            [row.prompt_ids for row in self.rows],
             self._model.vocabulary,
         )
         return self._sampler
 
-    def _known(self, row: Row) -> Sequence[int]:
+    def _known(self, row: Sequence) -> abc.Sequence[int]:
         """The answer's tokens before the one being fed, which the penalties count themselves."""
         fed_back = row.chosen - (0 if row.fresh else 1)
         return row.output_tokens[: max(0, fed_back)]

@@ -8,11 +8,12 @@ nothing is copied when it comes or goes. Which is less, the sizes of both tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from worker.engine.cache.kv import Cache
 from worker.engine.model.model import LoadedModel
-from worker.engine.schedule.batch import Chosen, DecodeBatch, Row
+from worker.engine.schedule.batch import DecodeBatch
+from worker.engine.schedule.sequences import Chosen, Rows, Sequence
 
 MOST_PADDING = 0.25
 """Of the weights' bytes: padding beyond that is worth another batch."""
@@ -41,23 +42,23 @@ class Batches:
         return len(self._batches)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[Sequence]:
         return [row for batch in self._batches for row in batch.rows]
 
-    def join(self, rows: Sequence[Row], cache: Cache, *, is_batch: bool) -> None:
+    def join(self, rows: Rows, cache: Cache, *, is_batch: bool) -> None:
         """As `DecodeBatch.join`."""
         batch = self._batch_for(rows)
         batch.join(rows, cache, is_batch=is_batch)
         if batch not in self._batches:
             self._batches.append(batch)
 
-    def leave(self, gone: Sequence[Row]) -> None:
+    def leave(self, gone: Rows) -> None:
         """Take rows out, finished or cancelled. Only between steps."""
         for batch in self._batches:
             batch.leave(gone)
         self._batches = [batch for batch in self._batches if batch.busy]
 
-    def last_cache(self, row: Row) -> Cache:
+    def last_cache(self, row: Sequence) -> Cache:
         """As `DecodeBatch.last_cache`."""
         return next(batch for batch in self._batches if row in batch.rows).last_cache(row)
 
@@ -66,7 +67,7 @@ class Batches:
         for batch in self._batches:
             batch.step(deliver)
 
-    def _batch_for(self, rows: Sequence[Row]) -> DecodeBatch:
+    def _batch_for(self, rows: Rows) -> DecodeBatch:
         """The batch in which the rows cost the least padding, a new one if that is too much."""
         if not self._batches:
             return DecodeBatch(self._model)
@@ -75,7 +76,7 @@ class Batches:
         return best if padding <= self.padding_limit_bytes else DecodeBatch(self._model)
 
 
-def _padding(rows: Sequence[Row], more: Sequence[Row]) -> int:
+def _padding(rows: Rows, more: Rows) -> int:
     """The padding of a batch of all of them, in tokens."""
     lengths = [row.fed for row in (*rows, *more)]
     return max(lengths) * len(lengths) - sum(lengths)

@@ -8,7 +8,7 @@ or recovered after a failed step) prefills the answer's tokens like the prompt's
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import abc
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -17,9 +17,12 @@ import numpy as np
 from worker.engine.cache import kv as caches
 from worker.engine.cache.kv import Cache
 from worker.engine.cache.prefix import Key, PrefixCache
-from worker.engine.model.model import Embedded, LoadedModel, PromptInputs, to_mlx
+from worker.engine.model.inputs import Embedded, PromptInputs, to_mlx
+from worker.engine.model.model import LoadedModel
 from worker.engine.model.vision_tower import MoreToEncode
 from worker.engine.prepare.preprocess import Prompt
+from worker.engine.schedule.request import Request
+from worker.engine.schedule.sequences import Sequence
 
 MOST_TOGETHER = 32
 """How many prompts are prefilled at once at most."""
@@ -29,23 +32,28 @@ LEAST_A_STREAM = 64
 
 @dataclass(eq=False)
 class Prefill:
-    """One sequence on its way into a cache.
+    """Sequences of one request on their way into a cache, one row for all of them.
+
+    Those that have no output tokens yet share the prompt; any other is alone.
 
     Attributes:
-        output_tokens: answer tokens that follow the prompt; the last one is left to be fed.
+        suspect: they were in the batch when a step failed, and are to be tried alone.
+        tokens: the prompt and the output tokens; the last one is left to be fed.
         done: how many tokens the cache holds.
+        computed: it holds all but the last one.
         cached: how many of them were found in the prefix cache.
         unsplit: the prompt must be prefilled in one piece.
         seconds: time spent on it.
         inputs: the prompt for the network, while it is needed.
     """
 
-    prompt: Prompt
-    salt: str = ""
-    output_tokens: Sequence[int] = ()
+    request: Request
+    sequences: list[Sequence]
+    suspect: bool = False
     cache: Cache | None = None
     embedded: Embedded | None = None
     done: int = 0
+    computed: bool = False
     cached: int = 0
     unsplit: bool = False
     seconds: float = 0.0
@@ -54,13 +62,20 @@ class Prefill:
     tokens: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tokens = [*self.prompt.ids, *self.output_tokens]
+        self.tokens = [*self.prompt.ids, *self.sequences[0].output_tokens]
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.request.prompt
+
+    @property
+    def salt(self) -> str:
+        return self.request.job.cache_salt
 
     def as_inputs(self) -> PromptInputs:
         """The prompt with its image inputs as MLX arrays; made once."""
         if self.inputs is None:
-            arrays = {name: to_mlx(value) for name, value in self.prompt.inputs.items()}
-            self.inputs = PromptInputs(self.prompt.ids, arrays, self.prompt.image_keys)
+            self.inputs = inputs_of(self.prompt)
         return self.inputs
 
     @property
@@ -73,26 +88,32 @@ class Prefill:
         return self.target - self.done
 
     @property
-    def finished(self) -> bool:
-        return self.embedded is not None and self.left == 0
-
-    @property
     def key(self) -> Key:
-        """The prefix cache's key for what the cache holds in the end."""
-        output_tokens = np.array(self.output_tokens, np.int64)
-        return np.concatenate([self.prompt.key, output_tokens])[: self.target]
+        """The prefix cache's key for all its tokens; the cache holds all but the last one."""
+        output_tokens = np.array(self.tokens[len(self.prompt.ids) :], np.int64)
+        return np.concatenate([self.prompt.key, output_tokens])
 
-    @property
-    def full_key(self) -> Key:
-        return np.concatenate([self.prompt.key, np.array(self.output_tokens, np.int64)])
+    def begin_decoding(self) -> list[Sequence]:
+        """Make its sequences rows, which go on from the finished cache."""
+        delta = self.embedded.rope_delta if self.embedded is not None else None
+        for sequence in self.sequences:
+            sequence.begin_decoding(self.tokens[-1], self.target, delta)
+        return self.sequences
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A batch cache, and whose rows it holds, in order."""
+class Prefilled:
+    """Finished prefills and their cache, in its rows' order if it is a batch cache."""
 
     prefills: list[Prefill]
     cache: Cache
+    is_batch: bool
+
+
+def inputs_of(prompt: Prompt) -> PromptInputs:
+    """The prompt as the network takes it, on the thread that computes."""
+    arrays = {name: to_mlx(value) for name, value in prompt.inputs.items()}
+    return PromptInputs(prompt.ids, arrays, prompt.image_keys)
 
 
 class Prefiller:
@@ -100,7 +121,7 @@ class Prefiller:
         self._model = model
         self._prefixes = prefixes
 
-    def embed(self, prefill: Prefill, seconds: float, beside: Sequence[Prefill] = ()) -> bool:
+    def embed(self, prefill: Prefill, seconds: float, beside: abc.Sequence[Prefill] = ()) -> bool:
         """Make the prompt's embeddings, taking about so long for its images.
 
         Args:
@@ -133,15 +154,12 @@ class Prefiller:
 
     def advance(self, prefill: Prefill, tokens: int) -> int:
         """Prefill up to so many tokens, computed when this returns. Returns how many."""
-        if prefill.unsplit and not prefill.done:
-            return self._prefill_unsplit(prefill)
         started = time.perf_counter()
-        stop = min(prefill.target, prefill.done + tokens)
-        count = stop - prefill.done
-        assert prefill.cache is not None
-        while prefill.done < stop:
-            self._piece(prefill, stop)
-        caches.materialize(prefill.cache)
+        if prefill.unsplit and not prefill.done:
+            count = self._prefill_unsplit(prefill)
+        else:
+            count = self._prefill_part(prefill, tokens)
+        prefill.computed = prefill.left == 0
         prefill.seconds += time.perf_counter() - started
         return count
 
@@ -155,7 +173,8 @@ class Prefiller:
     def keep(self, prefill: Prefill) -> None:
         """Remember a finished prefill's cache (which may be changed afterwards)."""
         if prefill.cache is not None and self.copying_bytes(prefill):
-            self._prefixes.put(prefill.key, prefill.salt, caches.snapshot(prefill.cache))
+            key = prefill.key[: prefill.target]
+            self._prefixes.put(key, prefill.salt, caches.snapshot(prefill.cache))
 
     def _start(self, prefill: Prefill, embedded: Embedded) -> None:
         """Start from the longest cache that is known, or from an empty one."""
@@ -163,7 +182,7 @@ class Prefiller:
         prefill.unsplit = not self._model.takes_chunks(embedded, prefill.cache)
         if prefill.unsplit or not self._prefixes.limit_bytes:
             return
-        hit = self._prefixes.find(prefill.full_key, prefill.salt)
+        hit = self._prefixes.find(prefill.key, prefill.salt)
         if hit is not None:
             prefill.cache, prefill.done, prefill.cached = hit.cache, hit.length, hit.length
 
@@ -185,6 +204,15 @@ class Prefiller:
         )
         prefill.done = stop
 
+    def _prefill_part(self, prefill: Prefill, tokens: int) -> int:
+        stop = min(prefill.target, prefill.done + tokens)
+        count = stop - prefill.done
+        assert prefill.cache is not None
+        while prefill.done < stop:
+            self._piece(prefill, stop)
+        caches.materialize(prefill.cache)
+        return count
+
     def _prefill_unsplit(self, prefill: Prefill) -> int:
         """Prefill in one piece, last token included, and take that back.
 
@@ -192,7 +220,6 @@ class Prefiller:
         exactly what it saw here.
         """
         assert prefill.cache is not None
-        started = time.perf_counter()
         length = len(prefill.prompt.ids)
         self._piece(prefill, length)
         while prefill.done < prefill.target:
@@ -201,7 +228,6 @@ class Prefiller:
             caches.trim(prefill.cache, 1)
             prefill.done -= 1
         caches.materialize(prefill.cache)
-        prefill.seconds += time.perf_counter() - started
         return length
 
     # --- several at once -------------------------------------------------------------------------
@@ -214,12 +240,12 @@ class Prefiller:
             and embedded is not None
             and embedded.is_plain()
             and not prefill.done
-            and not prefill.output_tokens
+            and len(prefill.tokens) == len(prefill.prompt.ids)
             and prefill.target > 0
             and self._model.batchable
         )
 
-    def together(self, prefills: Sequence[Prefill]) -> list[Batch] | None:
+    def together(self, prefills: abc.Sequence[Prefill]) -> list[Prefilled] | None:
         """Prefill short prompts as one left-padded batch, or as one on every stream.
 
         Returns:
@@ -233,7 +259,7 @@ class Prefiller:
                 cache = self._batch(group)
             if cache is None:
                 return None
-            batches.append(Batch(group, cache))
+            batches.append(Prefilled(group, cache, is_batch=True))
         streams.compute([caches.state(batch.cache) for batch in batches])
         share = (time.perf_counter() - started) / len(prefills)
         for prefill in prefills:
@@ -241,7 +267,7 @@ class Prefiller:
             prefill.seconds += share
         return batches
 
-    def _batch(self, prefills: Sequence[Prefill]) -> Cache | None:
+    def _batch(self, prefills: abc.Sequence[Prefill]) -> Cache | None:
         """Build a batch cache with their rows in order, lazily."""
         longest = max(prefill.target for prefill in prefills)
         padding = [longest - prefill.target for prefill in prefills]
@@ -262,7 +288,7 @@ class Prefiller:
         return cache
 
 
-def _groups(prefills: Sequence[Prefill], streams: int) -> list[list[Prefill]]:
+def _groups(prefills: abc.Sequence[Prefill], streams: int) -> list[list[Prefill]]:
     """Cut into as many parts, about equal, as there are streams and work for them."""
     tokens = sum(prefill.target for prefill in prefills)
     count = max(1, min(streams, len(prefills), tokens // LEAST_A_STREAM))
@@ -278,7 +304,7 @@ def _padded(value: mx.array, pad: int, axis: int) -> mx.array:
     return mx.pad(value, widths)
 
 
-def _padded_positions(positions: Sequence[mx.array], padding: Sequence[int]) -> mx.array:
+def _padded_positions(positions: abc.Sequence[mx.array], padding: abc.Sequence[int]) -> mx.array:
     """Join [1, length] or [3, 1, length] positions into [rows, longest] or [3, rows, longest]."""
     multimodal = any(value.ndim == 3 for value in positions)
     rows = []

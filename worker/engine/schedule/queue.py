@@ -8,46 +8,23 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
-from worker.engine.cache.kv import Cache
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.model.model import LoadedModel
 from worker.engine.schedule.pacer import Pacer
-from worker.engine.schedule.prefill import MOST_TOGETHER, Prefill, Prefiller
-from worker.engine.schedule.sequences import Choice, Task
+from worker.engine.schedule.prefill import MOST_TOGETHER, Prefill, Prefilled, Prefiller
+from worker.engine.schedule.request import Request
+from worker.engine.schedule.sequences import State
 
 COPIED_APART_BYTES = 4 << 20
 """A larger cache is copied, to be remembered, in a piece of its own while others decode."""
 
 
-@dataclass(eq=False)
-class Entry:
-    """One sequence to prefill, for one or more choices that go on from it.
-
-    Attributes:
-        suspect: it was in the batch when a step failed, and is to be tried alone.
-        computed: its prompt is in its cache.
-    """
-
-    task: Task
-    choices: list[Choice]
-    prefill: Prefill
-    suspect: bool = False
-    computed: bool = False
-
-
-@dataclass(frozen=True)
-class Joining:
-    """Entries whose prompts are in `cache`, in its rows' order if it is a batch cache."""
-
-    entries: list[Entry]
-    cache: Cache
-    is_batch: bool
-
-
 @dataclass
 class Progress:
-    joining: list[Joining] = field(default_factory=list)
-    failed: list[tuple[Task, Exception]] = field(default_factory=list)
+    """What a piece of work has brought."""
+
+    prefilled: list[Prefilled] = field(default_factory=list)
+    failed: list[tuple[Request, Exception]] = field(default_factory=list)
 
 
 class PrefillQueue:
@@ -57,37 +34,37 @@ class PrefillQueue:
         self._model = model
         self._prefiller = Prefiller(model, prefixes)
         self.pacer = Pacer(prefill_pause_s)
-        self._entries: deque[Entry] = deque()
+        self._prefills: deque[Prefill] = deque()
         self._wait_s = prefill_pause_s
         self._waits_since: float | None = None
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._prefills)
 
     @property
     def next_tokens(self) -> int:
         """How many tokens the next one needs in all, beyond what a cache spares it."""
-        if not self._entries:
+        if not self._prefills:
             return 0
-        prefill = self._entries[0].prefill
+        prefill = self._prefills[0]
         return prefill.target - prefill.cached
 
     @property
     def rows(self) -> int:
-        return sum(len(entry.choices) for entry in self._entries)
+        return sum(len(prefill.sequences) for prefill in self._prefills)
 
-    def add(self, task: Task, *, suspect: bool = False) -> None:
-        """Line up a task's unfinished choices; those without tokens share one prefill."""
-        new = [choice for choice in task.unfinished if not choice.answer.tokens]
-        groups = [new] if self._model.batchable and new else [[choice] for choice in new]
-        groups += [[choice] for choice in task.unfinished if choice.answer.tokens]
-        for choices in groups:
-            output_tokens = list(choices[0].answer.tokens)
-            prefill = Prefill(task.prompt, task.job.cache_salt, output_tokens)
-            self._entries.append(Entry(task, choices, prefill, suspect))
+    def add(self, request: Request, *, suspect: bool = False) -> None:
+        """Line up a request's unfinished sequences; those without tokens share one prefill."""
+        unfinished = request.unfinished
+        new = [sequence for sequence in unfinished if not sequence.output_tokens]
+        groups = [new] if self._model.batchable and new else [[sequence] for sequence in new]
+        groups += [[sequence] for sequence in unfinished if sequence.output_tokens]
+        for sequence in unfinished:
+            sequence.move(State.PREFILLING)
+        self._prefills.extend(Prefill(request, sequences, suspect) for sequences in groups)
 
-    def remove(self, task: Task) -> None:
-        self._entries = deque(entry for entry in self._entries if entry.task is not task)
+    def remove(self, request: Request) -> None:
+        self._prefills = deque(one for one in self._prefills if one.request is not request)
 
     def work(self, *, decoding: bool, others_come: bool) -> Progress:
         """Do one piece of prefill: a chunk, some of an image, or several short prompts at once.
@@ -95,7 +72,7 @@ class PrefillQueue:
         With nobody decoding and others about to come, those here wait for them for a moment,
         encoding their pictures meanwhile: together they are prefilled and decoded at less cost.
 
-        What fails, fails alone: the entries of its task leave the queue.
+        What fails, fails alone: the prefills of its request leave the queue.
         """
         progress = Progress()
         tokens = self.pacer.chunk(decoding=decoding)
@@ -122,109 +99,103 @@ class PrefillQueue:
 
     # --- pieces ----------------------------------------------------------------------------------
 
-    def _embed(self, tokens: int, seconds: float, progress: Progress) -> list[Entry]:
-        """Embed the entries at the head that fit into this piece of work; return those ready."""
-        ready: list[Entry] = []
-        for entry in list(self._entries)[:MOST_TOGETHER]:
-            if ready and tokens < entry.prefill.target:
+    def _embed(self, tokens: int, seconds: float, progress: Progress) -> list[Prefill]:
+        """Embed those at the head that fit into this piece of work; return those ready."""
+        ready: list[Prefill] = []
+        for prefill in list(self._prefills)[:MOST_TOGETHER]:
+            if ready and tokens < prefill.target:
                 break
-            if ready and seconds < math.inf and not self._prefiller.is_encoded(entry.prefill):
+            if ready and seconds < math.inf and not self._prefiller.is_encoded(prefill):
                 break  # pictures of those behind wait for their own turn
             try:
-                if not self._is_embedded(entry, seconds):
+                if not self._is_embedded(prefill, seconds):
                     break
             except Exception as error:
                 # The boundary of a job: image towers fail in their own ways.
-                self._fail(entry, error, progress)
+                self._fail(prefill, error, progress)
                 continue
-            tokens -= entry.prefill.left
-            ready.append(entry)
+            tokens -= prefill.left
+            ready.append(prefill)
         return ready
 
-    def _is_embedded(self, entry: Entry, seconds: float) -> bool:
-        if entry.prefill.embedded is not None:
+    def _is_embedded(self, prefill: Prefill, seconds: float) -> bool:
+        if prefill.embedded is not None:
             return True
-        return self._prefiller.embed(entry.prefill, seconds, self._beside(entry))
+        return self._prefiller.embed(prefill, seconds, self._beside(prefill))
 
-    def _beside(self, entry: Entry) -> list[Prefill]:
+    def _beside(self, prefill: Prefill) -> list[Prefill]:
         """Those after it whose pictures may be encoded at the same time as its own."""
-        if not entry.prefill.prompt.inputs:
+        if not prefill.prompt.inputs:
             return []
-        after = islice(self._entries, self._entries.index(entry) + 1, None)
-        pictured = (
-            other.prefill
-            for other in after
-            if other.prefill.prompt.inputs and other.prefill.embedded is None
-        )
+        after = islice(self._prefills, self._prefills.index(prefill) + 1, None)
+        pictured = (other for other in after if other.prompt.inputs and other.embedded is None)
         return list(islice(pictured, len(self._model.streams) - 1))
 
-    def _shareable(self, ready: list[Entry], tokens: int) -> list[Entry]:
-        """The entries at the head that make a padded batch within the budget."""
-        together: list[Entry] = []
+    def _shareable(self, ready: list[Prefill], tokens: int) -> list[Prefill]:
+        """Those at the head that make a padded batch within the budget."""
+        together: list[Prefill] = []
         longest = 0
-        for entry in ready:
-            longest = max(longest, entry.prefill.target)
+        for prefill in ready:
+            longest = max(longest, prefill.target)
             fits = longest * (len(together) + 1) <= tokens
-            if not fits or not self._prefiller.can_share(entry.prefill) or entry.suspect:
+            if not fits or not self._prefiller.can_share(prefill) or prefill.suspect:
                 break
-            if len(entry.choices) > 1:
+            if len(prefill.sequences) > 1:
                 break
-            together.append(entry)
+            together.append(prefill)
         return together
 
-    def _run_together(self, entries: list[Entry], progress: Progress) -> bool:
+    def _run_together(self, prefills: list[Prefill], progress: Progress) -> bool:
         """Prefill a batch; False if it has to be done one by one."""
         started = time.perf_counter()
         try:
-            batches = self._prefiller.together([entry.prefill for entry in entries])
+            batches = self._prefiller.together(prefills)
         except Exception:
             # Nobody's fault yet: alone, each will show whether it is its own.
-            for entry in entries:
-                entry.prefill.cache = self._model.new_cache()
-                entry.prefill.done = 0
+            for prefill in prefills:
+                prefill.cache = self._model.new_cache()
+                prefill.done = 0
             return False
         if batches is None:
             return False
-        padded = max(entry.prefill.target for entry in entries) * len(entries)
+        padded = max(prefill.target for prefill in prefills) * len(prefills)
         self.pacer.note_chunk(padded, time.perf_counter() - started)
-        for entry in entries:
-            self._entries.remove(entry)
-            self._account(entry)
-        owners = {id(entry.prefill): entry for entry in entries}
-        for batch in batches:
-            rows = [owners[id(prefill)] for prefill in batch.prefills]
-            progress.joining.append(Joining(rows, batch.cache, is_batch=True))
+        for prefill in prefills:
+            self._prefills.remove(prefill)
+            _account(prefill)
+        progress.prefilled += batches
         return True
 
-    def _advance(self, entry: Entry, tokens: int, progress: Progress, *, decoding: bool) -> None:
+    def _advance(
+        self, prefill: Prefill, tokens: int, progress: Progress, *, decoding: bool
+    ) -> None:
         started = time.perf_counter()
-        prefill = entry.prefill
         try:
-            if not entry.computed:
+            if not prefill.computed:
                 count = self._prefiller.advance(prefill, tokens)
                 self.pacer.note_chunk(count, time.perf_counter() - started)
-                entry.computed = prefill.finished
                 copying_bytes = self._prefiller.copying_bytes(prefill)
-                if not entry.computed or (decoding and copying_bytes > COPIED_APART_BYTES):
+                if not prefill.computed or (decoding and copying_bytes > COPIED_APART_BYTES):
                     return
             self._prefiller.keep(prefill)
         except Exception as error:
             # The boundary of a job: whatever its prefill raises is its own failure.
-            self._fail(entry, error, progress)
+            self._fail(prefill, error, progress)
             return
-        self._entries.remove(entry)
-        self._account(entry)
+        self._prefills.remove(prefill)
+        _account(prefill)
         assert prefill.cache is not None
-        progress.joining.append(Joining([entry], prefill.cache, is_batch=False))
+        progress.prefilled.append(Prefilled([prefill], prefill.cache, is_batch=False))
 
-    def _fail(self, entry: Entry, error: Exception, progress: Progress) -> None:
-        self.remove(entry.task)
-        progress.failed.append((entry.task, error))
+    def _fail(self, prefill: Prefill, error: Exception, progress: Progress) -> None:
+        self.remove(prefill.request)
+        progress.failed.append((prefill.request, error))
 
-    def _account(self, entry: Entry) -> None:
-        task, prefill = entry.task, entry.prefill
-        if not task.failures:
-            task.cached_tokens = max(task.cached_tokens, prefill.cached)
-        task.unsplit = prefill.unsplit
-        task.prefill_s += prefill.seconds - prefill.vision_seconds
-        task.vision_s += prefill.vision_seconds
+
+def _account(prefill: Prefill) -> None:
+    request = prefill.request
+    if not request.failures:
+        request.cached_tokens = max(request.cached_tokens, prefill.cached)
+    request.unsplit = prefill.unsplit
+    request.prefill_s += prefill.seconds - prefill.vision_seconds
+    request.vision_s += prefill.vision_seconds

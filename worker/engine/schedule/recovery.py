@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import copy
 
 from worker.engine.cache import kv as caches
 from worker.engine.cache.kv import Cache
 from worker.engine.model.model import LoadedModel
-from worker.engine.schedule.batch import Chosen, DecodeBatch, Row
+from worker.engine.schedule.batch import DecodeBatch
+from worker.engine.schedule.sequences import Chosen, Rows, Sequence
 
 
-def try_alone(model: LoadedModel, rows: Sequence[Row], cache: Cache) -> None:
+def try_alone(model: LoadedModel, rows: Rows, cache: Cache) -> None:
     """Run one step of these rows on copies of their state; raises what it raises."""
     batch = DecodeBatch(model)
     twins = [_twin(row) for row in rows]
@@ -20,9 +20,11 @@ def try_alone(model: LoadedModel, rows: Sequence[Row], cache: Cache) -> None:
         batch.step(_ignore)
 
 
-def _twin(row: Row) -> Row:
-    grammar = row.grammar.fork() if row.grammar is not None else None
-    return dataclasses.replace(row, output_tokens=list(row.output_tokens), grammar=grammar)
+def _twin(row: Sequence) -> Sequence:
+    """A row of its own at the same place. It shares the answer, which the trial only reads."""
+    twin = copy.copy(row)
+    twin.grammar = row.grammar.fork() if row.grammar is not None else None
+    return twin
 
 
 def _ignore(chosen: list[Chosen]) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.messages import Sampling
-from worker.engine.model.model import SamplingDefaults
+from worker.engine.model.config import SamplingDefaults
 
 BELOW_ONE = 1.0 - 2.0**-22
 """Keeps float32 rounding from drawing beyond the last probable token."""

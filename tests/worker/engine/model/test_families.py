@@ -17,8 +17,9 @@ from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, assistant, job, picture, user
 from worker.engine.model.loading import load_weights
 from worker.engine.model.vision_tower import MoreToEncode
+from worker.engine.prepare import preprocess
 from worker.engine.prepare.preprocess import decode_image
-from worker.engine.schedule.prefill import Prefill
+from worker.engine.schedule.prefill import inputs_of
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
 
@@ -43,7 +44,7 @@ def reference(path: Path, text: str, images: list[bytes], count: int) -> list[in
 
 
 def rendered(driver: Driver, made: tuple[Any, list[bytes]]) -> str:
-    return driver.engine.render(made[0])
+    return driver.render(made)
 
 
 def same_start(said: list[int], expected: list[int]) -> None:
@@ -146,15 +147,14 @@ def test_no_picture_is_made_smaller_than_its_processor_wants(
 ) -> None:
     """The processor, which alone knows what its model was trained on, gets it as it came."""
     driver, seen = drive(family), []
-    preprocessor = driver.engine._preparation._preprocessor
-    process = preprocessor._process
+    prepare_inputs = preprocess.prepare_inputs
 
-    def look(text: str, images: list[Any]) -> Any:
+    def look(processor: Any, *, images: list[Any], **given: Any) -> Any:
         seen.extend(image.size for image in images)
-        return process(text, images)
+        return prepare_inputs(processor, images=images, **given)
 
-    monkeypatch.setattr(preprocessor, "_process", look)
-    preprocessor.prepare(*job("1", "What is it?", [picture("red", (1500, 700))]))
+    monkeypatch.setattr(preprocess, "prepare_inputs", look)
+    driver.prompt(job("1", "What is it?", [picture("red", (1500, 700))]))
     assert seen == [(1500, 700)]
 
 
@@ -163,9 +163,8 @@ def test_a_picture_is_encoded_a_layer_at_a_time_while_others_wait(
     family: str, drive: MakeDriver
 ) -> None:
     driver = drive(family, vision_cache_bytes=0)
-    model = driver.engine._model
-    prompt = driver.engine._preparation._preprocessor.prepare(*job("1", "What is it?", [RED]))
-    inputs = Prefill(prompt).as_inputs()
+    model = driver.model
+    inputs = inputs_of(driver.prompt(job("1", "What is it?", [RED])))
     whole = model.embed(inputs)
     pieces = 0
     while True:
@@ -196,7 +195,7 @@ def test_images_stand_where_they_are_wanted(family: str, position: str, drive: M
     parts = [TextPart(text="first"), ImagePart(index=0), TextPart(text="last")]
     message = ChatMessage(role="user", content=parts)
     text = rendered(driver, job("1", [message], [RED]))
-    marker = driver.engine._model.image_marker if family != "gemma3" else "<start_of_image>"
+    marker = driver.model.image_marker if family != "gemma3" else "<start_of_image>"
     places = {"before": 0, "as-sent": 1, "after": 2}
     order = sorted(["first", marker, "last"], key=text.index)
     assert order.index(marker) == places[position]

@@ -10,12 +10,12 @@ import pytest
 
 from scripts.checkpoints.families import SEEING
 from tests.worker.engine.conftest import MakeDriver
-from tests.worker.engine.driving import Driver, Result, job, picture
+from tests.worker.engine.driving import Driver, job, picture
 from worker.engine.model import blas
+from worker.engine.model.inputs import PromptInputs
 from worker.engine.model.streams import Streams
 from worker.engine.model.vision_tower import MoreToEncode
-from worker.engine.prepare.pool import Ready
-from worker.engine.schedule.prefill import LEAST_A_STREAM, Prefill, Prefiller
+from worker.engine.schedule.prefill import LEAST_A_STREAM, Prefill, Prefiller, inputs_of
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
 LONG = "What is in this picture, and where? " * 6
@@ -41,10 +41,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield seen
 
 
-def prompts(driver: Driver, *pictures: bytes) -> list[Prefill]:
-    prepare = driver.engine._preparation._preprocessor.prepare
+def prompts(driver: Driver, *pictures: bytes) -> list[PromptInputs]:
     asked = [job(str(index), "What is it?", [data]) for index, data in enumerate(pictures)]
-    return [Prefill(prepare(*one)) for one in asked]
+    return [inputs_of(driver.prompt(one)) for one in asked]
 
 
 @pytest.mark.parametrize("family", SEEING)
@@ -53,8 +52,8 @@ def test_pictures_encoded_side_by_side_are_what_they_are_alone(
     family: str, seconds: float, drive: MakeDriver, computed: list[int]
 ) -> None:
     driver = drive(family, vision_cache_bytes=0)
-    model = driver.engine._model
-    first, second = (prefill.as_inputs() for prefill in prompts(driver, RED, BLUE))
+    model = driver.model
+    first, second = prompts(driver, RED, BLUE)
     alone = [model.embed(inputs) for inputs in (first, second)]
     computed.clear()
     found = []
@@ -98,10 +97,7 @@ def test_two_pictured_prompts_join_a_running_stream_together(
     driver.submit(stream)
     driver.until(lambda: driver.results["stream"].tokens)
     asked = [job("red", "What is it?", [RED]), job("blue", "What is it?", [BLUE])]
-    for made, images in asked:  # both are there before the engine looks
-        prompt = driver.engine._preparation._preprocessor.prepare(made, images)
-        driver.results[made.id] = Result()
-        driver.engine._accept(Ready(made, prompt, None, 0.0))
+    driver.submit_prepared(*asked)  # both are there before the engine looks
     driver.until(lambda: all(driver.results[made.id].over for made, _ in asked))
     assert not driver.results["stream"].over
     assert sizes == [2]
@@ -121,10 +117,10 @@ def test_a_picture_that_fails_beside_another_fails_alone(
     drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = drive(vision_cache_bytes=0)
-    model = driver.engine._model
+    model = driver.model
     tower = model._tower
     assert tower is not None
-    good, bad = (prefill.as_inputs() for prefill in prompts(driver, RED, BLUE))
+    good, bad = prompts(driver, RED, BLUE)
     expected = model.embed(good)
     compute = Streams.compute
     poisoned: list[Any] = []
@@ -152,10 +148,9 @@ def test_one_picture_in_two_prompts_is_encoded_once_for_both(
     seconds: float, drive: MakeDriver
 ) -> None:
     driver = drive(vision_cache_bytes=0)
-    model = driver.engine._model
-    prepare = driver.engine._preparation._preprocessor.prepare
+    model = driver.model
     asked = [job("1", "What is it?", [RED]), job("2", "And here?", [RED, BLUE])]
-    first, second = (Prefill(prepare(*one)).as_inputs() for one in asked)
+    first, second = (inputs_of(driver.prompt(one)) for one in asked)
     alone = [model.embed(inputs) for inputs in (first, second)]
     encoded = model.vision_cache.misses
     found = []
@@ -174,9 +169,9 @@ def test_one_picture_in_two_prompts_is_encoded_once_for_both(
 
 def test_pictures_of_a_prompt_that_never_comes_are_let_go(drive: MakeDriver) -> None:
     driver = drive(vision_cache_bytes=0)
-    model = driver.engine._model
+    model = driver.model
     assert model._tower is not None
-    first, gone, next_one = (p.as_inputs() for p in prompts(driver, RED, BLUE, picture("green")))
+    first, gone, next_one = prompts(driver, RED, BLUE, picture("green"))
     model.embed(first, beside=[gone])
     assert model._tower.knows(gone.image_keys)
     model.embed(next_one)

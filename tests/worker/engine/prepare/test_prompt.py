@@ -27,7 +27,7 @@ AGENT = [system("A"), system("B"), user("hi"), system("C"), assistant("yes"), sy
 
 
 def written(drive: MakeDriver, template: str, messages: list[ChatMessage]) -> str:
-    model = drive().engine._model
+    model = drive().model
     writer = PromptWriter(
         model.tokenizer,
         model.processor,

@@ -172,7 +172,7 @@ def test_a_schema_may_refer_to_itself(drive: MakeDriver) -> None:
 
 def test_a_form_leaves_the_model_free_to_call_a_tool_instead(drive: MakeDriver) -> None:
     driver = drive()
-    tokenizer = driver.engine._model.tokenizer
+    tokenizer = driver.model.tokenizer
     mark = tokenizer.encode(driver.engine._language.parser.tool_call_start)[0]
     fields: dict[str, Any] = {"response_format": ResponseFormat(schema=SCHEMA), "max_tokens": 200}
     policy = ToolPolicy(tools=[WEATHER])
@@ -205,7 +205,7 @@ def test_tools_reach_the_model_and_earlier_calls_too(drive: MakeDriver) -> None:
     for family in ("qwen2_vl", "llama"):
         driver = drive(family)
         made = job("x", messages, tool_policy=policy)
-        text = driver.engine.render(made[0])
+        text = driver.render(made)
         assert "get_weather" in text and "Sunny." in text
         assert driver.solo(made).failed is None
 
@@ -213,7 +213,7 @@ def test_tools_reach_the_model_and_earlier_calls_too(drive: MakeDriver) -> None:
 def test_thinking_is_free_and_the_answer_formed(drive: MakeDriver) -> None:
     """The template opens the model's thinking; the grammar holds from its end on."""
     driver = drive()
-    end = driver.engine._model.tokenizer.convert_tokens_to_ids("</think>")
+    end = driver.model.tokenizer.convert_tokens_to_ids("</think>")
     likely_end = sampled(1, logit_bias={end: 4.0})
     result = driver.solo(
         job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from shared.messages import ResponseFormat, Sampling
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, job, picture, sampled
 from worker.engine.schedule import batches
-from worker.engine.schedule.batch import DecodeBatch, Row
+from worker.engine.schedule.batch import DecodeBatch
 from worker.engine.schedule.batches import Batches
 
 
@@ -54,7 +55,7 @@ def watch_count(driver: Driver) -> list[int]:
 
     def watched() -> Any:
         events = step()
-        most[0] = max(most[0], driver.engine._batch.count)
+        most[0] = max(most[0], int(driver.engine.gauges()["batches"]))
         return events
 
     driver.engine.step = watched  # type: ignore[method-assign]
@@ -74,10 +75,11 @@ def test_a_grammar_and_a_penalty_hold_apart_too(drive: MakeDriver) -> None:
     assert [r.tokens for r in drive().run(*jobs)] == [r.tokens for r in alone]
 
 
-def row(tokens: int) -> Row:
-    made = Row(name=None, rules=None, prompt=[], output_tokens=[], feed=0)  # type: ignore[arg-type]
-    made.fed = tokens
-    return made
+@dataclass
+class Row:
+    """As much of a sequence as the choice of a batch looks at."""
+
+    fed: int
 
 
 class Model:
@@ -104,7 +106,8 @@ def test_rows_share_a_batch_while_padding_costs_less_than_weights(
     model: Any = Model()
     many = Batches(model)
     for tokens, expected in [(100, 1), (200, 1), (150, 1), (900, 2), (1000, 2), (160, 2)]:
-        many.join([row(tokens)], [], is_batch=False)
+        rows: Any = [Row(tokens)]
+        many.join(rows, [], is_batch=False)
         assert many.count == expected, tokens
     assert [[r.fed for r in batch.rows] for batch in many._batches] == [
         [100, 200, 150, 160],

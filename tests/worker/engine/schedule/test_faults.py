@@ -38,13 +38,11 @@ def finish(driver: Driver) -> list[list[int]]:
 
 
 def empty(driver: Driver) -> bool:
-    engine = driver.engine
+    gauges = driver.engine.gauges()
     return (
-        not engine._tasks
-        and not engine._prefills
-        and not engine._batch.busy
-        and not engine._waiting
-        and engine._memory.reserved_bytes == 0
+        not any(driver.engine.cancel(name) for name in driver.results)
+        and not driver.engine.has_work()
+        and gauges["rows"] == gauges["waiting"] == gauges["memory_reserved_bytes"] == 0
     )
 
 
@@ -69,7 +67,7 @@ def test_a_failing_image_tower_fails_its_own_request(
 ) -> None:
     driver = drive()
     running(driver)
-    tower = driver.engine._model._network.vision_tower
+    tower = driver.model._network.vision_tower
 
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise ValueError("odd shape")
@@ -89,14 +87,14 @@ def test_a_failing_prefill_fails_its_own_request(
 ) -> None:
     driver = drive()
     running(driver)
-    forward = driver.engine._model.forward
+    forward = driver.model.forward
 
     def fail(tokens: mx.array, *args: Any, **kwargs: Any) -> mx.array:
         if tokens.shape[1] > 1:
             raise RuntimeError(words)
         return forward(tokens, *args, **kwargs)
 
-    monkeypatch.setattr(driver.engine._model, "forward", fail)
+    monkeypatch.setattr(driver.model, "forward", fail)
     driver.submit(job("bad", "A newcomer"))
     assert finish(driver) == expected(drive)
     failed = driver.results["bad"].failed
@@ -225,7 +223,7 @@ def test_a_conversation_that_the_template_refuses_is_a_wrong_request(
     drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = drive()
-    writer = driver.engine._writer
+    writer = driver.engine.writer
     monkeypatch.setattr(writer, "_template", "{{ raise_exception('roles must alternate') }}")
     failed = driver.solo(job("x")).failed
     assert failed is not None
@@ -257,6 +255,7 @@ def finish_others(driver: Driver) -> list[list[int]]:
 
 def test_nothing_stays_after_many_random_ends(drive: MakeDriver) -> None:
     driver, chance = drive(prefix_cache_bytes=0, vision_cache_bytes=0), random.Random(5)
+    gone: set[str] = set()
     pictures = [picture("red"), b"broken", picture("blue", (60, 60))]
     for i in range(60):
         images = [chance.choice(pictures)] if chance.random() < 0.3 else []
@@ -265,8 +264,11 @@ def test_nothing_stays_after_many_random_ends(drive: MakeDriver) -> None:
         for _ in range(chance.randint(0, 3)):
             driver.turn()
         if chance.random() < 0.4:
-            driver.engine.cancel(str(chance.randint(0, i)))
-    driver.until(lambda: not driver.engine._tasks and not len(driver.engine._preparation))
+            leaves = str(chance.randint(0, i))
+            gone.add(leaves)
+            driver.engine.cancel(leaves)
+    results = driver.results.items()
+    driver.until(lambda: all(result.over or name in gone for name, result in results))
     driver.turn()
     assert empty(driver)
     assert driver.solo(job("after")).failed is None

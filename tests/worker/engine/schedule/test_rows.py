@@ -137,7 +137,7 @@ def test_logprobs_are_the_models_own_and_sorted(drive: MakeDriver) -> None:
 
 def test_a_bias_for_a_token_that_there_is_not_is_refused_by_name(drive: MakeDriver) -> None:
     driver = drive()
-    vocabulary = driver.engine._model.vocabulary
+    vocabulary = driver.model.vocabulary
     highest = driver.solo(ask("x", sampling=sampled(logit_bias={vocabulary - 1: 1.0})))
     assert highest.failed is None
     beyond = driver.solo(ask("y", sampling=sampled(logit_bias={3: 1.0, vocabulary: 1.0})))
@@ -151,7 +151,7 @@ def test_the_last_token_says_how_it_ended(drive: MakeDriver) -> None:
     free = driver.solo(ask("x", max_tokens=12))
     assert free.finish_reason == "length"
     assert len(free.tokens) == 12
-    eos = min(driver.engine._model.eos_ids)
+    eos = min(driver.model.eos_ids)
     ending = Sampling(seed=1, temperature=0, logit_bias={eos: 200.0})
     ended = driver.solo(ask("y", sampling=ending, logprobs=1))
     assert (ended.finish_reason, ended.text, ended.tokens) == ("stop", "", [eos])
@@ -179,7 +179,7 @@ def test_a_stop_string_frees_the_row_while_others_go_on(drive: MakeDriver) -> No
     driver.submit(ask("other", max_tokens=60, ignore_eos=True))
     driver.submit(ask("x", max_tokens=50, stop=[stop], ignore_eos=True))
     driver.until(lambda: driver.results["x"].over)
-    assert len(driver.engine._batch) == 1
+    assert driver.engine.gauges()["rows"] == 1
     driver.until(lambda: driver.results["other"].over)
     assert len(driver.results["other"].tokens) == 60
 
@@ -217,5 +217,5 @@ def test_completions_take_a_raw_prompt_and_echo_it(drive: MakeDriver) -> None:
 def test_a_final_assistant_message_is_continued(drive: MakeDriver) -> None:
     driver = drive()
     made = job("x", [user("What?"), assistant("The image")], continue_final_message=True)
-    assert driver.engine.render(made[0]).endswith("The image")
+    assert driver.render(made).endswith("The image")
     assert isinstance(driver.solo(made), Result)

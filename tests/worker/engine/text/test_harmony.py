@@ -214,8 +214,8 @@ def test_gpt_oss_is_answered_as_mlx_vlm_does_alone_and_in_company(
     jobs = [job("1", "Hello"), job("2", "How many shapes are there? " * 8), job("3", "And you?")]
     driver = drive("gpt_oss")
     alone = [driver.solo(made) for made in jobs]
-    for (made, _), solo in zip(jobs, alone, strict=True):
-        text = driver.engine.render(made)
+    for made, solo in zip(jobs, alone, strict=True):
+        text = driver.render(made)
         expected = reference(checkpoint("gpt_oss"), text, [], 10)
         assert solo.tokens and solo.tokens == expected[: len(solo.tokens)]
     together = drive("gpt_oss", prefix_cache_bytes=0).run(*jobs)
@@ -225,16 +225,16 @@ def test_gpt_oss_is_answered_as_mlx_vlm_does_alone_and_in_company(
 def test_a_call_of_the_model_ends_its_turn_and_returns_to_it(drive: MakeDriver) -> None:
     """What it called and thought stands in the next turn's prompt where its template wants it."""
     driver = drive("gpt_oss")
-    ends = driver.engine._model.tokenizer.convert_tokens_to_ids(list(ENDS))
-    assert set(ends) <= driver.engine._model.eos_ids
+    ends = driver.model.tokenizer.convert_tokens_to_ids(list(ENDS))
+    assert set(ends) <= driver.model.eos_ids
     call = ToolCall(id="c", name="look", arguments='{"at": 1}')
     messages = [
         user("Look."),
         ChatMessage(role="assistant", reasoning="I must.", tool_calls=[call]),
         ChatMessage(role="tool", tool_call_id="c", content=[TextPart(text="Seen.")]),
     ]
-    made, _ = job("x", messages, tool_policy=ToolPolicy(tools=[Tool(name="look")]))
-    text = driver.engine.render(made)
+    made = job("x", messages, tool_policy=ToolPolicy(tools=[Tool(name="look")]))
+    text = driver.render(made)
     assert "<|channel|>analysis<|message|>I must.<|end|>" in text
     assert 'commentary to=functions.look <|constrain|>json<|message|>{"at": 1}<|call|>' in text
 
@@ -242,7 +242,7 @@ def test_a_call_of_the_model_ends_its_turn_and_returns_to_it(drive: MakeDriver) 
 def test_a_demanded_form_is_kept_in_the_final_message(drive: MakeDriver) -> None:
     """It has begun it already, on another worker."""
     driver = drive("gpt_oss")
-    encode = driver.engine._model.tokenizer.encode
+    encode = driver.model.tokenizer.encode
     head = encode("<|channel|>final<|message|>", add_special_tokens=False)
     schema = {"type": "object", "properties": {"a": {"enum": ["b", "c"]}}, "required": ["a"]}
     made = job(

@@ -6,7 +6,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from worker.engine.model.model import Embedded, SamplingDefaults, sampling_defaults
+from worker.engine.model.config import SamplingDefaults, sampling_defaults
+from worker.engine.model.inputs import Embedded
 
 LENGTH = 9
 PICTURES = [False, True, True, False, True, True, True, False, False]

@@ -1,0 +1,67 @@
+"""What a model's files say about it, wherever its family has put it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.nn as nn
+
+CONTEXT_NAMES = ("max_position_embeddings", "max_sequence_length", "seq_length", "n_positions")
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """What a request means when it leaves a sampling parameter out."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+
+def sampling_defaults(generation: Mapping[str, Any]) -> SamplingDefaults:
+    """Read `generation_config.json`; OpenAI's defaults where it is silent."""
+    if generation.get("do_sample") is False:
+        return SamplingDefaults(temperature=0.0)
+    names = SamplingDefaults.__dataclass_fields__
+    given = {name: generation[name] for name in names if generation.get(name) is not None}
+    return SamplingDefaults(**given)
+
+
+def eos_ids(network: nn.Module, processor: Any, tokenizer: Any) -> frozenset[int]:
+    found: set[int] = set()
+    criteria = getattr(tokenizer, "stopping_criteria", None)
+    for ids in (
+        getattr(criteria, "eos_token_ids", None),
+        getattr(network.config, "eos_token_id", None),
+        getattr(tokenizer, "eos_token_id", None),
+        getattr(processor, "additional_eos_token_ids", None),
+    ):
+        if isinstance(ids, int):
+            found.add(ids)
+        elif ids is not None:
+            found.update(int(token) for token in ids)
+    return frozenset(found)
+
+
+def ids_of(tokenizer: Any, tokens: Sequence[str]) -> frozenset[int]:
+    vocabulary = tokenizer.get_vocab()
+    return frozenset(vocabulary[token] for token in tokens if token in vocabulary)
+
+
+def image_token_ids(network: nn.Module) -> frozenset[int]:
+    names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+    ids = (getattr(network.config, name, None) for name in names)
+    return frozenset(token for token in ids if isinstance(token, int))
+
+
+def context_tokens(config: Mapping[str, Any], wanted: int | None) -> int | None:
+    for part in (config.get("text_config"), config.get("llm_config"), config):
+        for name in CONTEXT_NAMES:
+            limit = part.get(name) if isinstance(part, Mapping) else None
+            if isinstance(limit, int) and limit > 0:
+                return min(limit, wanted) if wanted else limit
+    return wanted

@@ -1,0 +1,123 @@
+"""A prompt on its way into a model: tokens and pixels, then embeddings that can be cut anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from worker.engine.cache.arrays import to_host
+from worker.engine.model.vision_tower import ImageKeys
+
+SEQUENCE_ALIGNED = frozenset(
+    {
+        "attention_mask",
+        "mm_token_type_ids",
+        "per_layer_inputs",
+        "pos_hw",
+        "position_ids",
+        "token_type_ids",
+        "visual_pos_masks",
+    }
+)
+"""Keyword inputs of language models whose last (or second) axis runs along the prompt."""
+
+
+@dataclass(frozen=True)
+class PromptInputs:
+    """A prompt as the network takes it.
+
+    Attributes:
+        inputs: what the processor made of the images, as MLX arrays.
+        image_keys: the images' hashes, in order.
+    """
+
+    ids: list[int]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    image_keys: ImageKeys = ()
+
+
+@dataclass
+class Embedded:
+    """A whole prompt as the language model takes it.
+
+    Attributes:
+        embeds: [1, length, width].
+        aligned: keyword inputs with an axis along the prompt, sliced with it.
+        fixed: the others.
+        rope_delta: [1, 1]; what to add to a token's index to get its position, for models with
+            multimodal rotary positions; else None.
+    """
+
+    embeds: mx.array
+    aligned: dict[str, mx.array] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=dict)
+    rope_delta: mx.array | None = None
+
+    def part(self, start: int, stop: int) -> tuple[mx.array, dict[str, Any]]:
+        """Embeddings and keyword inputs of the tokens `start` to `stop`."""
+        length = self.embeds.shape[1]
+        inputs: dict[str, Any] = dict(self.fixed)
+        for name, value in self.aligned.items():
+            inputs[name] = _sliced(value, start, stop, length)
+        mask = self.aligned.get("visual_pos_masks")
+        if mask is not None and "deepstack_visual_embeds" in inputs:
+            # These have one row per image token, not per token.
+            before = to_host(mask[:, :start].sum())
+            inside = to_host(mask[:, start:stop].sum())
+            layers = inputs["deepstack_visual_embeds"]
+            inputs["deepstack_visual_embeds"] = [
+                layer[before : before + inside] for layer in layers
+            ]
+            if not inside:
+                del inputs["deepstack_visual_embeds"], inputs["visual_pos_masks"]
+        return self.embeds[:, start:stop], inputs
+
+    def is_plain(self) -> bool:
+        """Whether prompts like this can be left-padded and prefilled together."""
+        return not self.fixed and not set(self.aligned) - {"position_ids"}
+
+
+def sorted_inputs(given: dict[str, Any], length: int, *, rope_deltas: bool) -> Embedded:
+    """Sort what a network made of a prompt of so many tokens.
+
+    Args:
+        rope_deltas: whether the language model wants a `rope_delta` in any case.
+    """
+    embedded = Embedded(embeds=given.pop("inputs_embeds"))
+    given.pop("attention_mask_4d", None)
+    delta = given.pop("rope_deltas", None)
+    if rope_deltas:
+        embedded.rope_delta = _one_delta(delta)
+    for name, value in given.items():
+        if name in SEQUENCE_ALIGNED and isinstance(value, mx.array):
+            embedded.aligned[name] = value
+        elif value is not None:
+            embedded.fixed[name] = value
+    if "position_ids" in embedded.aligned:
+        # Positions are known: models need no grids to work them out again.
+        for name in [name for name in embedded.fixed if name.endswith("_grid_thw")]:
+            del embedded.fixed[name]
+    return embedded
+
+
+def to_mlx(value: Any) -> Any:
+    return mx.array(value) if isinstance(value, np.ndarray) else value
+
+
+def _one_delta(delta: Any) -> mx.array:
+    if not isinstance(delta, mx.array):
+        return mx.zeros((1, 1), mx.int32)
+    return delta.reshape(-1)[:1].reshape(1, 1).astype(mx.int32)
+
+
+def _sliced(value: mx.array, start: int, stop: int, length: int) -> mx.array:
+    """Slice along the prompt: the second axis, or the last one of [3, 1, length] positions."""
+    if value.shape[-1] == length and (value.ndim == 2 or (value.ndim == 3 and value.shape[0] == 3)):
+        return value[..., start:stop]
+    if value.ndim >= 2 and value.shape[1] == length:
+        return value[:, start:stop]
+    return value
