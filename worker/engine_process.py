@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from shared import logs
 from shared.settings import load
-from worker.engine.interface import Engine, EngineFactory, Report, Wake
+from worker.engine.interface import Engine, EngineFactory, Report, WakeLoop
 from worker.link.draining import Ending
 from worker.link.engine_outputs import EngineOutputs
 from worker.link.link import Link
@@ -32,12 +32,12 @@ from worker.supervisor_pipe import (
 def engine_factory(settings: Settings) -> EngineFactory:
     """Choose the engine; MLX is imported only on the engine thread, and only when wanted."""
 
-    def make_scripted(report: Report, wake: Wake) -> Engine:
+    def make_scripted(report: Report, wake: WakeLoop) -> Engine:
         from worker.engine.scripted import ScriptedEngine
 
         return ScriptedEngine()
 
-    def make_mlx(report: Report, wake: Wake) -> Engine:
+    def make_mlx(report: Report, wake: WakeLoop) -> Engine:
         from worker.engine.load import load_engine
 
         return load_engine(settings.engine_options(), report, wake)

@@ -21,7 +21,7 @@ import mlx.core as mx
 from shared.messages import Accepted, CountedTokens, Job
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.faults import JobFault, is_out_of_memory
-from worker.engine.interface import EngineEvent, Wake
+from worker.engine.interface import EngineEvent, WakeLoop
 from worker.engine.model.blas import BlasThreads
 from worker.engine.model.language import language_of
 from worker.engine.model.model import LoadedModel
@@ -60,7 +60,7 @@ class MlxEngine:
         options: EngineOptions,
         memory: MemoryBudget,
         threads: BlasThreads,
-        wake: Wake,
+        wake: WakeLoop,
     ) -> None:
         self.facts = model.facts()
         self.model = model

@@ -65,10 +65,10 @@ class Engine(Protocol):
 Report = Callable[[float], None]
 """Takes how much of the loading is done, 0 to 1."""
 
-Wake = Callable[[], None]
+WakeLoop = Callable[[], None]
 """Callable from any thread; makes the loop call `step` soon (when preprocessing on another thread
 has finished)."""
 
-EngineFactory = Callable[[Report, Wake], Engine]
+EngineFactory = Callable[[Report, WakeLoop], Engine]
 """Loads an engine, on the thread that makes every later call. Raises ModelError if it can never
 work (the worker gives up with this message), ModelUnavailable if it cannot be had now."""

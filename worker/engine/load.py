@@ -7,7 +7,7 @@ from worker.engine.model import blas
 blas.load()
 
 from worker.engine.engine import MlxEngine  # noqa: E402
-from worker.engine.interface import Report, Wake  # noqa: E402
+from worker.engine.interface import Report, WakeLoop  # noqa: E402
 from worker.engine.model.device import has_gpu, set_memory_limits  # noqa: E402
 from worker.engine.model.model import load_model  # noqa: E402
 from worker.engine.model.warmup import warm_up  # noqa: E402
@@ -15,7 +15,7 @@ from worker.engine.options import EngineOptions  # noqa: E402
 from worker.engine.schedule.memory_budget import MemoryBudget  # noqa: E402
 
 
-def load_engine(options: EngineOptions, report: Report, wake: Wake) -> MlxEngine:
+def load_engine(options: EngineOptions, report: Report, wake: WakeLoop) -> MlxEngine:
     """Load the model, warm it up and return the engine that serves it.
 
     Belongs on the engine thread, which makes every later call: MLX's streams are a thread's own.
