@@ -167,7 +167,7 @@ class MlxEngine:
         request = self._requests[prepared.job_id]
         with self._failing_alone(request):
             defaults, context_tokens = self.model.defaults, self.model.context_tokens
-            request.prepared(
+            request.begin(
                 prepared.prompt, prepared.grammar, self._language, defaults, context_tokens
             )
             prompt_tokens = len(request.prompt.ids)

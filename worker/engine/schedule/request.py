@@ -44,7 +44,7 @@ class Request:
         self._first_token_at: float | None = None
         self._next_sequence = 0
 
-    def prepared(
+    def begin(
         self,
         prompt: Prompt,
         grammar: GrammarState | None,
@@ -58,7 +58,7 @@ class Request:
         limit = answer_limit(self.job, len(prompt.ids), context_tokens)
         resumes = dict(enumerate(self.job.resume))
         for index, sequence in enumerate(self.sequences):
-            sequence.prepared(
+            sequence.begin(
                 Answer(language, self.job, index, prompt.text, limit),
                 rules_for(self.job.sampling, defaults, index),
                 grammar.fork() if grammar is not None else None,

@@ -95,7 +95,7 @@ class Sequence:
         """Whether its answer has come to an end: it is not FINISHED for another reason."""
         return self.answer.finish_reason is not None
 
-    def prepared(
+    def begin(
         self, answer: Answer, rules: Rules, grammar: GrammarState | None, resume: Resume | None
     ) -> None:
         """Its prompt has been read. With `resume`, go over tokens that the client has already."""
