@@ -103,6 +103,8 @@ class PrefillQueue:
         """Embed those at the head that fit into this piece of work; return those ready."""
         ready: list[Prefill] = []
         for prefill in list(self._prefills)[:MOST_TOGETHER]:
+            if prefill not in self._prefills:
+                continue  # another one of its request has just failed
             if ready and tokens < prefill.target:
                 break
             if ready and seconds < math.inf and not self._prefiller.is_encoded(prefill):

@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from shared.messages import ResponseFormat
+from shared.messages import ResponseFormat, Resume
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, job, picture, sampled
 from worker.engine.prepare.preprocess import Preprocessor
@@ -79,6 +79,27 @@ def test_a_failing_image_tower_fails_its_own_request(
     assert failed is not None and failed.code == "internal_error" and "odd shape" in failed.message
     monkeypatch.undo()
     assert driver.solo(job("good", "What?", [picture("red")])).failed is None
+
+
+def test_what_fails_for_one_choice_fails_the_whole_request(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resumed choices are prefilled one by one; the second is not tried after the first."""
+    driver = drive()
+    embed, failures = driver.model.embed, [True]
+
+    def fail_once(*args: Any) -> Any:
+        if failures:
+            failures.clear()
+            raise ValueError("only now")
+        return embed(*args)
+
+    monkeypatch.setattr(driver.model, "embed", fail_once)
+    resume = [Resume(tokens=[40]), Resume(tokens=[41, 42])]
+    failed = driver.solo(job("bad", choices=2, resume=resume)).failed
+    assert failed is not None and "only now" in failed.message
+    assert empty(driver)
+    assert driver.solo(job("good")).failed is None
 
 
 @pytest.mark.parametrize(("words", "code"), [("boom", "internal_error"), (OOM, "out_of_memory")])
