@@ -96,7 +96,7 @@ def running_worker(
 ) -> Iterator[RunningWorker]:
     """A worker of these gateways, which have yet to welcome it."""
     chosen = Settings(gateway=tuple(map(where, gateways)), engine="scripted", **settings)
-    running = RunningWorker(chosen, make_engine or (lambda wake: ScriptedEngine()))
+    running = RunningWorker(chosen, make_engine or (lambda report, wake: ScriptedEngine()))
     try:
         yield running
     finally:

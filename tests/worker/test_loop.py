@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -16,8 +16,9 @@ from worker.engine.interface import (
     EngineEvent,
     EngineFactory,
     ModelError,
-    ModelFacts,
     ModelUnavailable,
+    Report,
+    WakeLoop,
 )
 from worker.engine.scripted import ScriptedEngine
 from worker.loop import CountPrompt, Drop, EngineLoop, EngineThread, Output, Run
@@ -47,7 +48,7 @@ def until(published: Published, kind: type[Output]) -> list[Output]:
     return events
 
 
-def scripted(wake: Callable[[], None]) -> Engine:
+def scripted(report: Report, wake: WakeLoop) -> Engine:
     return ScriptedEngine()
 
 
@@ -94,7 +95,7 @@ def test_progress_is_seen_from_outside() -> None:
 class PreparingEngine(ScriptedEngine):
     """Has its jobs prepared beside the loop, by the test, as MLX's engine does with pictures."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: WakeLoop) -> None:
         super().__init__()
         self.wake = wake
         self.prepares = True
@@ -124,7 +125,7 @@ def test_an_engine_wakes_the_loop_that_waits_for_orders(monkeypatch: pytest.Monk
     monkeypatch.setattr("worker.loop.IDLE_TURN_S", 3600.0)  # it would not come round by itself
     engines: list[PreparingEngine] = []
 
-    def make(wake: Callable[[], None]) -> Engine:
+    def make(report: Report, wake: WakeLoop) -> Engine:
         engines.append(PreparingEngine(wake))
         return engines[0]
 
@@ -147,11 +148,10 @@ def test_an_engine_wakes_the_loop_that_waits_for_orders(monkeypatch: pytest.Monk
 def test_a_dead_engine_thread_is_seen_to_be_dead(error: Exception, hopeless: bool) -> None:
     """Not a process that goes on to say that all is well: its link ends with the thread."""
 
-    class Unloadable(ScriptedEngine):
-        def load(self, report: Callable[[float], None]) -> ModelFacts:
-            raise error
+    def unloadable(report: Report, wake: WakeLoop) -> Engine:
+        raise error
 
-    engine = EngineThread(EngineLoop(lambda wake: Unloadable(), lambda output: None))
+    engine = EngineThread(EngineLoop(unloadable, lambda output: None))
     engine.start()
     engine.join(TIMEOUT_S)
     assert not engine.is_alive()

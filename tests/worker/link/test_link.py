@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,7 +41,7 @@ from tests.worker.running import (
     welcome,
     worker_of_one,
 )
-from worker.engine.interface import ModelFacts
+from worker.engine.interface import Engine, Report, WakeLoop
 from worker.engine.scripted import ScriptedEngine
 from worker.link.draining import Ending
 from worker.link.link import MAX_COUNTS
@@ -251,31 +249,30 @@ def test_garbage_is_dropped_and_told_once(caplog: pytest.LogCaptureFixture) -> N
 # --- beginning and end ---------------------------------------------------------------------
 
 
-class LoadingEngine(ScriptedEngine):
-    """A scripted engine whose loading the test ends."""
+class Loading:
+    """Of a scripted engine; the test ends it."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.loaded = threading.Event()
 
-    def load(self, report: Callable[[float], None]) -> ModelFacts:
+    def __call__(self, report: Report, wake: WakeLoop) -> Engine:
         report(0.25)
         assert self.loaded.wait(10)
-        return dataclasses.replace(super().load(report), device="loaded")
+        return ScriptedEngine()
 
 
 def test_a_loading_worker_tells_how_far_it_is_and_takes_nothing() -> None:
-    engine = LoadingEngine()
-    with false_gateway() as gateway, running_worker(gateway, make_engine=lambda wake: engine):
+    loading = Loading()
+    with false_gateway() as gateway, running_worker(gateway, make_engine=loading):
         assert gateway.hear(Hello).device == ""
         gateway.say(Welcome(gateway="g", heartbeat_s=0.05))
         while gateway.hear(Heartbeat).loaded_fraction != 0.25:
             pass
         assert rejection(gateway, submit("a")) == "loading"
         assert rejection(gateway, CountTokens(job=job("a"))) == "loading"
-        engine.loaded.set()
+        loading.loaded.set()
         # It says hello again: only now is it known what the model can do.
-        assert gateway.hear(Hello).device == "loaded"
+        assert gateway.hear(Hello).device == "script"
 
 
 def test_an_operators_drain_ends_nothing_and_is_taken_back() -> None:
