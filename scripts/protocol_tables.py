@@ -63,14 +63,17 @@ def tables() -> dict[str, str]:
 
 
 def overview() -> str:
-    rows = ["| code | message | sent by | longest frame 1 | attachments |", "|---|---|---|---|---|"]
+    rows = ["| code | message | sent by | longest frame 1 | arrays and maps in it | attachments |"]
+    rows.append("|---|---|---|---|---|---|")
     for kind in by_code(Message):
         sender = "worker" if issubclass(kind, FromWorker) else "gateway"
         attached = "the job's images" if issubclass(kind, JobMessage) else "none"
         size = f"{kind.max_body_bytes >> 10} KiB"
         if kind.max_body_bytes >= 1 << 20:
             size = f"{kind.max_body_bytes >> 20} MiB"
-        rows.append(f"| {kind.type_code} | {link(kind)} | {sender} | {size} | {attached} |")
+        most = "any" if kind.max_containers >= kind.max_body_bytes else str(kind.max_containers)
+        cells = [str(kind.type_code), link(kind), sender, size, most, attached]
+        rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 

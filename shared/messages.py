@@ -75,6 +75,9 @@ class Message(Record):
     max_containers: ClassVar[int] = 1 << 17
     """Most arrays and maps in it: each is one byte on the wire and up to 64 in memory. A step's
     `Deltas` with 20 log-probabilities a token have a tenth of that."""
+    has_integer_keys: ClassVar[bool] = False
+    """Whether keys may be other than strings. Whoever chooses integers can choose such as collide
+    in a dictionary, which takes ages; strings are hashed with a secret."""
 
     @property
     def attachments(self) -> int:
@@ -546,6 +549,7 @@ class JobMessage(FromGateway):
 
     max_body_bytes = 64 << 20
     max_containers = max_body_bytes
+    has_integer_keys = True  # of `Sampling.logit_bias`
 
     job: Job
     """The request."""

@@ -85,7 +85,7 @@ def _kind(frame: Buffer, sender: type[M]) -> type[M]:
 
 def _decode_body(body: Buffer, kind: type[M]) -> M:
     try:
-        return msgspec.convert(_unpack(body, kind.max_containers), kind)
+        return msgspec.convert(_unpack(body, kind), kind)
     except (ValueError, TypeError) as error:  # TypeError: a key that cannot be one, as a map
         reason = str(error)[:MAX_REASON_CHARACTERS] or type(error).__name__
         raise ProtocolError(f"malformed {kind.__name__}: {reason}") from error
@@ -93,15 +93,18 @@ def _decode_body(body: Buffer, kind: type[M]) -> M:
         raise ProtocolError(f"malformed {kind.__name__}: nested too deeply") from error
 
 
-def _unpack(body: Buffer, max_containers: int) -> Any:
+def _unpack(body: Buffer, kind: type[Message]) -> Any:
     counting: dict[str, Any] = {}
-    if len(body) > max_containers:
+    if len(body) > kind.max_containers:
         # A shorter body cannot have too many, so that only long ones pay for a call each.
-        count = _counter(max_containers)
+        count = _counter(kind.max_containers)
         counting = {"list_hook": count, "object_hook": count}
-    # Timestamps do not go through the hook, so that extensions have no room, either.
     return msgpack.unpackb(
-        body, strict_map_key=False, ext_hook=_refuse_extension, max_ext_len=0, **counting
+        body,
+        strict_map_key=not kind.has_integer_keys,
+        ext_hook=_refuse_extension,
+        max_ext_len=0,  # for timestamps, which do not go through the hook
+        **counting,
     )
 
 
