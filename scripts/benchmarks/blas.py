@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
+import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scripts.benchmarks import steady
-from scripts.benchmarks.blas_variant import CASES
-from scripts.benchmarks.cases import Case, target
-from scripts.benchmarks.report import Progress, Report, Row, median, percentile
-from scripts.benchmarks.rivals import ours
-from scripts.benchmarks.tiers import ROOT
+from scripts.benchmarks.in_process.child import ENGINE, InProcess, Order
+from scripts.benchmarks.load import loops
+from scripts.benchmarks.load.loops import Outcome
+from scripts.benchmarks.load.target import Case, question, target
+from scripts.benchmarks.report import Progress, Report, Row, alternated, median, percentile
+from scripts.benchmarks.servers.processes import DEMO_MODEL
+from scripts.benchmarks.servers.rivals import ours
 from scripts.checkpoints.endless import endless_copy
 
 DESCRIPTION = "MLX on the CPU with and without OpenBLAS, by threads and precision."
 
-DEMO_MODEL = ROOT / "worker" / "demo_model"
+CASES = {
+    "batch 1": (1, 32, False),
+    "batch 8": (8, 32, False),
+    "batch 32": (32, 16, False),
+    "one image": (1, 2, True),
+}
+"""Streams, tokens of each, with a picture."""
+
+RUNS = 3
 THREADS = "OPENBLAS_NUM_THREADS"
 """OpenBLAS prefers it to OMP_NUM_THREADS."""
 
@@ -29,7 +36,7 @@ STREAMED = Case("64 tokens, streamed", 64, stream=True)
 WARM_UP_S = 1.0
 
 Figures = dict[str, dict[str, float]]
-"""What a process of `blas_variant.py` printed: figures by case."""
+"""Of one process: tokens a second and CPU time of a token, by case."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,12 @@ def run(options: argparse.Namespace) -> Report:
     systems = {"1": 1, str(cores): cores, "worker's choice": None}
     progress = Progress(options.rounds * (len(variants()) + len(systems)))
     figures: dict[str, list[Figures]] = defaultdict(list)
-    loads: dict[tuple[int, str], list[steady.Steady]] = defaultdict(list)
+    loads: dict[tuple[int, str], list[Outcome]] = defaultdict(list)
     for number in range(options.rounds):
-        for variant in variants()[:: 1 if number % 2 == 0 else -1]:
+        for variant in alternated(variants(), number):
             progress.step(variant.name)
             figures[variant.name].append(engine_figures(variant))
-        for name in list(systems)[:: 1 if number % 2 == 0 else -1]:
+        for name in alternated(list(systems), number):
             progress.step(f"whole system, threads: {name}")
             for connections, load in whole_system(systems[name], options).items():
                 loads[connections, name].append(load)
@@ -95,29 +102,32 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def engine_figures(variant: Variant) -> Figures:
-    """Raises subprocess.CalledProcessError when the engine fails."""
-    command = [sys.executable, "-m", "scripts.benchmarks.blas_variant"]
-    command += [variant.blas, variant.precision, str(DEMO_MODEL)]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **environment(variant.threads)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    """Raises RuntimeError when the engine fails."""
+    figures = {}
+    given = environment(variant.threads)
+    with InProcess(DEMO_MODEL, variant.blas, variant.precision, given) as process:
+        for name, (streams, tokens, pictures) in CASES.items():
+            runs = []
+            for _ in range(RUNS):
+                texts = [question(random.randrange(10**8, 10**9)) for _ in range(streams)]
+                runs.append(process.wave(Order(ENGINE, texts, tokens, pictures)))
+            made = streams * tokens
+            figures[name] = {
+                "per_second": made / min(run.wall_s for run in runs),
+                "cpu_us": 1e6 * min(run.cpu_s for run in runs) / made,
+            }
+    return figures
 
 
-def whole_system(threads: int | None, options: argparse.Namespace) -> dict[int, steady.Steady]:
+def whole_system(threads: int | None, options: argparse.Namespace) -> dict[int, Outcome]:
     """Return what came of the load by connections."""
     loads = {}
     side = ours(environment(threads))
     with endless_copy(DEMO_MODEL) as model, side.start(model) as running:
         asked = target(STREAMED, running.url, None)
         for connections in options.connections:
-            steady.run(asked, connections, WARM_UP_S)
-            loads[connections] = steady.run(asked, connections, options.seconds)
+            loops.run(loops.closed_loop(asked, connections, WARM_UP_S))
+            loads[connections] = loops.run(loops.closed_loop(asked, connections, options.seconds))
     return loads
 
 

@@ -3,8 +3,7 @@
     scripts/bench engine --model-path <folder or hub id>
 
 Ratios hold; absolute figures are of the machine and the hour. Both sides are warmed up and take
-turns; a ratio is the median of the turns' ratios. CPU seconds stand beside those of the wall,
-because a neighbour inflates them less.
+turns; a ratio is the median of the turns' ratios.
 """
 
 from __future__ import annotations
@@ -12,15 +11,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from scripts.benchmarks.engine_latency import (
+from scripts.benchmarks.in_process.clocks import Clocks
+from scripts.benchmarks.in_process.engines import Ours, Theirs, requests
+from scripts.benchmarks.in_process.latency import (
     first_requests,
     random_checkpoint,
     second_turns,
     stalls,
 )
-from scripts.benchmarks.engine_sides import Clocks, Ours, Theirs, requests
-from scripts.benchmarks.report import Progress, Report, Row, median
-from scripts.benchmarks.tiers import ROOT
+from scripts.benchmarks.report import Progress, Report, Row, alternated, median
+from scripts.benchmarks.servers.processes import DEMO_MODEL
 
 DESCRIPTION = "The engine against mlx-vlm's BatchGenerator driven directly, in turns."
 
@@ -47,12 +47,8 @@ def measure(case: Case, ours: Ours, theirs: Theirs, rounds: int) -> Row:
     pairs: list[tuple[Clocks, Clocks]] = []
     for number in range(rounds + 1):  # the first warms up
         asked = requests(case.count, case.tokens, case.pictures)
-        spent: dict[Ours | Theirs, Clocks] = {}
-        sides = (ours, theirs) if number % 2 else (theirs, ours)
-        for side in sides:
-            started = Clocks.now()
-            side.run(asked)
-            spent[side] = Clocks.now() - started
+        sides: tuple[Ours | Theirs, ...] = (theirs, ours)
+        spent = {side: side.run(asked) for side in alternated(sides, number)}
         if number:
             pairs.append((spent[ours], spent[theirs]))
     tokens = case.count * case.tokens
@@ -69,7 +65,7 @@ def measure(case: Case, ours: Ours, theirs: Theirs, rounds: int) -> Row:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-path", default=str(ROOT / "worker" / "demo_model"))
+    parser.add_argument("--model-path", default=str(DEMO_MODEL))
     parser.add_argument("--rounds", type=int, default=5, help="after one that warms up")
     parser.add_argument("--long-prompt", type=int, default=2000, help="tokens, about")
     parser.add_argument(

@@ -7,23 +7,24 @@ add to any model. The baseline is `bare.py`, which sends the very bytes that the
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.benchmarks import closed_loop, strain
-from scripts.benchmarks.bare import split_events
-from scripts.benchmarks.load import Outcome, Target
-from scripts.benchmarks.open_loop import open_loop
+import httpx
+
+from scripts.benchmarks import strain
+from scripts.benchmarks.load import loops, wrk
+from scripts.benchmarks.load.loops import Outcome
+from scripts.benchmarks.load.target import PATH, Target
 from scripts.benchmarks.report import Progress, Report, Row, median, percentile
-from scripts.benchmarks.strain import PATH, question
-from scripts.benchmarks.tiers import Service, Tier, free_port, serving, started
+from scripts.benchmarks.servers.bare import split_events
+from scripts.benchmarks.servers.processes import Server, cpu_spent, free_port, serving, started
+from scripts.benchmarks.strain import scripted
 
 DESCRIPTION = "The gateway with a scripted engine against a bare FastAPI route, in turns."
 
@@ -46,26 +47,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Rival:
     """Both sides of the comparison, up and running."""
 
-    service: Service
-    bare_url: str
-    bare: Tier
+    ours: Server
+    bare: Server
     events: int
     engine_s: float
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One round: what each side did, and the CPU seconds each tier of ours spent."""
+    """One round: what each side did, and the CPU seconds that its processes spent."""
 
     bare: Outcome
     ours: Outcome
-    bare_cpu_s: float
-    gateway_cpu_s: float
-    worker_cpu_s: float
+    cpu_s: dict[str, float]
+
+    def cpu_s_each(self, process: str) -> float:
+        """CPU seconds of a process for each answer."""
+        outcome = self.bare if process == "bare" else self.ours
+        return self.cpu_s[process] / outcome.answered
 
 
-WHOLE = question(stream=False, tokens=8, burst=8)
-STREAMED = question(stream=True, tokens=STREAM_TOKENS)
+WHOLE = scripted(stream=False, tokens=8, burst=8)
+STREAMED = scripted(stream=True, tokens=STREAM_TOKENS)
 
 
 def run(options: argparse.Namespace) -> Report:
@@ -101,54 +104,45 @@ def both() -> Iterator[Rival]:
     gateway_flags = ["--log-level", "info", "--queue-size", "256"]
     worker_flags = ["--engine", "scripted", "--max-concurrency", SLOTS, "--max-streams", SLOTS]
     with contextlib.ExitStack() as stack:
-        service = stack.enter_context(serving(gateway_flags, worker_flags))
+        ours = stack.enter_context(serving(gateway_flags, worker_flags))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        answers = {"whole": _answer(service, WHOLE), "streamed": _answer(service, STREAMED)}
+        answers = {"whole": _answer(ours, WHOLE), "streamed": _answer(ours, STREAMED)}
         for name, answer in answers.items():
             (folder / name).write_bytes(answer)
-        port = str(free_port())
-        bare_url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "scripts.benchmarks.bare", port]
-        command += [str(folder / "whole"), str(folder / "streamed")]
-        bare = stack.enter_context(started("bare", command, f"{bare_url}/ready"))
+        port = free_port()
+        command = [sys.executable, "-m", "scripts.benchmarks.servers.bare", str(port)]
+        command += [str(folder / name) for name in answers]
+        bare = stack.enter_context(started("bare", command, port, "/ready"))
         engine_s = json.loads(answers["whole"])["timings"]["total_s"]
-        yield Rival(service, bare_url, bare, len(split_events(answers["streamed"])), engine_s)
+        yield Rival(ours, bare, len(split_events(answers["streamed"])), engine_s)
 
 
-def _answer(service: Service, body: str) -> bytes:
+def _answer(server: Server, body: str) -> bytes:
     headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(service.url + PATH, body.encode(), headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return bytes(answer.read())
+    url = server.url + PATH
+    return httpx.post(url, content=body, headers=headers, timeout=30, trust_env=False).content
 
 
 def take_turns(
     rival: Rival, body: str, events: int, connections: int, options: argparse.Namespace
 ) -> list[Turn]:
     """Both sides in turns, after each has warmed up."""
-    bare = Target(rival.bare_url + PATH, body, events)
-    ours = Target(rival.service.url + PATH, body, events)
+    bare, ours = (Target(side.url + PATH, body, events) for side in (rival.bare, rival.ours))
     for target in (bare, ours):
-        closed_loop.run(target, connections, WARM_UP_S)
-    return [_turn(rival, bare, ours, connections, options) for _ in range(options.rounds)]
-
-
-def _turn(
-    rival: Rival, bare: Target, ours: Target, connections: int, options: argparse.Namespace
-) -> Turn:
-    tiers = (rival.bare, rival.service.gateway, rival.service.worker)
-    before = [tier.cpu_s() for tier in tiers]
-    theirs = closed_loop.run(bare, connections, options.seconds)
-    mine = closed_loop.run(ours, connections, options.seconds)
-    spent = [tier.cpu_s() - was for tier, was in zip(tiers, before, strict=True)]
-    return Turn(theirs, mine, *spent)
+        wrk.run(target, connections, WARM_UP_S)
+    turns = []
+    for _ in range(options.rounds):
+        with cpu_spent(rival.bare, rival.ours) as cpu_s:
+            theirs = wrk.run(bare, connections, options.seconds)
+            mine = wrk.run(ours, connections, options.seconds)
+        turns.append(Turn(theirs, mine, cpu_s))
+    return turns
 
 
 def cpu_ratio(turn: Turn) -> float:
     """What a request costs the bare server by what it costs the gateway, in CPU seconds: the ratio
     of their rates on a machine where the worker and the load have cores of their own."""
-    bare_s = turn.bare_cpu_s / turn.bare.requests
-    return bare_s / (turn.gateway_cpu_s / turn.ours.requests)
+    return turn.cpu_s_each("bare") / turn.cpu_s_each("gateway")
 
 
 def whole_row(connections: int, turns: list[Turn]) -> Row:
@@ -161,13 +155,14 @@ def whole_row(connections: int, turns: list[Turn]) -> Row:
         "p50 ms": _middle(turns, lambda t: t.ours.p50_s * 1e3),
         "p99 ms": _middle(turns, lambda t: t.ours.p99_s * 1e3),
         "errors": sum(t.ours.errors for t in turns),
-        "bare CPU ms/request": _middle(turns, lambda t: 1e3 * t.bare_cpu_s / t.bare.requests),
-        "gateway CPU ms/request": _middle(turns, lambda t: 1e3 * t.gateway_cpu_s / t.ours.requests),
-        "worker CPU ms/request": _middle(turns, lambda t: 1e3 * t.worker_cpu_s / t.ours.requests),
+        "bare CPU ms/request": _middle(turns, lambda t: 1e3 * t.cpu_s_each("bare")),
+        "gateway CPU ms/request": _middle(turns, lambda t: 1e3 * t.cpu_s_each("gateway")),
+        "worker CPU ms/request": _middle(turns, lambda t: 1e3 * t.cpu_s_each("worker")),
     }
 
 
 def stream_row(turns: list[Turn], events: int) -> Row:
+    us_a_token = 1e6 / STREAM_TOKENS
     return {
         "connections": STREAM_CONNECTIONS,
         "events a stream": events,
@@ -176,15 +171,9 @@ def stream_row(turns: list[Turn], events: int) -> Row:
         "ratio": _middle(turns, lambda t: t.ours.per_second / t.bare.per_second),
         "CPU ratio": _middle(turns, cpu_ratio),
         "errors": sum(t.ours.errors for t in turns),
-        "bare CPU us/event": _middle(
-            turns, lambda t: 1e6 * t.bare_cpu_s / t.bare.requests / events
-        ),
-        "gateway CPU us/token": _middle(
-            turns, lambda t: 1e6 * t.gateway_cpu_s / t.ours.requests / STREAM_TOKENS
-        ),
-        "worker CPU us/token": _middle(
-            turns, lambda t: 1e6 * t.worker_cpu_s / t.ours.requests / STREAM_TOKENS
-        ),
+        "bare CPU us/event": _middle(turns, lambda t: 1e6 * t.cpu_s_each("bare") / events),
+        "gateway CPU us/token": _middle(turns, lambda t: us_a_token * t.cpu_s_each("gateway")),
+        "worker CPU us/token": _middle(turns, lambda t: us_a_token * t.cpu_s_each("worker")),
     }
 
 
@@ -204,8 +193,8 @@ def open_rows(rival: Rival, options: argparse.Namespace, progress: Progress) -> 
     cases = (("whole", WHOLE, 0, options.rate), ("stream", STREAMED, 1, options.stream_rate))
     for kind, body, events, rate in cases:
         progress.step(f"open loop, {kind}, {rate:g} requests/s")
-        target = Target(rival.service.url + PATH, body, events)
-        outcome = asyncio.run(open_loop(target, rate, options.seconds))
+        target = Target(rival.ours.url + PATH, body, events)
+        outcome = loops.run(loops.open_loop(target, rate, options.seconds))
         gaps = outcome.gaps_s
         yield {
             "answers": kind,
@@ -221,7 +210,7 @@ def open_rows(rival: Rival, options: argparse.Namespace, progress: Progress) -> 
 
 
 def memory_row(rival: Rival) -> Row:
-    tiers = {"bare": rival.bare, "gateway": rival.service.gateway, "worker": rival.service.worker}
+    tiers = {**rival.bare.tiers, **rival.ours.tiers}
     return {f"{name} MB": tier.resident_bytes() / 1e6 for name, tier in tiers.items()}
 
 

@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 Row = dict[str, Any]
+Side = TypeVar("Side")
 
 BAR_WIDTH = 30
 
@@ -96,6 +97,12 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return "" if value is None else str(value)
+
+
+def alternated(sides: Sequence[Side], number: int) -> Sequence[Side]:
+    """The sides in the order of that round: every other one goes the other way round, so that a
+    machine that gets slower by and by is slower for all."""
+    return sides[:: -1 if number % 2 else 1]
 
 
 def median(values: Iterable[float]) -> float:

@@ -12,24 +12,23 @@ import argparse
 import contextlib
 import json
 import sys
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.benchmarks import steady
-from scripts.benchmarks.cases import CASES, Case, pictures, target
-from scripts.benchmarks.load import NUMBER, PICTURE, Target
-from scripts.benchmarks.report import Progress, Report, Row, median, percentile
-from scripts.benchmarks.rivals import KNOWN, READY, Running, Side, our_blas, ours, rival
-from scripts.benchmarks.steady import Steady
-from scripts.benchmarks.tiers import NOTHING, ROOT
+import httpx
+
+from scripts.benchmarks.load import loops
+from scripts.benchmarks.load.loops import Outcome
+from scripts.benchmarks.load.target import CASES, Case, Target, pictures, target
+from scripts.benchmarks.report import Progress, Report, Row, alternated, median, percentile
+from scripts.benchmarks.servers.processes import DEMO_MODEL, NOTHING, Server, cpu_spent
+from scripts.benchmarks.servers.rivals import KNOWN, READY, Side, our_blas, ours, rival
 from scripts.checkpoints.endless import endless_copy
 
 DESCRIPTION = "The whole system against other servers on the same checkpoint, in turns."
 
-DEMO_MODEL = ROOT / "worker" / "demo_model"
 WARM_UP_S = 1.0
 WANTED = {1: 1.0}
 WANTED_AT_MORE = 2.0
@@ -70,7 +69,7 @@ class Cell:
 class Turn:
     """What one server did with one kind of load in one round. `cpu_s` by tier."""
 
-    load: Steady
+    load: Outcome
     tokens: int
     cpu_s: dict[str, float]
 
@@ -104,7 +103,7 @@ def run(options: argparse.Namespace) -> Report:
     pictures()  # drawn before anything is timed
     with endless_copy(options.model_path) as model:
         for number in range(options.rounds):
-            for side in sides[:: 1 if number % 2 == 0 else -1]:
+            for side in alternated(sides, number):
                 _one_turn(side, model, cells, options.seconds, figures, progress)
     progress.end()
     report = reported(figures, cells, [side.name for side in sides])
@@ -128,44 +127,38 @@ def _one_turn(
         except (OSError, RuntimeError) as error:
             figures.notes.append(f"{side.name} did not start: {error}")
             return
-        fresh = [tier.resident_bytes() for tier in running.tiers]
+        fresh = {name: tier.resident_bytes() for name, tier in running.tiers.items()}
         for cell in cells:
             progress.step(f"{side.name}: {cell.case.name}, {cell.connections} connections")
             figures.turns[cell][side.name].append(measure(running, cell, seconds))
-        for tier, before in zip(running.tiers, fresh, strict=True):
+        for name, tier in running.tiers.items():
             figures.processes.append(
                 {
                     "server": side.name,
-                    "process": tier.name,
+                    "process": name,
                     "seconds to ready": running.ready_s,
-                    "MB at the start": before / 1e6,
+                    "MB at the start": fresh[name] / 1e6,
                     "MB after the load": tier.resident_bytes() / 1e6,
                 }
             )
 
 
-def measure(running: Running, cell: Cell, seconds: float) -> Turn:
+def measure(running: Server, cell: Cell, seconds: float) -> Turn:
     asked = target(cell.case, running.url, running.model)
-    steady.run(asked, cell.connections, WARM_UP_S)
+    loops.run(loops.closed_loop(asked, cell.connections, WARM_UP_S))
     tokens = answered_tokens(asked)
-    before = {tier.name: tier.cpu_s() for tier in running.tiers}
-    load = steady.run(asked, cell.connections, seconds)
-    spent = {tier.name: tier.cpu_s() - before[tier.name] for tier in running.tiers}
-    return Turn(load, tokens, spent)
+    with cpu_spent(running) as cpu_s:
+        load = loops.run(loops.closed_loop(asked, cell.connections, seconds))
+    return Turn(load, tokens, cpu_s)
 
 
 def answered_tokens(asked: Target) -> int:
     """Ask once, not streamed, and return how many tokens the answer says it has; 0 when there is
     no such answer."""
-    text = asked.body.replace(NUMBER, "0")
-    if asked.pictures:
-        text = text.replace(PICTURE, asked.pictures[0])
-    body = json.dumps(json.loads(text) | {"stream": False}).encode()
-    request = urllib.request.Request(asked.url, body, {"Content-Type": "application/json"})
+    body = json.loads(asked.body_of(0)) | {"stream": False}
     try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            usage = json.load(answer)["usage"]
-    except (OSError, ValueError, KeyError):
+        usage = httpx.post(asked.url, json=body, timeout=120, trust_env=False).json()["usage"]
+    except (httpx.TransportError, ValueError, KeyError):
         return 0
     return int(usage.get("completion_tokens", usage.get("output_tokens", 0)))
 

@@ -13,9 +13,9 @@ import time
 
 import psutil
 
+from scripts.benchmarks.in_process.start_phases import INTERPRETER
 from scripts.benchmarks.report import Progress, Report, Row, median
-from scripts.benchmarks.start_phases import INTERPRETER
-from scripts.benchmarks.tiers import ROOT, Tier, free_port
+from scripts.benchmarks.servers.processes import DEMO_MODEL, ROOT, Tier, free_port
 
 DESCRIPTION = "From scripts/serve to ready, and what the processes weigh."
 
@@ -55,15 +55,7 @@ def one_start(model_path: str) -> Row:
     """Start both tiers as `scripts/serve` does; return seconds, and megabytes by process."""
     port, wire = free_port(), f"tcp://127.0.0.1:{free_port()}"
     url = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.launch.serve",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    command = [sys.executable, "-m", "scripts.launch.serve", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--bind", wire, "--gateway", wire]
     command += ["--model-path", model_path] if model_path else []
     began = time.monotonic()
@@ -90,8 +82,8 @@ def role_of(process: psutil.Process) -> str:
 
 def engine_phases(model_path: str) -> dict[str, dict[str, float]]:
     """Raises subprocess.CalledProcessError when the engine does not start."""
-    model = model_path or str(ROOT / "worker" / "demo_model")
-    command = [sys.executable, "-m", "scripts.benchmarks.start_phases", model]
+    module = "scripts.benchmarks.in_process.start_phases"
+    command = [sys.executable, "-m", module, model_path or str(DEMO_MODEL)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

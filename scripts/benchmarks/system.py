@@ -10,31 +10,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
 
-from scripts.benchmarks.cases import Case, question, target
-from scripts.benchmarks.client import Answer, Client
-from scripts.benchmarks.in_process import Order
-from scripts.benchmarks.load import Target
-from scripts.benchmarks.report import Progress, Report, Row, median, percentile
-from scripts.benchmarks.rivals import Running, ours
-from scripts.benchmarks.tiers import ROOT
+from scripts.benchmarks.in_process.child import ENGINE, GENERATOR, InProcess, Order
+from scripts.benchmarks.load.client import Answer, Client
+from scripts.benchmarks.load.target import Case, Target, question, target
+from scripts.benchmarks.report import Progress, Report, Row, alternated, median, percentile
+from scripts.benchmarks.servers.processes import DEMO_MODEL, Server, cpu_spent
+from scripts.benchmarks.servers.rivals import ours
 from scripts.checkpoints.endless import endless_copy
 
 DESCRIPTION = "The whole system against BatchGenerator driven directly in one process, in turns."
 
-DEMO_MODEL = ROOT / "worker" / "demo_model"
 WANTED = {1: 0.85, 32: 0.9}
-GENERATOR, ENGINE, SYSTEM = "generator", "engine", "system"
+SYSTEM = "system"
+SIDES = (SYSTEM, ENGINE, GENERATOR)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,45 +51,13 @@ class Wave:
     errors: int = 0
 
 
-class InProcess:
-    """The process of `in_process.py`."""
-
-    def __init__(self, model: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "scripts.benchmarks.in_process", str(model)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._read()
-
-    def wave(self, side: str, texts: list[str], tokens: int) -> Wave:
-        assert self._process.stdin is not None
-        print(json.dumps(asdict(Order(side, texts, tokens))), file=self._process.stdin, flush=True)
-        read = self._read()
-        return Wave(read["seconds"], {side: read["cpu_s"]})
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def _read(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return dict(json.loads(line))
-        raise RuntimeError("the process that drives BatchGenerator has ended; see above")
-
-
 def run(options: argparse.Namespace) -> Report:
     progress = Progress(len(options.streams) * len(options.tokens))
     rows = []
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(endless_copy(options.model_path))
         running = stack.enter_context(ours().start(model))
-        direct = InProcess(model)
-        stack.callback(direct.stop)
+        direct = stack.enter_context(InProcess(model))
         for tokens in options.tokens:
             for streams in options.streams:
                 progress.step(f"{streams} streams of {tokens} tokens")
@@ -107,32 +71,31 @@ Turn = dict[str, Wave]
 
 
 def _turns(
-    running: Running, direct: InProcess, streams: int, tokens: int, rounds: int
+    running: Server, direct: InProcess, streams: int, tokens: int, rounds: int
 ) -> Iterator[Turn]:
     """The first one warms up and is not handed out."""
-    sides = [GENERATOR, ENGINE, SYSTEM]
     asked = target(Case("", tokens, stream=True), running.url, None)
     for number in range(rounds + 1):
         first = random.randrange(10**8, 10**9)  # nine digits: prompts of one length
         texts = [question(first + place) for place in range(streams)]
         turn: Turn = {}
-        for side in sides[:: 1 if number % 2 else -1]:
+        for side in alternated(SIDES, number):
             if side == SYSTEM:
                 turn[side] = system_wave(running, asked, streams, first)
             else:
-                turn[side] = direct.wave(side, texts, tokens)
+                took = direct.wave(Order(side, texts, tokens))
+                turn[side] = Wave(took.wall_s, {side: took.cpu_s})
         if number:
             yield turn
 
 
-def system_wave(running: Running, asked: Target, streams: int, first: int) -> Wave:
-    before = {tier.name: tier.cpu_s() for tier in running.tiers}
-    began = time.perf_counter()
-    answers = uvloop.run(_ask(asked, streams, first))
-    seconds = max(answer.ended_at for answer in answers) - began
+def system_wave(running: Server, asked: Target, streams: int, first: int) -> Wave:
+    with cpu_spent(running) as cpu_s:
+        began = time.perf_counter()
+        answers = uvloop.run(_ask(asked, streams, first))
     return Wave(
-        seconds,
-        {tier.name: tier.cpu_s() - before[tier.name] for tier in running.tiers},
+        max(answer.ended_at for answer in answers) - began,
+        cpu_s,
         [answer.first_at - began for answer in answers],
         [gap for answer in answers for gap in answer.gaps_s],
         sum(not answer.good for answer in answers),

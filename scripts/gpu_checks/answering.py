@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scripts.benchmarks.engine_sides import Ours, Request
+from scripts.benchmarks.in_process.engines import Ours, Request
 from shared.messages import Delta, Done, Failed
 
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import mlx.core as mx
 from msgspec.structs import replace
 
-from scripts.benchmarks.engine_sides import Ours, Request, requests
+from scripts.benchmarks.in_process.engines import Ours, Request, requests
 from scripts.benchmarks.report import Row
-from scripts.benchmarks.tiers import ROOT
+from scripts.benchmarks.servers.processes import DEMO_MODEL
 from scripts.gpu_checks.answering import Said, answers, common
 from scripts.gpu_checks.sizes import Sizes
 
-MODEL = ROOT / "worker" / "demo_model"
 TOKENS = 48
 DTYPES = ("float32", "bfloat16")
 
@@ -26,7 +25,7 @@ def check(sizes: Sizes) -> dict[str, list[Row]]:
     rows = []
     for dtype in DTYPES:
         with tempfile.TemporaryDirectory() as folder:
-            ours = Ours(str(copy_as(dtype, MODEL, Path(folder) / "model")))
+            ours = Ours(str(copy_as(dtype, DEMO_MODEL, Path(folder) / "model")))
             for kind, pictures in (("text", False), ("a picture each", True)):
                 asked = _with_logprobs(requests(sizes.answers, TOKENS, pictures))
                 rows.append({"weights": dtype, "asked": kind, **_compare(ours, asked)})

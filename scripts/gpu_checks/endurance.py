@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import psutil
 
-from scripts.benchmarks.engine_sides import Ours, requests
+from scripts.benchmarks.in_process.engines import Ours, requests
 from scripts.benchmarks.report import Row
 from scripts.gpu_checks.sizes import Sizes
 from scripts.gpu_checks.speed import random_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from scripts.benchmarks.engine_sides import Ours, Request, ask, picture, user
+from scripts.benchmarks.in_process.engines import Ours, Request, ask, picture, user
 from scripts.benchmarks.report import Row
 from scripts.checkpoints.building import build
 from scripts.gpu_checks.answering import answers, common

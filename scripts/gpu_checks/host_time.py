@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from scripts.benchmarks.engine_sides import Ours, requests
+from scripts.benchmarks.in_process.engines import Ours, requests
 from scripts.benchmarks.report import Row, median
 from shared.messages import Delta, Done, Failed
 from worker.engine.cache import arrays

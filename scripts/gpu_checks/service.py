@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from scripts.benchmarks.report import Row
-from scripts.benchmarks.tiers import serving
+from scripts.benchmarks.servers.processes import serving
 from scripts.demo_model.answers import caption
 from scripts.demo_model.scenes import Scene, random_scene
 from scripts.gpu_checks.sizes import Sizes

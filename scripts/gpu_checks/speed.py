@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scripts.benchmarks.engine_latency import second_turns
-from scripts.benchmarks.engine_sides import Ours, Request, Theirs, ask, requests, user
+from scripts.benchmarks.in_process.engines import Ours, Request, Theirs, ask, requests, user
+from scripts.benchmarks.in_process.latency import second_turns
 from scripts.benchmarks.report import Row, median
 from scripts.checkpoints.building import build
 from scripts.gpu_checks.host_time import host_time
@@ -70,7 +70,7 @@ def _compared(
         asked = _asked(rows, tokens, prompt)
         sides = [("ours", ours.run), ("theirs", theirs.run)]
         for name, run in sides if number % 2 else reversed(sides):
-            seconds = run(asked)
+            seconds = run(asked).wall_s
             if number:
                 taken[name].append(seconds)
     count = prompt if prompt else rows * tokens

@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip("psutil", reason="scripts/benchmarks/requirements.txt")
 
 from scripts.benchmarks import gateway, scale
-from scripts.benchmarks.bare import split_events
-from scripts.benchmarks.closed_loop import read_output
-from scripts.benchmarks.load import Outcome, Target, summed_up
-from scripts.benchmarks.open_loop import closed_loop, open_loop
-from scripts.benchmarks.report import Report, percentile, shown, table
+from scripts.benchmarks.load.loops import closed_loop, open_loop
+from scripts.benchmarks.load.target import Target
+from scripts.benchmarks.load.wrk import read_output
+from scripts.benchmarks.report import Report, alternated, percentile, shown, table
+from scripts.benchmarks.servers.bare import split_events
 from tests.gateway.fake_dispatch import says
 from tests.gateway.serving import gateway as serving_gateway
 from tests.gateway.serving import question
@@ -56,7 +56,7 @@ def test_a_report_says_what_was_measured_and_beside_what() -> None:
 def test_wrk_output_counts_errors_out() -> None:
     figures = '{"requests":110,"duration_us":2000000,"errors":10,"p50_us":500,"p99_us":9000}'
     outcome = read_output(f"Running 2s test\n  110 requests\n\nJSON {figures}\n")
-    assert (outcome.requests, outcome.errors, outcome.per_second) == (100, 10, 50.0)
+    assert (outcome.answered, outcome.errors, outcome.per_second) == (100, 10, 50.0)
     assert (outcome.p50_s, outcome.p99_s) == (0.0005, 0.009)
 
 
@@ -72,15 +72,19 @@ def test_events_are_split_without_loss() -> None:
 
 
 def test_nothing_measured_is_no_division_by_zero() -> None:
-    assert summed_up([], 0.0, 3, [], []).per_second == 0.0
-    assert Outcome(requests=10, seconds=4.0, p50_s=0, p99_s=0).per_second == 2.5
+    nothing = '{"requests":0,"duration_us":0,"errors":0,"p50_us":0,"p99_us":0}'
+    assert read_output(f"JSON {nothing}\n").per_second == 0.0
+
+
+def test_sides_take_turns_in_going_first() -> None:
+    assert [*alternated("abc", 0), *alternated("abc", 1), *alternated("abc", 2)] == [*"abccbaabc"]
 
 
 async def test_open_loop_asks_as_often_as_it_should() -> None:
     async with serving_gateway(says("Hello", " world")) as running:
         target = Target(f"{running.url}/v1/chat/completions", json.dumps(question(stream=True)))
         outcome = await open_loop(target, per_second=50, seconds=0.4)
-    assert (outcome.requests, outcome.errors) == (20, 0)
+    assert (outcome.answered, outcome.errors) == (20, 0)
     assert len(outcome.first_s) == 20
     assert len(outcome.gaps_s) == 20
 
@@ -89,14 +93,14 @@ async def test_refused_requests_are_errors_not_answers() -> None:
     async with serving_gateway() as running:
         target = Target(f"{running.url}/v1/chat/completions", '{"messages": []}')
         outcome = await open_loop(target, per_second=50, seconds=0.1)
-    assert (outcome.requests, outcome.errors) == (0, 5)
+    assert (outcome.answered, outcome.errors) == (0, 5)
 
 
 async def test_closed_loop_keeps_asking() -> None:
     async with serving_gateway(says("Hello")) as running:
         target = Target(f"{running.url}/v1/chat/completions", json.dumps(question()))
         outcome = await asyncio.wait_for(closed_loop(target, 2, 0.1), 30)
-    assert outcome.requests >= 2
+    assert outcome.answered >= 2
     assert outcome.errors == 0
 
 

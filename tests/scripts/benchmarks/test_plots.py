@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("matplotlib", reason="scripts/benchmarks/requirements.txt")
 
 from scripts.benchmarks import blas, plots, system
-from scripts.benchmarks.cases import CASES
+from scripts.benchmarks.load.loops import Outcome
+from scripts.benchmarks.load.target import CASES
 from scripts.benchmarks.report import Report
 from scripts.benchmarks.server import Cell, Figures, Turn, reported
-from scripts.benchmarks.steady import Steady
 
 
 def server() -> Report:
@@ -21,7 +21,7 @@ def server() -> Report:
     cells = [Cell(case, connections) for case in CASES for connections in (1, 8)]
     for cell in cells:
         for name in ("ours", "theirs"):
-            load = Steady(per_second=3.0, answered=3, latencies_s=[1.0])
+            load = Outcome(per_second=3.0, answered=3, latencies_s=[1.0])
             if cell.case.stream:
                 load.first_s, load.gaps_s = [0.5], [0.1, 0.2]
             figures.turns[cell][name].append(Turn(load, 64, {"server": 1.0}))

@@ -13,12 +13,12 @@ pytest.importorskip("psutil", reason="scripts/benchmarks/requirements.txt")
 
 from safetensors.numpy import load_file
 
-from scripts.benchmarks.cases import CASES, body, pictures, target
-from scripts.benchmarks.client import Answer, Client
-from scripts.benchmarks.load import Target
-from scripts.benchmarks.rivals import rival
-from scripts.benchmarks.server import DEMO_MODEL, Cell, Figures, Turn, reported
-from scripts.benchmarks.steady import Steady, load, share
+from scripts.benchmarks.load.client import Answer, Client
+from scripts.benchmarks.load.loops import Outcome, closed_loop, share
+from scripts.benchmarks.load.target import CASES, Target, body, pictures, target
+from scripts.benchmarks.server import Cell, Figures, Turn, reported
+from scripts.benchmarks.servers.processes import DEMO_MODEL
+from scripts.benchmarks.servers.rivals import rival
 from scripts.checkpoints.endless import endless_copy
 from tests.gateway.fake_dispatch import says
 from tests.gateway.serving import gateway as serving_gateway
@@ -43,11 +43,11 @@ def test_only_text_is_a_token() -> None:
 async def test_every_answer_is_awaited() -> None:
     async with serving_gateway(says("Hello", " world")) as running:
         asked = Target(f"{running.url}/v1/chat/completions", json.dumps(question(stream=True)), 2)
-        steady = await asyncio.wait_for(load(asked, connections=2, seconds=0.2), 30)
-    assert steady.answered >= 2
-    assert steady.errors == 0
-    assert 0.0 < steady.per_second <= steady.answered / 0.2
-    assert len(steady.latencies_s) == len(steady.gaps_s) == steady.answered
+        outcome = await asyncio.wait_for(closed_loop(asked, connections=2, seconds=0.2), 30)
+    assert outcome.answered >= 2
+    assert outcome.errors == 0
+    assert 0.0 < outcome.per_second <= outcome.answered / 0.2
+    assert len(outcome.latencies_s) == len(outcome.gaps_s) == outcome.answered
 
 
 async def test_a_stream_without_text_is_an_error() -> None:
@@ -62,9 +62,9 @@ async def test_a_stream_without_text_is_an_error() -> None:
 
 async def test_a_server_that_is_gone_is_an_error() -> None:
     gone = Target("http://127.0.0.1:9/v1/chat/completions", "{}")
-    steady = await asyncio.wait_for(load(gone, connections=1, seconds=0.1), 30)
-    assert (steady.answered, steady.per_second) == (0, 0.0)
-    assert steady.errors >= 1
+    outcome = await asyncio.wait_for(closed_loop(gone, connections=1, seconds=0.1), 30)
+    assert (outcome.answered, outcome.per_second) == (0, 0.0)
+    assert outcome.errors >= 1
 
 
 def test_pictures_differ() -> None:
@@ -101,8 +101,8 @@ def test_ours_is_compared_with_the_best_rival(tmp_path: Path) -> None:
     rates = {"ours": (30.0, 60.0), "slow": (1.0, 1.0), "fast": (10.0, 30.0)}
     for name, measured in rates.items():
         for per_second in measured:
-            steady = Steady(per_second=per_second, answered=10, latencies_s=[0.1])
-            figures.turns[cell][name].append(Turn(steady, 64, {"server": 2.0}))
+            outcome = Outcome(per_second=per_second, answered=10, latencies_s=[0.1])
+            figures.turns[cell][name].append(Turn(outcome, 64, {"server": 2.0}))
     report = reported(figures, [cell], list(rates))
     (row,) = report.tables["Ours against the best rival"]
     assert (row["best rival"], row["ratio"], row["wanted"]) == ("fast", 2.5, 2.0)

@@ -11,8 +11,7 @@ pytest.importorskip("psutil", reason="scripts/benchmarks/requirements.txt")
 import psutil
 
 from scripts.benchmarks import blas, start
-from scripts.benchmarks.server import DEMO_MODEL
-from scripts.benchmarks.tiers import Tier
+from scripts.benchmarks.servers.processes import DEMO_MODEL, Tier
 
 
 @pytest.mark.process

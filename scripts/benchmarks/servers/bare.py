@@ -2,7 +2,7 @@
 
 It parses the body and sends bytes that a real gateway has sent; streams go out event by event.
 
-    python -m scripts.benchmarks.bare PORT WHOLE_FILE STREAMED_FILE
+    python -m scripts.benchmarks.servers.bare PORT WHOLE_FILE STREAMED_FILE
 """
 
 from __future__ import annotations

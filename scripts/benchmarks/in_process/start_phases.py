@@ -1,6 +1,6 @@
 """Starts an engine in this process and prints how long each phase took, as JSON.
 
-python -m scripts.benchmarks.start_phases MODEL
+python -m scripts.benchmarks.in_process.start_phases MODEL
 
 Imports come in the order in which the worker needs them; each has what the ones before left over.
 """
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from importlib import import_module
 from typing import Any
 
+from scripts.benchmarks.in_process.clocks import Clocks
 from worker.engine.model import blas
 
 INTERPRETER = "interpreter"
@@ -25,19 +25,18 @@ class Phases:
     """Seconds by phase: on the wall, and of the CPU."""
 
     def __init__(self) -> None:
+        self._began = Clocks.now()
         self.wall_s: dict[str, float] = {}
-        self.cpu_s: dict[str, float] = {}
-        self._began = time.perf_counter(), time.process_time()
+        self.cpu_s = {INTERPRETER: self._began.cpu_s}
 
     def end(self, name: str) -> None:
-        now = time.perf_counter(), time.process_time()
-        self.wall_s[name], self.cpu_s[name] = now[0] - self._began[0], now[1] - self._began[1]
-        self._began = now
+        now = Clocks.now()
+        spent, self._began = now - self._began, now
+        self.wall_s[name], self.cpu_s[name] = spent.wall_s, spent.cpu_s
 
 
 def main(model: str) -> int:
     phases = Phases()
-    phases.cpu_s[INTERPRETER] = time.process_time()
     blas.load()
     phases.end("OpenBLAS")
     for name in IMPORTS:

@@ -1,4 +1,4 @@
-"""What whole servers are asked, in OpenAI's dialect."""
+"""What servers are asked, in OpenAI's dialect."""
 
 from __future__ import annotations
 
@@ -12,14 +12,36 @@ from typing import Any
 
 from PIL import Image
 
-from scripts.benchmarks.load import NUMBER, PICTURE, Target
-
 PATH = "/v1/chat/completions"
+
+NUMBER = "{{number}}"
+"""Stands in a body where each request gets a number of its own, so that no cache can help."""
+
+PICTURE = "{{picture}}"
+"""Stands in a body where each request gets another one of the target's pictures."""
 
 PICTURES = 1024
 """Different ones: more than one server's turn asks for, so that nobody has seen one before."""
 
 SIZE = (300, 200)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to send which body. `events`: server-sent events of one answer, 0 when it is whole;
+    `pictures`: data URLs."""
+
+    url: str
+    body: str
+    events: int = 0
+    pictures: Sequence[str] = ()
+
+    def body_of(self, number: int) -> str:
+        """The body of the request with this number."""
+        text = self.body.replace(NUMBER, str(number))
+        if self.pictures:
+            text = text.replace(PICTURE, self.pictures[number % len(self.pictures)])
+        return text
 
 
 @dataclass(frozen=True)

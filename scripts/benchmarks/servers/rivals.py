@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from scripts.benchmarks.tiers import NOTHING, Tier, free_port, serving, started
+from scripts.benchmarks.servers.processes import NOTHING, Server, free_port, serving, started
 from worker.engine.model import blas
 
 SLOTS = "32"
@@ -29,16 +27,6 @@ READY = "/v1/models"
 
 
 @dataclass(frozen=True)
-class Running:
-    """A server that is up. `model`: what requests must name, None where they need not."""
-
-    url: str
-    tiers: tuple[Tier, ...]
-    model: str | None
-    ready_s: float
-
-
-@dataclass(frozen=True)
 class Side:
     """One of the servers compared.
 
@@ -47,19 +35,15 @@ class Side:
     """
 
     name: str
-    start: Callable[[Path], AbstractContextManager[Running]]
+    start: Callable[[Path], AbstractContextManager[Server]]
 
 
 def ours(environment: Mapping[str, str] = NOTHING) -> Side:
     """Both tiers; `environment` is the worker's."""
 
-    @contextlib.contextmanager
-    def start(model: Path) -> Iterator[Running]:
-        began = time.monotonic()
+    def start(model: Path) -> AbstractContextManager[Server]:
         flags = ["--model-path", str(model), "--max-concurrency", SLOTS, "--max-streams", SLOTS]
-        with serving(["--queue-size", "256"], flags, environment) as service:
-            ready_s = time.monotonic() - began
-            yield Running(service.url, (service.gateway, service.worker), None, ready_s)
+        return serving(["--queue-size", "256"], flags, environment)
 
     return Side("ours", start)
 
@@ -77,16 +61,12 @@ def rival(asked: str, ready: str = READY, environment: Mapping[str, str] = NOTHI
     if not equals and name not in KNOWN:
         known = ", ".join(KNOWN)
         raise ValueError(f"--rival {asked}: expected NAME=COMMAND, or one of {known}")
-    command = command or KNOWN[name]
 
-    @contextlib.contextmanager
-    def start(model: Path) -> Iterator[Running]:
-        began = time.monotonic()
+    def start(model: Path) -> AbstractContextManager[Server]:
         port = free_port()
-        words = [w.format(model=model, port=port) for w in shlex.split(command)]
-        url = f"http://127.0.0.1:{port}"
-        with started(name, words, url + ready, environment) as tier:
-            yield Running(url, (tier,), str(model), time.monotonic() - began)
+        words = shlex.split(command or KNOWN[name])
+        filled = [word.format(model=model, port=port) for word in words]
+        return started(name, filled, port, ready, environment, str(model))
 
     return Side(name, start)
 

@@ -11,15 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.benchmarks.engine_sides import (
-    Clocks,
-    Ours,
-    Request,
-    ask,
-    picture,
-    requests,
-    user,
-)
+from scripts.benchmarks.in_process.clocks import Clocks
+from scripts.benchmarks.in_process.engines import Ours, Request, ask, picture, requests, user
 from scripts.benchmarks.report import Row, median
 from shared.messages import ChatMessage, Delta, Done, Failed, TextPart
 
@@ -142,16 +135,7 @@ def second_turns(ours: Ours, rounds: int) -> Row:
         two, _ = ours.first_token(ask("2", turns, images, tokens=ANSWER_TOKENS))
         if number:
             pairs.append((one, two))
-    return {
-        "case": "second turn about a picture / first turn",
-        "one_ms": median(one.wall_s for one, _ in pairs) * 1e3,
-        "other_ms": median(two.wall_s for _, two in pairs) * 1e3,
-        "one_cpu_ms": median(one.cpu_s for one, _ in pairs) * 1e3,
-        "other_cpu_ms": median(two.cpu_s for _, two in pairs) * 1e3,
-        "ratio": median(two.wall_s / one.wall_s for one, two in pairs),
-        "cpu_ratio": median(two.cpu_s / one.cpu_s for one, two in pairs),
-        "wanted_at_most": 0.3,
-    }
+    return _pairs_row("second turn about a picture / first turn", pairs, wanted_at_most=0.3)
 
 
 def first_requests(model_path: str, rounds: int) -> Row:
@@ -159,21 +143,31 @@ def first_requests(model_path: str, rounds: int) -> Row:
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(1, maxtasksperchild=1) as pool:
         runs = pool.map(_first_tokens, [model_path] * rounds, chunksize=1)
-    wall = [([clocks.wall_s for clocks in run]) for run in runs]
-    cpu = [([clocks.cpu_s for clocks in run]) for run in runs]
-    return {
-        "case": "first request after ready / median of the next ten",
-        "one_ms": median(median(run[1:]) for run in wall) * 1e3,
-        "other_ms": median(run[0] for run in wall) * 1e3,
-        "one_cpu_ms": median(median(run[1:]) for run in cpu) * 1e3,
-        "other_cpu_ms": median(run[0] for run in cpu) * 1e3,
-        "ratio": median(run[0] / median(run[1:]) for run in wall),
-        "cpu_ratio": median(run[0] / median(run[1:]) for run in cpu),
-        "wanted_at_most": 1.5,
-    }
+    pairs = [(_middle(following), first) for first, *following in runs]
+    case = "first request after ready / median of the next ten"
+    return _pairs_row(case, pairs, wanted_at_most=1.5)
 
 
 def _first_tokens(model_path: str) -> list[Clocks]:
     ours = Ours(model_path)
     asked = [request for _ in range(FOLLOWING + 1) for request in requests(1, 4, True)]
     return [ours.first_token(request)[0] for request in asked]
+
+
+def _middle(clocks: Sequence[Clocks]) -> Clocks:
+    return Clocks(median(one.wall_s for one in clocks), median(one.cpu_s for one in clocks))
+
+
+def _pairs_row(case: str, pairs: Sequence[tuple[Clocks, Clocks]], wanted_at_most: float) -> Row:
+    """Times and ratios of first tokens, the other to the one."""
+    one, other = _middle([one for one, _ in pairs]), _middle([other for _, other in pairs])
+    return {
+        "case": case,
+        "one_ms": one.wall_s * 1e3,
+        "other_ms": other.wall_s * 1e3,
+        "one_cpu_ms": one.cpu_s * 1e3,
+        "other_cpu_ms": other.cpu_s * 1e3,
+        "ratio": median(two.wall_s / one.wall_s for one, two in pairs),
+        "cpu_ratio": median(two.cpu_s / one.cpu_s for one, two in pairs),
+        "wanted_at_most": wanted_at_most,
+    }

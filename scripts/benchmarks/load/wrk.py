@@ -1,12 +1,11 @@
-"""Closed loop: so many connections, each asking again as soon as it has been answered.
+"""A closed loop of short answers: so many connections, each asking again as soon as it is answered.
 
 wrk does it, because a client in Python would take the CPU of the server it measures; without wrk
-the asyncio client of `open_loop` does, and says so.
+the client in Python does, and says so.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import subprocess
@@ -16,8 +15,9 @@ import time
 from functools import cache
 from pathlib import Path
 
-from scripts.benchmarks.load import Outcome, Target
-from scripts.benchmarks.open_loop import closed_loop
+from scripts.benchmarks.load import loops
+from scripts.benchmarks.load.loops import Outcome
+from scripts.benchmarks.load.target import Target
 
 SCRIPT = Path(__file__).with_name("post.lua")
 TIMEOUT_S = 60
@@ -39,7 +39,7 @@ def wrk() -> str | None:
 def run(target: Target, connections: int, seconds: float) -> Outcome:
     program = wrk()
     if program is None:
-        return asyncio.run(closed_loop(target, connections, seconds))
+        return loops.run(loops.closed_loop(target, connections, seconds, after_error_s=0.0))
     with tempfile.NamedTemporaryFile("w", suffix=".json") as body:
         body.write(target.body)
         body.flush()
@@ -61,11 +61,14 @@ def read_output(text: str) -> Outcome:
     if not mark:
         raise RuntimeError(f"wrk has failed:\n{text}")
     read = json.loads(figures.partition("\n")[0])
+    # wrk counts answers with an error status as requests, too.
+    answered = read["requests"] - min(read["errors"], read["requests"])
+    seconds = read["duration_us"] / 1e6
     return Outcome(
-        # wrk counts answers with an error status as requests, too.
-        requests=read["requests"] - min(read["errors"], read["requests"]),
-        seconds=read["duration_us"] / 1e6,
+        seconds=seconds,
+        answered=answered,
+        per_second=answered / seconds if seconds else 0.0,
+        errors=read["errors"],
         p50_s=read["p50_us"] / 1e6,
         p99_s=read["p99_us"] / 1e6,
-        errors=read["errors"],
     )

@@ -10,17 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import httpx
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE_S = 300.0
+ROOT = Path(__file__).resolve().parents[3]
+DEMO_MODEL = ROOT / "worker" / "demo_model"
+START_TIMEOUT_S = 300.0
 LOOK_EVERY_S = 0.05
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -62,12 +62,15 @@ class Tier:
         Raises:
             RuntimeError: the process has ended, or it takes too long.
         """
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < until and self._process.poll() is None:
-            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-                return
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(url, timeout=5, trust_env=False).is_success:
+                    return
             time.sleep(LOOK_EVERY_S)
-        raise RuntimeError(f"{self.name} does not answer at {url}:\n{self._output()}")
+        self._log.seek(0)
+        output = self._log.read().decode(errors="replace")[-4000:]
+        raise RuntimeError(f"{self.name} does not answer at {url}:\n{output}")
 
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
@@ -82,18 +85,25 @@ class Tier:
         head = psutil.Process(self._process.pid)
         return [head, *head.children(recursive=True)]
 
-    def _output(self) -> str:
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")[-4000:]
-
 
 @dataclass(frozen=True)
-class Service:
-    """Our two tiers. `url` has no path."""
+class Server:
+    """One that is up.
+
+    Attributes:
+        url: without a path.
+        tiers: its processes, by name.
+        ready_s: how long its start took.
+        model: what requests must name, None where they need not.
+    """
 
     url: str
-    gateway: Tier
-    worker: Tier
+    tiers: Mapping[str, Tier]
+    ready_s: float
+    model: str | None = None
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=30, trust_env=False)
 
 
 @contextlib.contextmanager
@@ -101,8 +111,9 @@ def serving(
     gateway_flags: Sequence[str],
     worker_flags: Sequence[str],
     worker_environment: Mapping[str, str] = NOTHING,
-) -> Iterator[Service]:
-    """A gateway and a worker on free ports, ready."""
+) -> Iterator[Server]:
+    """Our gateway and a worker on free ports, ready."""
+    began = time.monotonic()
     http, wire = free_port(), f"tcp://127.0.0.1:{free_port()}"
     url = f"http://127.0.0.1:{http}"
     python = [sys.executable, "-m"]
@@ -114,17 +125,36 @@ def serving(
         worker = Tier("worker", command, worker_environment)
         stack.callback(worker.stop)
         gateway.await_answer(f"{url}/ready")
-        yield Service(url, gateway, worker)
+        tiers = {tier.name: tier for tier in (gateway, worker)}
+        yield Server(url, tiers, time.monotonic() - began)
 
 
 @contextlib.contextmanager
 def started(
-    name: str, command: Sequence[str], ready_url: str, environment: Mapping[str, str] = NOTHING
-) -> Iterator[Tier]:
-    """Any other server, ready."""
+    name: str,
+    command: Sequence[str],
+    port: int,
+    ready_path: str,
+    environment: Mapping[str, str] = NOTHING,
+    model: str | None = None,
+) -> Iterator[Server]:
+    """Any other server that listens on that port, ready."""
+    began = time.monotonic()
+    url = f"http://127.0.0.1:{port}"
     tier = Tier(name, command, environment)
     try:
-        tier.await_answer(ready_url)
-        yield tier
+        tier.await_answer(url + ready_path)
+        yield Server(url, {name: tier}, time.monotonic() - began, model)
     finally:
         tier.stop()
+
+
+@contextlib.contextmanager
+def cpu_spent(*servers: Server) -> Iterator[dict[str, float]]:
+    """CPU seconds by process, filled in when the block has ended."""
+    tiers = [tier for server in servers for tier in server.tiers.values()]
+    before = [tier.cpu_s() for tier in tiers]
+    spent: dict[str, float] = {}
+    yield spent
+    for tier, was in zip(tiers, before, strict=True):
+        spent[tier.name] = tier.cpu_s() - was

@@ -1,7 +1,7 @@
 """One HTTP/1.1 client for measured load: keeps its connections, times each answer's tokens.
 
 In Python, so that it sees every event of a stream. It parses as little as that needs; how much
-of a core it took is reported with the figures (`steady.py`).
+of a core it took is reported with the figures (`loops.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from scripts.benchmarks.load import NUMBER, PICTURE, Target
+from scripts.benchmarks.load.target import Target
 
 TEXT = re.compile(rb'"(?:content|reasoning|reasoning_content)": ?"[^"]')
 """An event that brings text. A stream's first event may bring none: it costs a server nothing."""
@@ -96,6 +96,14 @@ class Connection(asyncio.Protocol):
             self._ended.set_result(self._answer)
 
 
+def post(url: str, body: str) -> bytes:
+    """The bytes of a request with JSON."""
+    address, content = urlsplit(url), body.encode()
+    head = f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
 class Client:
     """Connections to one server, made when all others are busy.
 
@@ -106,7 +114,6 @@ class Client:
     def __init__(self, target: Target, first: int | None = None) -> None:
         address = urlsplit(target.url)
         self._host, self._port = address.hostname or "", address.port or 80
-        self._head = f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n"
         self._target = target
         self._numbers = itertools.count(random.randrange(10**9) if first is None else first)
         self._idle: list[Connection] = []
@@ -117,7 +124,8 @@ class Client:
             connection = self._idle.pop() if self._idle else await self._connect()
         except OSError:
             return Answer()
-        answer = await connection.ask(self._request())
+        request = post(self._target.url, self._target.body_of(next(self._numbers)))
+        answer = await connection.ask(request)
         if self._target.events and not answer.texts:
             answer.good = False  # an error told as an event of a stream that began as a success
         if answer.good:
@@ -126,21 +134,11 @@ class Client:
             connection.close()
         return answer
 
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(Connection, self._host, self._port)
         return connection
-
-    def _request(self) -> bytes:
-        number = next(self._numbers)
-        text = self._target.body.replace(NUMBER, str(number))
-        if self._target.pictures:
-            pictures = self._target.pictures
-            text = text.replace(PICTURE, pictures[number % len(pictures)])
-        body = text.encode()
-        head = f"{self._head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        return head.encode() + body
-
-    def close(self) -> None:
-        for connection in self._idle:
-            connection.close()

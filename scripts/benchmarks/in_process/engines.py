@@ -1,4 +1,4 @@
-"""The two sides of the engine's benchmark, in one process, and what both are asked."""
+"""Our engine and `BatchGenerator`, driven directly in this process, and what they are asked."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from mlx_vlm.generate.ar import BatchGenerator  # noqa: E402
 from mlx_vlm.utils import prepare_inputs  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from scripts.benchmarks.in_process.clocks import Clocks  # noqa: E402
+from scripts.benchmarks.load.target import question  # noqa: E402
 from shared.messages import (  # noqa: E402
     ChatMessage,
     Delta,
@@ -39,21 +41,6 @@ from worker.engine.prepare.preprocess import decode_image  # noqa: E402
 GREEDY = Sampling(seed=0, temperature=0.0)
 DEFAULT_THREADS = blas.thread_count()
 """What OpenBLAS takes by itself; our engine changes it for the whole process."""
-
-
-@dataclass(frozen=True)
-class Clocks:
-    """Seconds since some moment: on the wall, and of the processor in all threads."""
-
-    wall_s: float
-    cpu_s: float
-
-    @staticmethod
-    def now() -> Clocks:
-        return Clocks(time.perf_counter(), time.process_time())
-
-    def __sub__(self, other: Clocks) -> Clocks:
-        return Clocks(self.wall_s - other.wall_s, self.cpu_s - other.cpu_s)
 
 
 @dataclass(frozen=True)
@@ -89,10 +76,15 @@ def user(text: str, *images: int) -> ChatMessage:
 
 def requests(count: int, tokens: int, pictures: bool) -> list[Request]:
     """Questions that differ, so that no cache helps; each with its own picture if wanted."""
+    texts = [question(random.randrange(10**8, 10**9)) for _ in range(count)]
+    return asked(texts, tokens, pictures)
+
+
+def asked(texts: Sequence[str], tokens: int, pictures: bool) -> list[Request]:
+    """One request for each text."""
     made = []
-    for index in range(count):
+    for index, text in enumerate(texts):
         images = [picture()] if pictures else []
-        text = f"{random.random()} Question {index}: what can you tell me about this?"
         made.append(ask(str(index), [user(text, *range(len(images)))], images, tokens=tokens))
     return made
 
@@ -112,17 +104,17 @@ class Ours:
         self._woken = threading.Event()
         self.engine = load_engine(EngineOptions(model_path), lambda fraction: None, self._woken.set)
 
-    def run(self, asked: Sequence[Request]) -> float:
-        """Return the seconds that all answers took."""
-        started = time.perf_counter()
-        for request in asked:
+    def run(self, requests: Sequence[Request]) -> Clocks:
+        """Return what all answers took."""
+        started = Clocks.now()
+        for request in requests:
             self.engine.submit(request.job, request.images)
-        left = len(asked)
+        left = len(requests)
         while left:
             for event in self.turn():
                 assert not isinstance(event, Failed), event
                 left -= isinstance(event, Done)
-        return time.perf_counter() - started
+        return Clocks.now() - started
 
     def turn(self) -> list[EngineEvent]:
         """One step, after waiting for something to do."""
@@ -160,16 +152,16 @@ class Theirs:
         criteria = getattr(self._processor, "tokenizer", self._processor).stopping_criteria
         criteria.eos_token_ids = []  # ignore_eos
 
-    def run(self, asked: Sequence[Request]) -> float:
+    def run(self, requests: Sequence[Request]) -> Clocks:
         blas.use_threads(DEFAULT_THREADS)
-        started = time.perf_counter()
-        generator = self._generator(len(asked))
-        for request in asked:
+        started = Clocks.now()
+        generator = self._generator(len(requests))
+        for request in requests:
             self._insert(generator, request)
         while generator.has_work:
             generator.next()
         generator.close()
-        return time.perf_counter() - started
+        return Clocks.now() - started
 
     def churn(self, newcomers: Iterator[Request], rows: int, seconds: float) -> float:
         """Keep so many rows busy, each replaced when it is done; return tokens a second of

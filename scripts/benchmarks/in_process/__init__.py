@@ -1,0 +1,1 @@
+"""Our engine and `BatchGenerator` without any server around them."""

@@ -1,0 +1,1 @@
+"""Servers under test: ours, rivals, and the bare framework."""
