@@ -26,7 +26,8 @@ def _family(name: str, folder: Path) -> Row:
     ours, plain = Ours(str(path)), PlainModel(path)
     asked = _requests()
     expected = [
-        plain.answer(ours.engine.render(request.job), request.images, TOKENS) for request in asked
+        plain.answer(ours.engine.writer.write(request.job), request.images, TOKENS)
+        for request in asked
     ]
     alone = [answers(ours, [request])[0].tokens for request in asked]
     together = [said.tokens for said in answers(ours, asked)]

@@ -42,7 +42,7 @@ def random_model(sizes: Sizes) -> Iterator[Path]:
 def check(sizes: Sizes) -> dict[str, list[Row]]:
     with random_model(sizes) as path:
         ours = Ours(str(path))
-        theirs = Theirs(str(path), ours.engine.render)
+        theirs = Theirs(str(path), ours.engine.writer.write)
         speeds = [
             _compared(f"decode, {rows} rows", ours, theirs, rows, sizes.tokens, 0, sizes)
             for rows in ROWS
