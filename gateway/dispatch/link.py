@@ -1,4 +1,4 @@
-"""Runs the dispatcher on a ROUTER socket and a clock; hands out tickets to request handlers."""
+"""Runs the core on a ROUTER socket and a clock; hands out tickets to request handlers."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from gateway.dispatch.core.counting import PromptRecord
-from gateway.dispatch.core.dispatcher import Dispatcher, Ended, Send, Tell
-from gateway.dispatch.core.jobs import JobRecord
-from gateway.dispatch.core.liveness import Membership
-from gateway.dispatch.core.sessions import Registry
+from gateway.dispatch.core.acts import Act, Order, Reserve
+from gateway.dispatch.core.core import Core
+from gateway.dispatch.core.effects import Effect, Ended, Send, Tell
 from gateway.dispatch.stats.report import Report
 from gateway.dispatch.stats.statistics import Statistics
-from gateway.errors import ApiError
-from gateway.generation import Event, GenerationRequest
+from gateway.dispatch.tickets import JobTicket
+from gateway.errors import QueueFull
+from gateway.generation import GenerationRequest
 from gateway.settings import Settings
 from shared import wire
-from shared.messages import Done, FromWorker, Job, Submit
+from shared.messages import FromWorker, WorkerAction
 from shared.sockets import make_router, readable, receive, send
 
 log = logging.getLogger(__name__)
@@ -50,85 +48,18 @@ LATE_TICK_S = 0.5
 """A tick that comes so much later than it should: it was this process that stood still."""
 
 
-class Mailbox:
-    """What a request's handler is told, in order."""
-
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque()
-        self._error: ApiError | None = None
-        self._news: asyncio.Future[None] | None = None
-
-    async def next_events(self) -> list[Event]:
-        while not self._events:
-            if self._error is not None:
-                raise self._error
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
-        events = list(self._events)
-        self._events.clear()
-        return events
-
-    def tell(self, news: Event | ApiError) -> None:
-        if isinstance(news, ApiError):
-            self._error = news
-        else:
-            self._events.append(news)
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
-
-
-class JobTicket(Mailbox):
-    """One request's end of its job; implements `gateway.generation.Ticket`."""
-
-    def __init__(self, link: Link, record: JobRecord, model: str) -> None:
-        super().__init__()
-        self.job_id = record.id
-        self.model = model
-        self._link = link
-        self._record = record
-
-    def submit(self, job: Job, images: Sequence[bytes]) -> None:
-        self._link.dispatcher.submit(self._record, job, images, time.monotonic())
-        self._link.flush()
-
-    def cancel(self) -> None:
-        self._link.dispatcher.cancel(self._record, time.monotonic())
-        self._link.flush()
-
-
-class CountTicket(Mailbox):
-    """One request's end of the count of its prompt; implements `gateway.generation.Ticket`."""
-
-    def __init__(self, link: Link, record: PromptRecord, model: str) -> None:
-        super().__init__()
-        self.job_id = record.id
-        self.model = model
-        self._link = link
-        self._record = record
-
-    def submit(self, job: Job, images: Sequence[bytes]) -> None:
-        self._link.membership.counting.submit(self._record, job, images)
-        self._link.flush()
-
-    def cancel(self) -> None:
-        self._link.membership.counting.cancel(self._record)
-        self._link.forget(self.job_id)
-
-
 class Link:
     """The gateway's side of the wire; implements `gateway.generation.Dispatch`."""
 
     def __init__(self, settings: Settings) -> None:
-        self.registry = Registry()
         self.statistics = Statistics()
-        self.dispatcher = Dispatcher(
+        self._core = Core(
+            secrets.token_hex(8),
             settings.queue_size,
             settings.queue_timeout,
-            self.registry,
             self.statistics.retry_after_s,
         )
-        self.membership = Membership(secrets.token_hex(8), self.registry, self.dispatcher)
-        self.status = Report(self.registry, self.dispatcher, self.membership, self.statistics)
+        self.status = Report(self._core.view, self.statistics, self._order)
         self._binds = settings.bind
         self.endpoints: list[str] = []
         """Where it really listens: a bind to port `*` gets a free one."""
@@ -138,8 +69,7 @@ class Link:
         self._router: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._authenticator: object | None = None
-        self._tickets: dict[str, Mailbox] = {}
-        self._flushing = False
+        self._tickets: dict[str, JobTicket] = {}
         self._finding_out: dict[float, bool] = {}
         """Delays after which somebody is going to find out who has gone; true: and once more."""
         self._tick_handle: asyncio.TimerHandle | None = None
@@ -187,30 +117,32 @@ class Link:
     # --- requests --------------------------------------------------------------------------
 
     def reserve(self, request: GenerationRequest, request_id: str) -> JobTicket:
-        pool, model = self.dispatcher.resolve(request.model)
-        job_id = secrets.token_hex(ID_BYTES)
         try:
-            record = self.dispatcher.reserve(job_id, request_id, request, pool, time.monotonic())
-        except ApiError:
+            return self._ticket(request, request_id)
+        except QueueFull:
             self.statistics.refused(request.route, request.kind)
             raise
-        ticket = JobTicket(self, record, model)
-        self._tickets[job_id] = ticket
+
+    def count(self, request: GenerationRequest, request_id: str) -> JobTicket:
+        return self._ticket(request, request_id, only_counts=True)
+
+    def _ticket(
+        self, request: GenerationRequest, request_id: str, *, only_counts: bool = False
+    ) -> JobTicket:
+        job_id = secrets.token_hex(ID_BYTES)
+        self._perform(Reserve(job_id, request_id, request, only_counts))
+        model = request.model or self._core.view.jobs[job_id].pool
+        ticket = self._tickets[job_id] = JobTicket(job_id, model, self._perform)
         return ticket
 
-    def count(self, request: GenerationRequest, request_id: str) -> CountTicket:
-        pool, model = self.dispatcher.resolve(request.model)
-        prompt_id = secrets.token_hex(ID_BYTES)
-        counting = self.membership.counting
-        ticket = CountTicket(
-            self, counting.reserve(prompt_id, request_id, pool, time.monotonic()), model
-        )
-        self._tickets[prompt_id] = ticket
-        return ticket
+    def _perform(self, act: Act) -> None:
+        self._carry_out(self._core.request(act, time.monotonic()))
+        self._look_again()
 
-    def forget(self, job_id: str) -> None:
-        """Nobody listens for news of it any more."""
-        self._tickets.pop(job_id, None)
+    def _order(self, worker: str, action: WorkerAction) -> bool:
+        effects = self._core.request(Order(worker, action), time.monotonic())
+        self._carry_out(effects)
+        return bool(effects)
 
     # --- the wire --------------------------------------------------------------------------
 
@@ -233,7 +165,6 @@ class Link:
                 break
         else:
             self._loop.call_soon(self._receive)
-        self.flush()
 
     def _take(self, routing_id: bytes, frames: list[bytes], now: float) -> None:
         try:
@@ -243,65 +174,58 @@ class Link:
             self._count_dropped(reason, "dropped a message on the worker port: %s", error)
             return
         try:
-            self.membership.message(routing_id, message, now)
+            effects = self._core.message(routing_id, message, now)
         except Exception:
             # A boundary: whatever one message of one worker runs into, the others go on.
             log.exception("a message on the worker port has failed")
-            self.membership.dropped["failed"] += 1
+            self.statistics.dropped["failed"] += 1
+        else:
+            self._carry_out(effects)
 
     def _count_dropped(self, reason: str, words: str, *details: object) -> None:
         """Log the first of its kind only: strangers decide how many there are."""
-        if self.membership.dropped[reason] == 0:
+        if self.statistics.dropped[reason] == 0:
             log.warning(words, *details)
-        self.membership.dropped[reason] += 1
+        self.statistics.dropped[reason] += 1
 
-    def flush(self) -> None:
-        """Carry out the effects of what has just happened."""
-        effects = self.dispatcher.effects
-        if self._flushing or not effects:
-            return
-        self._flushing = True
-        try:
-            while effects:
-                batch = effects[:]
-                effects.clear()
-                for effect in batch:
-                    try:
-                        self._carry_out(effect)
-                    except Exception:
-                        # A boundary: the effects after it belong to other requests.
-                        log.exception("an effect could not be carried out")
-        finally:
-            self._flushing = False
-        # Sending may have swallowed the descriptor's edge for a message that arrived meanwhile.
-        if self._router is not None and readable(self._router):
-            self._loop.call_soon(self._receive)
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        while effects:
+            undelivered: list[Send] = []
+            for effect in effects:
+                try:
+                    self._do(effect, undelivered)
+                except Exception:
+                    # A boundary: the effects after it belong to other requests.
+                    log.exception("an effect could not be carried out")
+            effects = self._core.undelivered(undelivered, time.monotonic()) if undelivered else ()
 
-    def _carry_out(self, effect: Send | Tell | Ended) -> None:
+    def _do(self, effect: Effect, undelivered: list[Send]) -> None:
         if isinstance(effect, Tell):
             ticket = self._tickets.get(effect.job_id)
             if ticket is not None:
                 ticket.tell(effect.news)
-            if isinstance(effect.news, (Done, ApiError)):
-                self._tickets.pop(effect.job_id, None)
-        elif isinstance(effect, Send):
-            self._send(effect)
-        else:
+        elif isinstance(effect, Ended):
             self._tickets.pop(effect.record.id, None)
             self.statistics.ended(effect.record)
+        elif not self._sent(effect):
+            undelivered.append(effect)
 
-    def _send(self, effect: Send) -> None:
+    def _sent(self, effect: Send) -> bool:
         if self._router is None:
-            return
+            return True
         frames = [effect.routing_id, *wire.encode(effect.message)]
         try:
             send(self._router, frames, effect.images)
         except zmq.ZMQError as error:
             # EHOSTUNREACH: the peer is gone. EAGAIN: it has stopped reading, which is no better.
             log.debug("send failed: %s", error)
-            if isinstance(effect.message, Submit):
-                self.membership.failover.undelivered(effect.message.job.id)
-            self.membership.unreachable(effect.routing_id, time.monotonic())
+            return False
+        return True
+
+    def _look_again(self) -> None:
+        """Sending may have swallowed the descriptor's edge for a message that came meanwhile."""
+        if self._router is not None and readable(self._router):
+            self._loop.call_soon(self._receive)
 
     def _connection_changed(self) -> None:
         """Some worker's connection broke; a ping to each finds out whose."""
@@ -333,8 +257,8 @@ class Link:
             self._finding_out[delay_s] = False
             self._loop.call_later(max(delay_s, TICK_S), self._find_out_who, delay_s)
         self._receive()
-        self.membership.ping()
-        self.flush()
+        self._carry_out(self._core.tick(time.monotonic(), somebody_gone=True))
+        self._look_again()
 
     def _tick(self) -> None:
         self._tick_handle = self._loop.call_later(TICK_S, self._tick)
@@ -345,10 +269,7 @@ class Link:
         self._tick_began_at = began
         self._receive()
         now = time.monotonic()
-        if self._ticked_at and now - self._ticked_at > LATE_TICK_S:
-            # What the workers said meanwhile may still be unread: their silence is our own.
-            self.membership.excuse(now)
+        stood_still = bool(self._ticked_at) and now - self._ticked_at > LATE_TICK_S
         self._ticked_at = now
-        self.membership.tick(now)
-        self.dispatcher.tick(now)
-        self.flush()
+        self._carry_out(self._core.tick(now, stood_still=stood_still))
+        self._look_again()

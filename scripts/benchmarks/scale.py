@@ -1,7 +1,7 @@
-"""A hundred Macs on one machine: the real dispatcher core, simulated workers and a simulated clock.
+"""A hundred Macs on one machine: the real core of dispatch, simulated workers and clock.
 
 Everything that decides is the gateway's own code; only sockets, models and time are played. So
-busy shares and cache hits are the dispatcher's, and what a decision costs is measured on the wall
+busy shares and cache hits are its own, and what a decision costs is measured on the wall
 clock, per call.
 """
 
@@ -12,29 +12,16 @@ import heapq
 import itertools
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from gateway.dispatch.core.dispatcher import Dispatcher, Ended, Send
-from gateway.dispatch.core.liveness import Membership
-from gateway.dispatch.core.sessions import Registry
+from gateway.dispatch.core.acts import Prepare, Reserve
+from gateway.dispatch.core.core import Core
+from gateway.dispatch.core.effects import Effect, Ended, Send
 from gateway.generation import GenerationRequest
 from scripts.benchmarks.report import Progress, Report, Row, percentile
-from shared.messages import (
-    Accepted,
-    Delta,
-    Deltas,
-    Done,
-    Heartbeat,
-    Hello,
-    Job,
-    Message,
-    Sampling,
-    Submit,
-    Timings,
-    Usage,
-)
+from scripts.simulated_worker import SimulatedWorker
+from shared.messages import Job, Message, Sampling, Submit
 
 DESCRIPTION = "The real dispatcher core on simulated workers: busy slots, cache hits, cost."
 
@@ -75,13 +62,9 @@ def run(options: argparse.Namespace) -> Report:
 
 
 @dataclass
-class Mac:
-    """A simulated worker."""
+class Mac(SimulatedWorker):
+    """A worker of the fleet, and what it has done so far."""
 
-    name: str
-    routing_id: bytes
-    slots: int
-    jobs: set[str] = field(default_factory=set)
     busy_s: float = 0.0
     served: int = 0
 
@@ -100,21 +83,13 @@ class Fleet:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._last_worker: dict[int, str] = {}
-        self._registry = Registry()
-        self._dispatcher = Dispatcher(
-            options.queue_size, 600.0, self._registry, lambda stream, ahead, slots: 1.0
-        )
-        self._membership = Membership("gateway", self._registry, self._dispatcher)
-        self._macs = {mac.routing_id: mac for mac in self._make_macs()}
+        self._core = Core("gateway", options.queue_size, 600.0, lambda stream, ahead, slots: 1.0)
+        self._macs = {mac.routing_id: mac for mac in map(self._make_mac, range(options.workers))}
 
     def play(self, seconds: float) -> None:
         for mac in self._macs.values():
-            hello = Hello(
-                worker=mac.name, models=["m"], slots=mac.slots, stream_slots=0, state="ready"
-            )
-            self._membership.message(mac.routing_id, hello, self.now)
+            self._hear(mac, mac.hello())
             self._after(self._random.random(), lambda mac=mac: self._beat(mac))
-        self._carry_out()
         self._after(0.0, self._arrive)
         while self._events and self._events[0][0] < seconds:
             self.now, _, event = heapq.heappop(self._events)
@@ -122,9 +97,8 @@ class Fleet:
 
     def figures(self, seconds: float) -> Row:
         shares = [mac.busy_s / (seconds * mac.slots) for mac in self._macs.values()]
-        served = Counter({mac.name: mac.served for mac in self._macs.values()})
         return {
-            "answers": served.total(),
+            "answers": sum(mac.served for mac in self._macs.values()),
             "slots busy": sum(shares) / len(shares),
             "least busy worker": min(shares),
             "busiest worker": max(shares),
@@ -144,7 +118,7 @@ class Fleet:
             mean_s = SERVICE_MEDIAN_S * 2.718281828 ** (SERVICE_SPREAD**2 / 2)
             self._after(self._random.expovariate(self._load * slots / mean_s), self._arrive)
             return
-        while self._dispatcher.admission.waiting < self._options.queue_size:
+        while self._core.view.waiting < self._options.queue_size:
             self._request()
         self._after(0.01, self._arrive)
 
@@ -161,62 +135,58 @@ class Fleet:
             prompt=f"conversation {conversation}",
         )
         with self.watch:
-            pool, _ = self._dispatcher.resolve("m")
-            record = self._dispatcher.reserve(number, number, ASKED, pool, self.now)
-            self._dispatcher.submit(record, job, (), self.now)
-        self._carry_out()
+            effects = self._core.request(Reserve(number, number, ASKED), self.now)
+            effects += self._core.request(Prepare(number, job), self.now)
+        self._carry_out(effects)
 
     # --- workers ---------------------------------------------------------------------------
 
-    def _make_macs(self) -> Iterator[Mac]:
-        for index in range(self._options.workers):
-            yield Mac(f"mac-{index}", index.to_bytes(4, "big"), self._options.slots)
+    def _make_mac(self, index: int) -> Mac:
+        return Mac(
+            f"mac-{index}",
+            slots=self._options.slots,
+            stream_slots=0,
+            answer_tokens=1,
+            routing_id=index.to_bytes(4, "big"),
+        )
 
-    def _take(self, mac: Mac, job: Job) -> None:
-        assert len(mac.jobs) < mac.slots, "more jobs than slots"
-        mac.jobs.add(job.id)
-        conversation = int(job.request_id)
+    def _take(self, mac: Mac, submit: Submit) -> None:
+        assert mac.free(stream=False) > 0, "more jobs than slots"
+        self._say(mac, mac.take(submit))
+        conversation = int(submit.job.request_id)
         if conversation in self._last_worker:
             self.returns += 1
             self.hits += self._last_worker[conversation] == mac.name
         self._last_worker[conversation] = mac.name
-        self._say(mac, Accepted(job=job.id, prompt_tokens=10))
         service_s = self._random.lognormvariate(0.0, SERVICE_SPREAD) * SERVICE_MEDIAN_S
         counted_s = min(service_s, self._options.seconds - self.now)
         mac.busy_s += max(0.0, counted_s)
-        self._after(service_s, lambda: self._finish(mac, job))
+        self._after(service_s, lambda: self._finish(mac, submit.job))
 
     def _finish(self, mac: Mac, job: Job) -> None:
-        mac.jobs.discard(job.id)
         mac.served += 1
-        self._say(mac, Deltas(items=[Delta(job.id, 0, 0, [1], "w", "stop")]))
-        usage = Usage(prompt_tokens=10, completion_tokens=1)
-        self._say(mac, Done(job=job.id, usage=usage, timings=Timings()))
+        self._say(mac, mac.step([job.id]))
 
     def _beat(self, mac: Mac) -> None:
-        free = mac.slots - len(mac.jobs)
-        beat = Heartbeat(
-            state="ready", free_slots=free, jobs=sorted(mac.jobs), active=len(mac.jobs)
-        )
-        self._say(mac, beat)
+        self._say(mac, [mac.heartbeat()])
         self._after(1.0, lambda: self._beat(mac))
 
     # --- plumbing --------------------------------------------------------------------------
 
-    def _say(self, mac: Mac, message: Message) -> None:
-        self._after(WIRE_S, lambda: self._hear(mac, message))
+    def _say(self, mac: Mac, messages: list[Message]) -> None:
+        for message in messages:
+            self._after(WIRE_S, lambda message=message: self._hear(mac, message))
 
     def _hear(self, mac: Mac, message: Message) -> None:
         with self.watch:
-            self._membership.message(mac.routing_id, message, self.now)
-        self._carry_out()
+            effects = self._core.message(mac.routing_id, message, self.now)
+        self._carry_out(effects)
 
-    def _carry_out(self) -> None:
-        effects, self._dispatcher.effects[:] = list(self._dispatcher.effects), []
+    def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, Submit):
-                mac, job = self._macs[effect.routing_id], effect.message.job
-                self._after(WIRE_S, lambda mac=mac, job=job: self._take(mac, job))
+                mac, submit = self._macs[effect.routing_id], effect.message
+                self._after(WIRE_S, lambda mac=mac, submit=submit: self._take(mac, submit))
             elif isinstance(effect, Ended):
                 assert effect.record.outcome == "finished", effect.record
 

@@ -1,8 +1,9 @@
 """Slots and the queue: who runs, who waits, who is refused. No clock, no sockets.
 
-A pool is one model's slots over all its workers, counted apart for streaming and for whole
-answers. A whole answer takes a free slot, else waits its turn, else is refused; a stream takes a
-free slot or is refused. `queue_size` bounds the waiting jobs of all pools together.
+A pool is one model's slots over all its workers, counted apart for streaming and for non-streaming
+jobs. A non-streaming one takes a free slot, else waits its turn, else is refused; a stream takes a
+free slot or is refused. `queue_size` bounds the waiting jobs of all pools together. Counting a
+prompt's tokens takes no slot; how many do so at once is bounded over all pools.
 
 The capacity of a pool may shrink below what is in use when a worker goes: nobody is thrown out,
 newcomers wait until enough have finished.
@@ -11,11 +12,14 @@ newcomers wait until enough have finished.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from gateway.dispatch.core.jobs import JobRecord
+from gateway.dispatch.core.changes import Changes
+from gateway.dispatch.core.jobs import JobRecord, Kind
+
+MAX_COUNTS = 100
+"""Prompts being prepared, waiting or asked about, to be counted; the next is told to come back."""
 
 
 class Verdict(Enum):
@@ -32,14 +36,23 @@ class Pool:
     active_streams: int = 0
     waiting: deque[JobRecord] = field(default_factory=deque)
 
+    @property
+    def empty(self) -> bool:
+        """Whether forgetting it would lose nothing."""
+        return not (
+            self.slots or self.stream_slots or self.active or self.active_streams or self.waiting
+        )
+
 
 class Admission:
     """First come, first served, one queue for each pool."""
 
-    def __init__(self, queue_size: int) -> None:
+    def __init__(self, queue_size: int, changes: Changes) -> None:
         self.queue_size = queue_size
+        self._changes = changes
         self._pools: dict[str, Pool] = {}
         self._waiting = 0
+        self._counting = 0
 
     @property
     def waiting(self) -> int:
@@ -52,10 +65,17 @@ class Admission:
     def pool(self, name: str) -> Pool:
         return self._pools.setdefault(name, Pool())
 
-    def judge(self, name: str, *, stream: bool) -> Verdict:
+    def free_slots(self, name: str) -> int:
+        """Slots that no non-streaming job holds; negative when workers have gone."""
+        pool = self._pools.get(name, Pool())
+        return pool.slots - pool.active
+
+    def judge(self, name: str, kind: Kind) -> Verdict:
         """What would become of a newcomer, changing nothing."""
+        if kind == "counting":
+            return Verdict.SLOT if self._counting < MAX_COUNTS else Verdict.REFUSE
         pool = self.pool(name)
-        if stream:
+        if kind == "streaming":
             return Verdict.SLOT if pool.active_streams < pool.stream_slots else Verdict.REFUSE
         if pool.active < pool.slots and not pool.waiting:
             return Verdict.SLOT
@@ -63,37 +83,33 @@ class Admission:
 
     def enter(self, record: JobRecord) -> None:
         """Count a job in: into a slot when `record.active`, else at the end of its queue."""
-        pool = self.pool(record.pool)
         if record.active:
-            self._occupy(pool, record.stream, 1)
+            self._occupy(record, 1)
         else:
-            pool.waiting.append(record)
+            self.pool(record.pool).waiting.append(record)
             self._waiting += 1
 
-    def leave(self, record: JobRecord) -> list[JobRecord]:
-        """Count a job out. Returns those who have got a slot by it, now `active`."""
-        pool = self.pool(record.pool)
+    def leave(self, record: JobRecord) -> None:
+        """Count a job out. Its slot is given to nobody yet: see `promote`."""
         if record.active:
             record.active = False
-            self._occupy(pool, record.stream, -1)
+            self._occupy(record, -1)
+            self._changes.stirred.add(record.pool)
         else:
-            pool.waiting.remove(record)
+            self.pool(record.pool).waiting.remove(record)
             self._waiting -= 1
-        return self._promote(pool)
 
-    def resize(self, name: str, slots: int, stream_slots: int) -> list[JobRecord]:
-        """Set a pool's capacity. Returns those who have got a slot by it, now `active`."""
+    def resize(self, name: str, slots: int, stream_slots: int) -> None:
+        """Set a pool's capacity."""
         pool = self.pool(name)
         pool.slots, pool.stream_slots = slots, stream_slots
-        promoted = self._promote(pool)
-        if not (slots or stream_slots or pool.active or pool.active_streams or pool.waiting):
-            del self._pools[name]
-        return promoted
+        self._changes.stirred.add(name)
 
-    def queues(self) -> Iterator[tuple[str, Pool]]:
-        yield from self._pools.items()
-
-    def _promote(self, pool: Pool) -> list[JobRecord]:
+    def promote(self, name: str) -> list[JobRecord]:
+        """Give free slots to those who have waited longest. Returns them, now `active`."""
+        pool = self._pools.get(name)
+        if pool is None:
+            return []
         promoted = []
         while pool.waiting and pool.active < pool.slots:
             record = pool.waiting.popleft()
@@ -101,11 +117,14 @@ class Admission:
             record.active = True
             pool.active += 1
             promoted.append(record)
+        if pool.empty:
+            del self._pools[name]
         return promoted
 
-    @staticmethod
-    def _occupy(pool: Pool, stream: bool, by: int) -> None:
-        if stream:
-            pool.active_streams += by
+    def _occupy(self, record: JobRecord, by: int) -> None:
+        if record.only_counts:
+            self._counting += by
+        elif record.stream:
+            self.pool(record.pool).active_streams += by
         else:
-            pool.active += by
+            self.pool(record.pool).active += by

@@ -6,14 +6,15 @@
 
 A job leaves any state for OVER when it is done, fails, is cancelled or passes its deadline.
 Apart from its phase a job either holds a slot of its pool (`active`) or waits for one; images are
-fetched in both cases, so that a job is usually READY by the time its slot comes free.
+fetched in both cases, so that a job is usually READY by the time its slot comes free. A job that
+only counts its prompt's tokens goes the same way; it needs no slot, and its end is the number.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -23,14 +24,23 @@ MAX_DEATHS = 2
 """A job that two workers have died of is not given to a third."""
 
 MAX_FRUITLESS_RUNS = 10
-"""Runs that bring no token and end neither well nor by a fault: a worker that keeps no rule must
-not take the same job again and again until its deadline."""
+"""Runs in a row that are given up before they bring a token, whatever the reason: a worker that
+keeps no rule must not take the same job again and again until its deadline."""
 
 MAX_ANSWER_CHARACTERS = 16_000_000
 MAX_ANSWER_TOKENS = 4_000_000
 """What one job may bring, all its choices together: more than any context holds."""
 
+MAX_COUNT_RUNS = 2
+"""The same for a prompt whose tokens are only counted, a worker's death included."""
+
 Outcome = Literal["finished", "failed", "cancelled", "timed_out"]
+
+Kind = Literal["non_streaming", "streaming", "counting"]
+"""What a job needs of a worker: one of its slots, one of its stream slots, or (when it only counts
+its prompt's tokens) a moment beside both."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Phase(enum.Enum):
@@ -79,14 +89,15 @@ class Milestones(msgspec.Struct):
 
 
 class JobRecord(msgspec.Struct, eq=False):
-    """`pool` is the canonical model whose slots the job counts against."""
+    """`pool` is the canonical model whose slots the job counts against; `request_type` is what the
+    statistics call it (`vision_stream`)."""
 
     id: str
     request_id: str
     pool: str
-    kind: str
+    kind: Kind
+    request_type: str
     route: str
-    stream: bool
     at: Milestones
     deadline_at: float
     active: bool
@@ -99,7 +110,9 @@ class JobRecord(msgspec.Struct, eq=False):
     """Its id on the wire in its latest run; every dispatch gets a new one."""
     runs: int = 0
     fruitless_runs: int = 0
-    """Runs since the last one that brought a token."""
+    """Runs that were given up since the last token came."""
+    overtaken: bool = False
+    """A stream whose worker had given its slot to another gateway: it does not queue for one."""
     next_sequence: int = 0
     choices: list[ChoiceProgress] = []
     completion_tokens: int = 0
@@ -124,6 +137,19 @@ class JobRecord(msgspec.Struct, eq=False):
         self.phase = phase
 
     @property
+    def stream(self) -> bool:
+        return self.kind == "streaming"
+
+    @property
+    def only_counts(self) -> bool:
+        return self.kind == "counting"
+
+    @property
+    def tried_too_often(self) -> bool:
+        limit = MAX_COUNT_RUNS if self.only_counts else MAX_FRUITLESS_RUNS
+        return self.fruitless_runs >= limit
+
+    @property
     def on_hold(self) -> bool:
         """Whether it may have brought down as many workers as it is allowed to; it waits until
         their fate is known."""
@@ -133,6 +159,11 @@ class JobRecord(msgspec.Struct, eq=False):
     def overflows(self) -> bool:
         """Whether it has brought more than any answer can have."""
         return self.characters > MAX_ANSWER_CHARACTERS or self.completion_tokens > MAX_ANSWER_TOKENS
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every choice has come to its end."""
+        return bool(self.choices) and all(c.finish_reason is not None for c in self.choices)
 
     @property
     def words(self) -> int:

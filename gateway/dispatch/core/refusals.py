@@ -16,6 +16,7 @@ from gateway.errors import (
 from shared.messages import Failed
 
 NO_WORKER_RETRY_S = 5.0
+MANY_COUNTS_RETRY_S = 1.0
 
 
 def not_served(model: str | None, registry: Registry) -> ApiError:
@@ -44,7 +45,9 @@ def not_served(model: str | None, registry: Registry) -> ApiError:
 
 
 def deadline_passed(record: JobRecord, limit_s: float) -> ApiError:
-    if not record.active:
+    if record.only_counts:
+        words = f"The prompt's tokens were not counted within {limit_s:g} s."
+    elif not record.active:
         words = f"The request waited in the queue for {limit_s:g} s without getting a slot; "
         words += "try again later, or ask for a longer --queue-timeout or more workers."
     elif record.stream and record.at.last_token_at is not None:
@@ -63,9 +66,21 @@ def workers_lost(record: JobRecord) -> ApiError:
 
 
 def not_finished(record: JobRecord) -> ApiError:
+    if record.only_counts:
+        return WorkerFailed(
+            f"{record.fruitless_runs} workers failed while they counted this prompt's tokens; "
+            f"it is not tried again. Request id: {record.request_id}."
+        )
     return WorkerFailed(
         f"The workers did not finish this request in {record.runs} attempts, or answered with more "
         f"than an answer can have. Request id: {record.request_id}."
+    )
+
+
+def nobody_counts() -> ApiError:
+    return NoWorker(
+        "No worker of this model can count tokens: they are of an older version.",
+        retry_after_s=NO_WORKER_RETRY_S,
     )
 
 

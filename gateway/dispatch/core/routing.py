@@ -1,6 +1,8 @@
 """Which worker takes a job: the one that probably holds its images and its prefix in cache,
 unless that one is clearly busier than the idlest.
 
+A prompt to be counted goes to whoever is asked about the fewest.
+
 Rendezvous hashing needs no shared state: every gateway ranks the workers for a conversation in
 the same order, and when a worker comes or goes only its own conversations move.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from gateway.dispatch.core.jobs import Kind
 from gateway.dispatch.core.sessions import Session
 from shared.messages import Job, TextPart
 
@@ -35,13 +38,15 @@ def affinity_key(job: Job) -> str:
     return f"{job.cache_salt}:{''.join(head)[:HEAD_CHARACTERS]}"
 
 
-def choose(job: Job, candidates: Iterable[Session], *, stream: bool) -> Session | None:
+def choose(job: Job, kind: Kind, candidates: Iterable[Session]) -> Session | None:
     """Return the session to send to, or None when nobody has room."""
-    with_room = [s for s in candidates if s.room(stream=stream) > 0]
+    with_room = [session for session in candidates if session.room(kind) > 0]
     if not with_room:
         return None
     if len(with_room) == 1:
         return with_room[0]
+    if kind == "counting":
+        return min(with_room, key=lambda session: len(session.counting))
     key = affinity_key(job)
     idlest = min(with_room, key=lambda session: session.load)
     preferred = max(with_room, key=lambda session: _rank(key, session.identity))

@@ -1,4 +1,4 @@
-"""The workers as this gateway sees them: sessions, liveness and leases.
+"""The workers as this gateway sees them: sessions and leases.
 
 A *session* is one start of a worker's engine process, known by its socket's routing id. A
 *worker* outlives its sessions: its supervisor restarts the engine under the same name. When a
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from gateway.dispatch.core.changes import Changes
+from gateway.dispatch.core.jobs import Kind
 from shared.messages import Heartbeat, Hello, WorkerState
 
 HEARTBEAT_S = 1.0
@@ -19,6 +21,9 @@ SUSPECT_HEARTBEATS = 1.7
 MISSED_HEARTBEATS = 3
 LEASE_S = 20.0
 MAX_LEASES = 128
+
+MAX_COUNTS_ASKED = 4
+"""Prompts that one worker is asked to count at once: they share its threads with generations."""
 
 
 def identity(hello: Hello) -> str:
@@ -28,13 +33,18 @@ def identity(hello: Hello) -> str:
 
 @dataclass
 class Session:
-    """One live connection. `outstanding` maps the runs sent and not yet ended to `stream`."""
+    """One live connection. Whatever is done to it marks its pool in `changes`."""
 
     routing_id: bytes
     hello: Hello
     state: WorkerState
     seen_at: float
-    outstanding: dict[str, bool] = field(default_factory=dict)
+    changes: Changes = field(repr=False)
+    outstanding: dict[str, Kind] = field(default_factory=dict)
+    """Runs sent that hold a slot here, until the worker has said that they do not."""
+    counting: dict[str, Kind] = field(default_factory=dict)
+    """Runs sent that only count, until the worker has answered: also those that nobody waits for
+    any more, because it is still busy with them."""
     absent_beats: dict[str, int] = field(default_factory=dict)
     heartbeat: Heartbeat | None = None
     others: int = 0
@@ -43,6 +53,8 @@ class Session:
     suspect: bool = False
     """A heartbeat is overdue: it gets nothing new until it is heard of again. When a cable is
     pulled, the jobs of the first worker to be given up must not be sent down the same cable."""
+    counts_no_more: bool = False
+    """It has rejected a count: it is not asked for another before the next tick."""
     tokens: int = 0
     finished: int = 0
     _streams_out: int = field(default=0, init=False)
@@ -68,20 +80,15 @@ class Session:
     def stream_slots(self) -> int:
         return max(0, self.hello.stream_slots - self.other_streams)
 
-    def room(self, *, stream: bool) -> int:
-        """Free slots of that kind, as far as this gateway can know."""
-        if stream:
+    def room(self, kind: Kind) -> int:
+        """How many more jobs of that kind it can take, as far as this gateway can know."""
+        if kind == "non_streaming":
+            return self.slots - (len(self.outstanding) - self._streams_out)
+        if kind == "streaming":
             return self.stream_slots - self._streams_out
-        return self.slots - (len(self.outstanding) - self._streams_out)
-
-    def take(self, run_id: str, *, stream: bool) -> None:
-        """A run has been sent."""
-        self.outstanding[run_id] = stream
-        self._streams_out += stream
-
-    def release(self, run_id: str) -> None:
-        """A run has ended, if it was here."""
-        self._streams_out -= self.outstanding.pop(run_id, False)
+        if self.counts_no_more or not self.hello.counts:
+            return 0
+        return MAX_COUNTS_ASKED - len(self.counting)
 
     @property
     def load(self) -> float:
@@ -89,12 +96,7 @@ class Session:
         total = self.hello.slots + self.hello.stream_slots
         return (len(self.outstanding) + self.others + self.other_streams) / max(1, total)
 
-    def overdue(self, now: float) -> bool:
-        return now - self.seen_at > SUSPECT_HEARTBEATS * HEARTBEAT_S
-
-    def silent(self, now: float) -> bool:
-        return now - self.seen_at > MISSED_HEARTBEATS * HEARTBEAT_S
-
+    @property
     def stalled(self) -> bool:
         """Jobs are active and the engine has made no step for too long."""
         beat = self.heartbeat
@@ -104,15 +106,65 @@ class Session:
             and beat.last_step_age_s > self.hello.stall_timeout_s
         )
 
+    def silent(self, now: float) -> bool:
+        return now - self.seen_at > MISSED_HEARTBEATS * HEARTBEAT_S
+
+    # --- what changes it -------------------------------------------------------------------
+
+    def take(self, run_id: str, kind: Kind) -> None:
+        """A run has been sent."""
+        if kind == "counting":
+            self.counting[run_id] = kind
+        else:
+            self.outstanding[run_id] = kind
+            self._streams_out += kind == "streaming"
+
+    def release(self, run_id: str) -> None:
+        """A run is not here any more, if it was."""
+        self.counting.pop(run_id, None)
+        self._streams_out -= self.outstanding.pop(run_id, None) == "streaming"
+        self.absent_beats.pop(run_id, None)
+        self.changes.stirred.add(self.pool)
+
+    def full(self, kind: Kind) -> None:
+        """It has rejected a job, so other gateways hold what looked free: for slots its next
+        heartbeat says how many they are."""
+        if kind == "counting":
+            self.counts_no_more = True
+            return
+        if kind == "streaming":
+            self.other_streams += max(0, self.room(kind))
+        else:
+            self.others += max(0, self.room(kind))
+        self.changes.resized.add(self.pool)
+
+    def heard(self, now: float) -> None:
+        """It has said something."""
+        self.seen_at = now
+        if self.suspect:
+            self.suspect = False
+            self.changes.stirred.add(self.pool)
+
+    def review(self, now: float) -> None:
+        """Time has passed: suspect it or trust it again, and let it be asked to count again."""
+        was_shut = self.suspect or self.counts_no_more
+        self.suspect = now - self.seen_at > SUSPECT_HEARTBEATS * HEARTBEAT_S
+        self.counts_no_more = False
+        if was_shut:
+            self.changes.stirred.add(self.pool)
+
     def observe(self, beat: Heartbeat) -> None:
+        """Take over what a heartbeat says."""
+        before = (self.state, self.slots, self.stream_slots)
         self.heartbeat = beat
         self.state = beat.state
-        if beat.state == "loading":
-            return
-        self.others = max(0, self.hello.slots - beat.free_slots - len(beat.jobs))
-        self.other_streams = max(
-            0, self.hello.stream_slots - beat.free_stream_slots - len(beat.streams)
-        )
+        if beat.state != "loading":
+            self.others = max(0, self.hello.slots - beat.free_slots - len(beat.jobs))
+            self.other_streams = max(
+                0, self.hello.stream_slots - beat.free_stream_slots - len(beat.streams)
+            )
+        if before != (self.state, self.slots, self.stream_slots):
+            self.changes.resized.add(self.pool)
 
 
 @dataclass
@@ -126,16 +178,22 @@ class Lease:
 class Registry:
     """Sessions by routing id, leases by worker identity, and which models there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
         self.sessions: dict[bytes, Session] = {}
         self.leases: dict[str, Lease] = {}
 
     def open(self, routing_id: bytes, hello: Hello, now: float) -> Session:
-        session = Session(routing_id, hello, hello.state, now)
+        session = Session(routing_id, hello, hello.state, now, self._changes)
         self.sessions[routing_id] = session
-        if hello.state == "ready":
-            self.leases.pop(session.identity, None)
+        self._changes.resized.add(session.pool)
+        self.end_lease(session)
         return session
+
+    def end_lease(self, session: Session) -> None:
+        """A worker that is ready again needs no lease."""
+        if session.state == "ready" and session.identity in self.leases:
+            self._drop_lease(session.identity)
 
     def close(self, session: Session, now: float, *, returning: bool) -> None:
         """Forget a session; `returning` keeps its slots on lease.
@@ -143,7 +201,10 @@ class Registry:
         A session that never became ready leaves an earlier lease of its worker as it was.
         """
         self.sessions.pop(session.routing_id, None)
-        known = session.identity in self.leases
+        self._changes.resized.add(session.pool)
+        known = self.leases.get(session.identity)
+        if known is not None:
+            self._changes.resized.add(known.hello.models[0])
         if not returning:
             self.leases.pop(session.identity, None)
         elif session.state != "loading" and (known or len(self.leases) < MAX_LEASES):
@@ -164,9 +225,12 @@ class Registry:
             if name in loading:
                 lease.expires_at = now + LEASE_S
             elif now >= lease.expires_at:
-                del self.leases[name]
+                self._drop_lease(name)
                 expired.append(name)
         return expired
+
+    def _drop_lease(self, name: str) -> None:
+        self._changes.resized.add(self.leases.pop(name).hello.models[0])
 
     def ready(self, pool: str) -> Iterator[Session]:
         for session in self.sessions.values():

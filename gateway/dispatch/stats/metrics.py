@@ -36,7 +36,7 @@ COUNTERS = {
 WORKER_GAUGES = {
     "memory_bytes": "Memory the worker's model and caches hold.",
     "active_jobs": "Jobs the worker holds, whoever sent them.",
-    "slots": "Whole-answer slots the worker offers.",
+    "slots": "Non-streaming slots the worker offers.",
     "stream_slots": "Stream slots the worker offers.",
     "last_step_age_seconds": "Seconds since the engine's last step.",
     "tokens_per_second": "Tokens the worker generated in the last second.",
@@ -71,7 +71,7 @@ class Metrics:
 
     def ended(self, record: JobRecord, completion_tokens: int) -> None:
         at, histograms, counts = record.at, self._histograms, self._counts
-        self._requests[record.route, record.kind, record.outcome or "failed"] += 1
+        self._requests[record.route, record.request_type, record.outcome or "failed"] += 1
         counts["completion_tokens"] += completion_tokens
         counts["migrations"] += record.migrations
         if at.slot_at is not None:
@@ -79,7 +79,7 @@ class Metrics:
         if at.first_token_at is not None:
             histograms["time_to_first_token"].observe(at.first_token_at - at.arrived_at)
         if at.over_at is not None:
-            self._durations[record.kind].observe(at.over_at - at.arrived_at)
+            self._durations[record.request_type].observe(at.over_at - at.arrived_at)
         if record.usage is not None:
             counts["prompt_tokens"] += record.usage.prompt_tokens
             counts["cached_tokens"] += record.usage.cached_tokens
@@ -106,7 +106,7 @@ class Metrics:
             _inter_token_latency(token_gaps),
             _gauge("queue_length", "Requests waiting for a slot.", queue_length),
             _gauge("active_requests", "Requests that hold a slot.", active),
-            _gauge("slots", "Whole-answer slots of all live workers.", slots),
+            _gauge("slots", "Non-streaming slots of all live workers.", slots),
             _gauge("event_loop_lag_seconds", "The latest tick of the last 15 s.", lag_s),
             *_of_workers(sessions),
         ]

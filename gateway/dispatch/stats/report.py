@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 import msgspec
 
-from gateway.dispatch.core.dispatcher import Dispatcher
-from gateway.dispatch.core.liveness import Membership
-from gateway.dispatch.core.refusals import not_served
-from gateway.dispatch.core.sessions import Registry, Session
+from gateway.dispatch.core.sessions import Session
+from gateway.dispatch.core.view import View
 from gateway.dispatch.stats.statistics import Statistics
 from gateway.status import Readiness, ServedModel
 from shared.messages import WorkerAction
@@ -20,24 +19,23 @@ SHOWN_REQUESTS = 30
 
 
 class Report:
-    """Implements `gateway.status.Status` from the dispatcher's own records."""
+    """Implements `gateway.status.Status` from the core's own records.
+
+    Args:
+        order: passes an operator's order on; False when no such worker is connected.
+    """
 
     def __init__(
-        self,
-        registry: Registry,
-        dispatcher: Dispatcher,
-        membership: Membership,
-        statistics: Statistics,
+        self, core: View, statistics: Statistics, order: Callable[[str, WorkerAction], bool]
     ) -> None:
-        self._registry = registry
-        self._dispatcher = dispatcher
-        self._membership = membership
+        self._core = core
         self._statistics = statistics
+        self._order = order
         self._started = int(time.time())
 
     def models(self) -> list[ServedModel]:
         """Canonical ids first; a worker on lease still counts."""
-        hellos = self._registry.available_hellos()
+        hellos = self._core.available()
         aliases = [hello.models[1:] for hello in hellos]
         names = [hello.models[0] for hello in hellos] + [name for a in aliases for name in a]
         facts = {name: hello for hello in hellos for name in hello.models}
@@ -48,10 +46,10 @@ class Report:
 
     def readiness(self) -> Readiness:
         workers = self.workers()
-        if any(session.state == "ready" for session in self._registry.sessions.values()):
+        if any(session.state == "ready" for session in self._core.sessions.values()):
             return Readiness(ready=True, workers=workers)
-        missing = not_served(None, self._registry)
-        loading = self._registry.loading(None)
+        missing = self._core.not_served()
+        loading = self._core.loading()
         fraction = loading.heartbeat.loaded_fraction if loading and loading.heartbeat else None
         return Readiness(
             ready=False,
@@ -66,9 +64,9 @@ class Report:
             "status": "ok",
             "queue_stats": {
                 "running": True,
-                "queue_size": self._dispatcher.admission.waiting,
-                "max_queue_size": self._dispatcher.admission.queue_size,
-                "active_requests": self._dispatcher.admission.active,
+                "queue_size": self._core.waiting,
+                "max_queue_size": self._core.queue_size,
+                "active_requests": self._core.active,
                 "max_concurrency": self._slots(),
             },
             "metrics": self._statistics.report(),
@@ -80,30 +78,28 @@ class Report:
         return [msgspec.structs.asdict(line) for line in latest]
 
     def order(self, worker: str, action: WorkerAction) -> bool:
-        return self._membership.control(worker, action)
+        return self._order(worker, action)
 
     def metrics_text(self) -> bytes:
         return self._statistics.metrics.render(
-            queue_length=self._dispatcher.admission.waiting,
-            active=self._dispatcher.admission.active,
+            queue_length=self._core.waiting,
+            active=self._core.active,
             slots=self._slots(),
-            token_gaps=self._dispatcher.token_gaps,
-            dropped=self._membership.dropped,
-            sessions=self._registry.sessions.values(),
+            token_gaps=self._core.token_gaps,
+            dropped={**self._core.dropped, **self._statistics.dropped},
+            sessions=self._core.sessions.values(),
         )
 
     def workers(self) -> list[dict[str, Any]]:
-        live = [_described(session) for session in self._registry.sessions.values()]
-        here = {session.identity for session in self._registry.sessions.values()}
+        live = [_described(session) for session in self._core.sessions.values()]
         away = [
-            {"id": lease.hello.worker, "model": lease.hello.models[0], "state": "restarting"}
-            for identity, lease in self._registry.leases.items()
-            if identity not in here
+            {"id": hello.worker, "model": hello.models[0], "state": "restarting"}
+            for hello in self._core.on_lease()
         ]
         return live + away
 
     def _slots(self) -> int:
-        return sum(s.hello.slots for s in self._registry.sessions.values() if s.state == "ready")
+        return sum(s.hello.slots for s in self._core.sessions.values() if s.state == "ready")
 
 
 def _described(session: Session) -> dict[str, Any]:

@@ -20,6 +20,10 @@ from gateway.dispatch.stats.token_estimate import estimate_tokens
 log = logging.getLogger("gateway.requests")
 
 REQUEST_KINDS = ("vision", "vision_stream", "text", "text_stream")
+DROP_REASONS = ("version", "malformed", "failed", "refused_key")
+"""Why a message never reached the core, which tells of others. All are told from the start, so that
+a rate has something to rise from."""
+
 RECENT_REQUESTS = 100
 SERVICE_TIME_WEIGHT = 0.1
 FIRST_GUESS_SERVICE_S = 1.0
@@ -67,6 +71,7 @@ class ServiceTimes:
 class Statistics:
     def __init__(self) -> None:
         self.metrics = Metrics()
+        self.dropped: Counter[str] = Counter(dict.fromkeys(DROP_REASONS, 0))
         self.outcomes: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
@@ -84,10 +89,13 @@ class Statistics:
         self.metrics.refused(route, kind)
 
     def ended(self, record: JobRecord) -> None:
-        """Count a job that was admitted and is now over, whatever became of it."""
+        """Count a job that was admitted and is now over, whatever became of it. One that only
+        counts tokens is no request in the statistics."""
+        if record.only_counts:
+            return
         line = self._line(record)
         self.outcomes[line.outcome] += 1
-        self.kinds[record.kind] += 1
+        self.kinds[record.request_type] += 1
         self.total_tokens += line.completion_tokens
         self.total_time_s += line.total_s
         if line.outcome == "finished" and line.tokens_per_second > 0:
@@ -131,7 +139,7 @@ class Statistics:
         held_s = over_at - at.slot_at if at.slot_at is not None else 0.0
         return Finished(
             request_id=record.request_id,
-            kind=record.kind,
+            kind=record.request_type,
             model=record.pool,
             worker=record.worker,
             outcome=record.outcome or "failed",

@@ -1,130 +1,37 @@
-"""A gateway's dispatch and its workers in one process: no sockets, no clock but `now`.
+"""A gateway's core and its workers in one process: no sockets, no clock but `now`.
 
-The workers here obey the protocol as `docs/protocol.md` states it, and their links can lose
-messages, so that what the dispatcher promises can be checked against any order of events.
+The workers obey the protocol, and their links can lose messages, so that what the core promises
+can be checked against any order of events. Only the core's own entries are called.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.dispatch.core.dispatcher import Dispatcher, Ended, Send, Tell
+from gateway.dispatch.core.acts import Abandon, Act, Order, Prepare, Reserve
+from gateway.dispatch.core.core import Core
+from gateway.dispatch.core.effects import Effect, Ended, Send, Tell
 from gateway.dispatch.core.jobs import JobRecord
-from gateway.dispatch.core.liveness import Membership
-from gateway.dispatch.core.sessions import Registry
 from gateway.errors import ApiError
 from gateway.generation import GenerationRequest
+from scripts.simulated_worker import SimulatedWorker
 from shared.messages import (
     Accepted,
-    Cancel,
-    Cancelled,
     Delta,
-    Deltas,
     Done,
-    Heartbeat,
     Hello,
-    Identify,
     Job,
     Message,
-    Rejected,
     Sampling,
     Submit,
-    Timings,
-    Usage,
+    WorkerAction,
 )
 
-
-@dataclass
-class SimulatedWorker:
-    """Token i of every answer is the integer i, so a gap or a repeat cannot hide."""
-
-    name: str
-    slots: int = 1
-    stream_slots: int = 1
-    routing_id: bytes = b""
-    jobs: dict[str, Job] = field(default_factory=dict)
-    made: dict[str, int] = field(default_factory=dict)
-    sequences: dict[str, int] = field(default_factory=dict)
-    deaf: bool = False
-    """Stopped or cut off: it sends nothing and what is sent to it is lost."""
-    in_one: bool = False
-    """Says all that a step brings in one message, as our own workers do; else one for each."""
-    accepted: list[Accepted] = field(default_factory=list)
-
-    def hello(self) -> Hello:
-        return Hello(
-            worker=self.name,
-            models=["m"],
-            slots=self.slots,
-            stream_slots=self.stream_slots,
-            state="ready",
-        )
-
-    def free(self, stream: bool) -> int:
-        limit = self.stream_slots if stream else self.slots
-        return limit - sum(1 for job in self.jobs.values() if job.stream == stream)
-
-    def heartbeat(self) -> Heartbeat:
-        return Heartbeat(
-            state="ready",
-            free_slots=self.free(False),
-            free_stream_slots=self.free(True),
-            jobs=[job.id for job in self.jobs.values() if not job.stream],
-            streams=[job.id for job in self.jobs.values() if job.stream],
-            active=len(self.jobs),
-        )
-
-    def holds(self, record: JobRecord) -> bool:
-        return any(job.answer_id == record.id for job in self.jobs.values())
-
-    def take(self, message: Message) -> list[Message]:
-        if isinstance(message, Submit):
-            return self._submit(message.job)
-        if isinstance(message, Cancel):
-            for job_id in message.jobs:
-                self._forget(job_id)
-            return [Cancelled(job=job_id) for job_id in message.jobs]
-        if isinstance(message, Identify):
-            self.jobs.clear()
-            return [self.hello()]
-        return []
-
-    def step(self) -> list[Message]:
-        """One token for every job; a job has eight."""
-        items, ends = [], []
-        for job_id in list(self.jobs):
-            token = self.made[job_id]
-            finish = "stop" if token == 7 else None
-            sequence = self.sequences[job_id]
-            items.append(Delta(job_id, sequence, 0, [token], f"{token} ", finish))
-            self.made[job_id] += 1
-            self.sequences[job_id] += 1
-            if finish:
-                usage = Usage(prompt_tokens=1, completion_tokens=self.made[job_id])
-                ends.append(Done(job=job_id, usage=usage, timings=Timings()))
-                self._forget(job_id)
-        if self.in_one and items:
-            accepted, self.accepted = self.accepted, []
-            return [Deltas(items=items, accepted=accepted, done=ends)]
-        return [Deltas(items=items), *ends] if items else []
-
-    def _submit(self, job: Job) -> list[Message]:
-        assert job.id not in self.jobs
-        if self.free(job.stream) <= 0:
-            return [Rejected(job=job.id, reason="no_slot")]
-        self.jobs[job.id] = job
-        self.made[job.id] = len(job.resume[0].tokens) if job.resume else 0
-        self.sequences[job.id] = 0
-        accepted = Accepted(job=job.id, prompt_tokens=1)
-        if not self.in_one:
-            return [accepted]
-        self.accepted.append(accepted)
-        return []
-
-    def _forget(self, job_id: str) -> None:
-        self.jobs.pop(job_id, None)
+WHOLE = list(range(8))
+"""The tokens of a whole answer."""
 
 
 @dataclass
@@ -132,6 +39,9 @@ class Client:
     """What one request has been told."""
 
     record: JobRecord
+    sent_to: set[bytes] = field(default_factory=set)
+    """Sessions that a run of it was handed to."""
+    accepted: list[Accepted] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     ends: list[Done | ApiError] = field(default_factory=list)
 
@@ -139,37 +49,37 @@ class Client:
 class Simulation:
     def __init__(self, queue_size: int = 4, queue_timeout_s: float = 30.0) -> None:
         self.now = 1_000.0
-        self.registry = Registry()
-        self.dispatcher = Dispatcher(
-            queue_size, queue_timeout_s, self.registry, lambda stream, ahead, slots: 1.0
-        )
-        self.membership = Membership("gateway", self.registry, self.dispatcher)
+        self.core = Core("gateway", queue_size, queue_timeout_s, lambda stream, ahead, slots: 1.0)
         self.workers: dict[bytes, SimulatedWorker] = {}
+        self.deaf: set[bytes] = set()
+        """Workers stopped or cut off: they send nothing and what is sent to them is lost."""
         self.clients: dict[str, Client] = {}
+        self.sent: list[Send] = []
         self.ended: list[JobRecord] = []
         self._ids = itertools.count()
         self._inbox: deque[tuple[bytes, Message]] = deque()
 
-    # --- the world's moves -----------------------------------------------------------------
+    # --- requests --------------------------------------------------------------------------
 
-    def connect(self, worker: SimulatedWorker) -> SimulatedWorker:
-        worker.routing_id = f"session-{next(self._ids)}".encode()
-        self.workers[worker.routing_id] = worker
-        self.say(worker, worker.hello())
-        return worker
-
-    def request(self, *, stream: bool = False, submit: bool = True) -> Client:
-        """Raises what `reserve` raises."""
-        pool, _ = self.dispatcher.resolve("m")
+    def request(
+        self,
+        *,
+        model: str | None = "m",
+        stream: bool = False,
+        only_counts: bool = False,
+        submit: bool = True,
+        images: Sequence[bytes] = (),
+    ) -> Client:
+        """Raises what `Core.request` raises."""
         job_id = f"job-{next(self._ids)}"
-        asked = GenerationRequest(model="m", stream=stream, prompt="p")
-        record = self.dispatcher.reserve(job_id, job_id, asked, pool, self.now)
-        client = self.clients[job_id] = Client(record)
+        asked = GenerationRequest(model=model, stream=stream, prompt="p")
+        self._act(Reserve(job_id, job_id, asked, only_counts))
+        client = self.clients[job_id] = Client(self.core.view.jobs[job_id])
         if submit:
-            self.submit(client)
+            self.submit(client, images)
         return client
 
-    def submit(self, client: Client) -> None:
+    def submit(self, client: Client, images: Sequence[bytes] = ()) -> None:
         record = client.record
         job = Job(
             id=record.id,
@@ -180,72 +90,134 @@ class Simulation:
             sampling=Sampling(seed=1),
             prompt="p",
         )
-        self.dispatcher.submit(record, job, (), self.now)
-        self.settle()
+        self._act(Prepare(record.id, job, images))
 
     def cancel(self, client: Client) -> None:
-        self.dispatcher.cancel(client.record, self.now)
-        self.settle()
+        self._act(Abandon(client.record.id))
+
+    def order(self, worker: str, action: WorkerAction) -> None:
+        self._act(Order(worker, action))
+
+    # --- workers ---------------------------------------------------------------------------
+
+    def connect(self, worker: SimulatedWorker, hello: Hello | None = None) -> SimulatedWorker:
+        worker.routing_id = f"session-{next(self._ids)}".encode()
+        self.workers[worker.routing_id] = worker
+        self.say(worker, hello or worker.hello())
+        return worker
+
+    def say(self, worker: SimulatedWorker, message: Message) -> None:
+        self.arrive(worker.routing_id, message)
+
+    def arrive(self, routing_id: bytes, message: Message) -> None:
+        """A message from any peer."""
+        self._inbox.append((routing_id, message))
+        self._deliver()
 
     def step(self, worker: SimulatedWorker) -> None:
-        if not worker.deaf:
+        if worker.routing_id not in self.deaf:
             for message in worker.step():
                 self.say(worker, message)
 
     def beat(self, worker: SimulatedWorker) -> None:
-        if not worker.deaf:
+        if worker.routing_id not in self.deaf:
             self.say(worker, worker.heartbeat())
 
-    def kill(self, worker: SimulatedWorker) -> None:
-        """The process dies; the gateway's next send there fails."""
+    def cut(self, worker: SimulatedWorker) -> None:
+        self.deaf.add(worker.routing_id)
+
+    def mend(self, worker: SimulatedWorker) -> None:
+        self.deaf.discard(worker.routing_id)
+
+    def vanish(self, worker: SimulatedWorker) -> None:
+        """The process dies, and nobody has noticed yet."""
         self.workers.pop(worker.routing_id, None)
-        self.membership.unreachable(worker.routing_id, self.now)
-        self.settle()
+
+    def kill(self, worker: SimulatedWorker) -> None:
+        """The process dies, and the gateway notices that somebody's connection is broken."""
+        self.vanish(worker)
+        self._carry_out(self.core.tick(self.now, somebody_gone=True))
 
     def restart(self, worker: SimulatedWorker) -> SimulatedWorker:
         self.kill(worker)
         return self.connect(SimulatedWorker(worker.name, worker.slots, worker.stream_slots))
 
+    # --- time ------------------------------------------------------------------------------
+
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
         for worker in list(self.workers.values()):
             self.beat(worker)
-        self.membership.tick(self.now)
-        self.dispatcher.tick(self.now)
-        self.settle()
+        self.tick()
+
+    def tick(self) -> None:
+        self._carry_out(self.core.tick(self.now))
+
+    def stand_still(self, seconds: float) -> None:
+        """The gateway's own process is not run for so long."""
+        self.now += seconds
+        self._carry_out(self.core.tick(self.now, stood_still=True))
 
     # --- plumbing --------------------------------------------------------------------------
 
-    def say(self, worker: SimulatedWorker, message: Message) -> None:
-        self._inbox.append((worker.routing_id, message))
-        self.settle()
+    def _act(self, act: Act) -> None:
+        self._carry_out(self.core.request(act, self.now))
 
-    def settle(self) -> None:
-        """Deliver until nobody has anything to say."""
-        while self._inbox or self.dispatcher.effects:
-            effects, self.dispatcher.effects[:] = list(self.dispatcher.effects), []
+    def _carry_out(self, effects: list[Effect]) -> None:
+        """Do what the core wants, then deliver until nobody has anything to say."""
+        self._do(effects)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        while self._inbox:
+            routing_id, message = self._inbox.popleft()
+            self._do(self.core.message(routing_id, message, self.now))
+
+    def _do(self, effects: list[Effect]) -> None:
+        while effects:
+            undelivered = []
             for effect in effects:
-                self._carry_out(effect)
-            if self._inbox:
-                routing_id, message = self._inbox.popleft()
-                if routing_id in self.workers:
-                    self.membership.message(routing_id, message, self.now)
+                if isinstance(effect, Ended):
+                    self.ended.append(effect.record)
+                elif isinstance(effect, Tell):
+                    self._tell(self.clients[effect.job_id], effect)
+                elif not self._sent(effect):
+                    undelivered.append(effect)
+            effects = self.core.undelivered(undelivered, self.now) if undelivered else []
 
-    def _carry_out(self, effect: Send | Tell | Ended) -> None:
-        if isinstance(effect, Ended):
-            self.ended.append(effect.record)
-        elif isinstance(effect, Tell):
-            client = self.clients[effect.job_id]
-            if isinstance(effect.news, Delta):
-                client.tokens.extend(effect.news.tokens)
-            elif not isinstance(effect.news, Accepted):
-                client.ends.append(effect.news)
+    @staticmethod
+    def _tell(client: Client, effect: Tell) -> None:
+        if isinstance(effect.news, Delta):
+            client.tokens.extend(effect.news.tokens)
+        elif isinstance(effect.news, Accepted):
+            client.accepted.append(effect.news)
         else:
-            worker = self.workers.get(effect.routing_id)
-            if worker is None:
-                if isinstance(effect.message, Submit):
-                    self.membership.failover.undelivered(effect.message.job.id)
-                self.membership.unreachable(effect.routing_id, self.now)
-            elif not worker.deaf:
-                for reply in worker.take(effect.message):
-                    self._inbox.append((worker.routing_id, reply))
+            client.ends.append(effect.news)
+
+    def _sent(self, send: Send) -> bool:
+        self.sent.append(send)
+        worker = self.workers.get(send.routing_id)
+        if worker is not None and isinstance(send.message, Submit):
+            self.clients[send.message.job.answer_id].sent_to.add(send.routing_id)
+        if worker is not None and send.routing_id not in self.deaf:
+            for reply in worker.take(send.message):
+                self._inbox.append((send.routing_id, reply))
+        return worker is not None
+
+
+# --- what stories begin and end with -----------------------------------------------------------
+
+
+def one_worker(**slots: int) -> tuple[Simulation, SimulatedWorker]:
+    simulation = Simulation()
+    return simulation, simulation.connect(SimulatedWorker("a", **slots))
+
+
+def run(simulation: Simulation, steps: int = 20) -> None:
+    for _ in range(steps):
+        for worker in list(simulation.workers.values()):
+            simulation.step(worker)
+
+
+def finished(client: Client) -> bool:
+    return client.record.outcome == "finished" and client.tokens == WHOLE

@@ -2,180 +2,184 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from gateway.dispatch.core.counting import MOST_ASKED, MOST_PROMPTS, Counting, PromptRecord
-from gateway.dispatch.core.dispatcher import Effect, Send, Tell
-from gateway.dispatch.core.sessions import Registry, Session
+from gateway.dispatch.core.admission import MAX_COUNTS
+from gateway.dispatch.core.effects import Send
+from gateway.dispatch.core.jobs import Phase
+from gateway.dispatch.core.sessions import MAX_COUNTS_ASKED
+from gateway.dispatch.stats.statistics import Statistics
 from gateway.errors import DeadlinePassed, InvalidRequest, NoWorker, QueueFull, WorkerFailed
+from scripts.simulated_worker import PROMPT_TOKENS, SimulatedWorker
 from shared.messages import (
     Accepted,
+    Cancel,
     CountedTokens,
     CountTokens,
+    Done,
     Failed,
-    Hello,
-    Job,
-    Message,
+    Heartbeat,
     Rejected,
-    Sampling,
+    Timings,
+    Usage,
 )
+from tests.gateway.dispatch.core.simulation import Client, Simulation
 
-TIMEOUT_S = 10.0
+
+def desk(*names: str) -> tuple[Simulation, list[SimulatedWorker]]:
+    """Workers that only count: they have no slots."""
+    simulation = Simulation()
+    return simulation, [simulation.connect(SimulatedWorker(name, 0, 0)) for name in names]
 
 
-class Desk:
-    """Counting with workers whose messages the test writes."""
+def ask(simulation: Simulation, number: int = 1) -> list[Client]:
+    return [simulation.request(only_counts=True) for _ in range(number)]
 
-    def __init__(self, *workers: str, counts: bool = True) -> None:
-        self.registry = Registry()
-        self.effects: list[Effect] = []
-        self.counting = Counting(self.registry, self.effects, TIMEOUT_S)
-        self.sessions = {name: self.connect(name, counts) for name in workers}
-        self._number = 0
 
-    def connect(self, name: str, counts: bool = True) -> Session:
-        hello = Hello(
-            worker=name, models=["m"], slots=0, stream_slots=0, state="ready", counts=counts
-        )
-        return self.registry.open(name.encode(), hello, 0.0)
-
-    def leave(self, name: str) -> None:
-        self.registry.close(self.sessions[name], 0.0, returning=True)
-
-    def ask(self, images: tuple[bytes, ...] = ()) -> PromptRecord:
-        self._number += 1
-        record = self.counting.reserve(f"p{self._number}", f"r{self._number}", "m", 0.0)
-        job = Job(
-            id=record.id,
-            answer_id=record.id,
-            request_id=record.request_id,
-            model="m",
-            stream=False,
-            sampling=Sampling(seed=1),
-            prompt="x",
-        )
-        self.counting.submit(record, job, images)
-        return record
-
-    def asked(self) -> list[tuple[str, str]]:
-        """Who was asked about which run since the last look."""
-        found = [
-            (effect.routing_id.decode(), effect.message.job.id)
-            for effect in self.effects
-            if isinstance(effect, Send) and isinstance(effect.message, CountTokens)
-        ]
-        self.effects[:] = [effect for effect in self.effects if isinstance(effect, Tell)]
-        return found
-
-    def told(self) -> dict[str, Any]:
-        news = {effect.job_id: effect.news for effect in self.effects if isinstance(effect, Tell)}
-        self.effects[:] = [effect for effect in self.effects if not isinstance(effect, Tell)]
-        return news
-
-    def says(self, name: str, message: Message) -> bool:
-        return self.counting.message(self.sessions[name], message)
+def asked(simulation: Simulation) -> list[Send]:
+    return [send for send in simulation.sent if isinstance(send.message, CountTokens)]
 
 
 def test_a_count_needs_no_slot_and_brings_its_images() -> None:
-    desk = Desk("a")
-    record = desk.ask(images=(b"png",))
-    (send,) = desk.effects
-    assert isinstance(send, Send) and send.images == (b"png",)
-    ((_, run),) = desk.asked()
-    assert desk.says("a", CountedTokens(job=run, prompt_tokens=7))
-    assert desk.told() == {record.id: Accepted(job=record.id, prompt_tokens=7)}
-    assert not desk.says("a", CountedTokens(job=run, prompt_tokens=7))
+    simulation, (worker,) = desk("a")
+    client = simulation.request(only_counts=True, images=[b"png"])
+    (send,) = asked(simulation)
+    assert send.images == [b"png"]
+    simulation.step(worker)
+    assert client.accepted == [Accepted(job=client.record.id, prompt_tokens=PROMPT_TOKENS)]
+    assert client.record.outcome == "finished"
+    simulation.say(worker, CountedTokens(client.record.run_id, 99))
+    assert len(client.accepted) == 1
+
+
+def test_a_count_is_no_request_in_the_statistics() -> None:
+    simulation, (worker,) = desk("a")
+    ask(simulation)
+    simulation.step(worker)
+    statistics = Statistics()
+    for record in simulation.ended:
+        statistics.ended(record)
+    assert simulation.ended and not statistics.recent
+    assert simulation.core.view.active == 0
 
 
 def test_a_worker_is_asked_about_a_few_at_once_and_the_rest_wait_in_order() -> None:
-    desk = Desk("a", "b")
-    records = [desk.ask() for _ in range(2 * MOST_ASKED + 2)]
-    asked = desk.asked()
-    assert [name for name, _ in asked] == ["a", "b"] * MOST_ASKED
-    desk.says(*(asked[0][0], CountedTokens(job=asked[0][1], prompt_tokens=1)))
-    assert desk.asked() == [("a", f"{records[2 * MOST_ASKED].id}.1")]
+    simulation, workers = desk("a", "b")
+    clients = ask(simulation, 2 * MAX_COUNTS_ASKED + 2)
+    assert [len(worker.prompts) for worker in workers] == [MAX_COUNTS_ASKED] * 2
+    simulation.say(workers[0], CountedTokens(workers[0].prompts.pop(), 1))
+    assert workers[0].prompts[-1] == clients[2 * MAX_COUNTS_ASKED].record.run_id
+    assert clients[-1].record.phase is Phase.READY
 
 
 def test_there_is_room_for_so_many_and_no_more() -> None:
-    desk = Desk("a")
-    records = [desk.ask() for _ in range(MOST_PROMPTS)]
+    simulation, _ = desk("a")
+    clients = ask(simulation, MAX_COUNTS)
     with pytest.raises(QueueFull):
-        desk.ask()
-    desk.counting.cancel(records[-1])
-    desk.ask()
+        ask(simulation)
+    simulation.cancel(clients[-1])
+    ask(simulation)
 
 
 def test_whoever_leaves_is_not_told_and_the_worker_stays_busy_until_it_answers() -> None:
-    desk = Desk("a")
-    records = [desk.ask() for _ in range(MOST_ASKED)]
-    run = desk.asked()[0][1]
-    desk.counting.cancel(records[0])
-    desk.counting.cancel(records[0])
-    desk.ask()
-    assert desk.asked() == []
-    assert desk.says("a", CountedTokens(job=run, prompt_tokens=1))
-    assert len(desk.asked()) == 1
-    assert desk.told() == {}
+    simulation, (worker,) = desk("a")
+    client, *_ = ask(simulation, MAX_COUNTS_ASKED)
+    simulation.cancel(client)
+    simulation.cancel(client)
+    (late,) = ask(simulation)
+    assert late.record.phase is Phase.READY
+    simulation.say(worker, CountedTokens(worker.prompts.pop(0), 1))
+    assert late.record.phase is Phase.DISPATCHED
+    assert client.accepted == client.ends == []
+    assert not any(isinstance(send.message, Cancel) for send in simulation.sent)
 
 
 def test_a_count_goes_on_at_another_worker_once() -> None:
-    desk = Desk("a", "b")
-    record = desk.ask()
-    assert desk.asked() == [("a", f"{record.id}.1")]
-    desk.leave("a")
-    desk.counting.tick(1.0)
-    assert desk.asked() == [("b", f"{record.id}.2")]
-    assert not desk.says("a", CountedTokens(job=f"{record.id}.1", prompt_tokens=1))
-    desk.leave("b")
-    desk.counting.tick(2.0)
-    assert isinstance(desk.told()[record.id], WorkerFailed)
+    simulation, (first, second) = desk("a", "b")
+    (client,) = ask(simulation)
+    simulation.kill(first)
+    assert second.prompts == [client.record.run_id]
+    simulation.say(second, CountedTokens(f"{client.record.id}.1", 1))
+    assert client.accepted == []
+    simulation.kill(second)
+    assert isinstance(client.ends[0], WorkerFailed)
+
+
+def test_a_count_that_could_not_be_sent_goes_elsewhere_at_once_and_is_not_tried_less() -> None:
+    simulation, workers = desk("a", "b", "c", "d")
+    for worker in workers[:3]:
+        simulation.vanish(worker)
+    (client,) = ask(simulation)
+    assert workers[3].prompts == [client.record.run_id]
 
 
 def test_a_rejected_count_waits_for_the_next_tick() -> None:
-    desk = Desk("a")
-    record = desk.ask()
+    simulation, (worker,) = desk("a")
+    (client,) = ask(simulation)
     for number in (1, 2, 3):
-        assert desk.asked() == [("a", f"{record.id}.{number}")]
-        assert desk.says("a", Rejected(job=f"{record.id}.{number}", reason="no_slot"))
-        assert desk.asked() == []
-        desk.counting.tick(1.0)
-    assert desk.told() == {}
+        assert worker.prompts == [f"{client.record.id}.{number}"]
+        simulation.say(worker, Rejected(job=worker.prompts.pop(), reason="no_slot"))
+        assert worker.prompts == []
+        simulation.tick()
+    assert client.ends == []
 
 
 def test_what_fails_is_the_clients_error() -> None:
-    desk = Desk("a")
-    record = desk.ask()
-    ((_, run),) = desk.asked()
-    assert desk.says("a", Failed(job=run, code="invalid_image", message="No.", param="messages"))
-    error = desk.told()[record.id]
+    simulation, (worker,) = desk("a")
+    (client,) = ask(simulation)
+    run_id = worker.prompts.pop()
+    simulation.say(worker, Failed(run_id, code="invalid_image", message="No.", param="messages"))
+    (error,) = client.ends
     assert isinstance(error, InvalidRequest) and error.code == "invalid_image"
 
 
 def test_a_count_that_takes_too_long_is_given_up() -> None:
-    desk = Desk("a")
-    asked, waiting = desk.ask(), [desk.ask() for _ in range(MOST_ASKED)][-1]
-    desk.counting.tick(TIMEOUT_S)
-    told = desk.told()
-    assert isinstance(told[asked.id], DeadlinePassed)
-    assert isinstance(told[waiting.id], DeadlinePassed)
+    simulation, _ = desk("a")
+    clients = ask(simulation, MAX_COUNTS_ASKED + 1)
+    simulation.pass_time(31)
+    for client in (clients[0], clients[-1]):
+        assert isinstance(client.ends[0], DeadlinePassed)
+        assert "counted" in client.ends[0].message
 
 
 def test_an_older_worker_is_not_asked() -> None:
-    desk = Desk("a", counts=False)
-    record = desk.ask()
-    assert desk.asked() == []
-    assert isinstance(desk.told()[record.id], NoWorker)
-    desk.sessions["b"] = desk.connect("b")
-    desk.ask()
-    assert [name for name, _ in desk.asked()] == ["b"]
+    simulation = Simulation()
+    simulation.connect(SimulatedWorker("a", counts=False))
+    (client,) = ask(simulation)
+    assert isinstance(client.ends[0], NoWorker)
+    newer = simulation.connect(SimulatedWorker("b"))
+    (client,) = ask(simulation)
+    assert newer.prompts == [client.record.run_id]
 
 
-def test_messages_about_anything_else_are_left_to_the_dispatcher() -> None:
-    desk = Desk("a", "b")
-    record = desk.ask()
-    run = f"{record.id}.1"
-    assert not desk.says("a", Accepted(job=run, prompt_tokens=1))
-    assert not desk.says("b", Failed(job=run, code="internal_error", message="x"))
-    assert not desk.says("a", Failed(job="other", code="internal_error", message="x"))
+def test_a_heartbeat_does_not_list_counts_and_misses_none() -> None:
+    simulation, (worker,) = desk("a")
+    (client,) = ask(simulation)
+    for _ in range(3):
+        simulation.say(worker, Heartbeat(state="ready"))
+    assert client.record.runs == 1
+
+
+def test_only_the_number_is_an_answer_to_a_count() -> None:
+    simulation, (worker, other) = desk("a", "b")
+    (client,) = ask(simulation)
+    run_id = client.record.run_id
+    simulation.say(worker, Accepted(run_id, prompt_tokens=1))
+    simulation.say(other, CountedTokens(run_id, 1))
+    simulation.say(other, Failed(run_id, code="internal_error", message="x"))
+    assert client.record.phase is Phase.DISPATCHED and client.accepted == client.ends == []
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    for _ in range(2):
+        holder = next(w for w in (worker, other) if client.record.run_id in w.prompts)
+        simulation.say(holder, Done(client.record.run_id, usage=usage, timings=Timings()))
+    assert isinstance(client.ends[0], WorkerFailed)
+
+
+def test_a_number_is_no_answer_to_a_generation() -> None:
+    simulation = Simulation()
+    worker = simulation.connect(SimulatedWorker("a"))
+    client = simulation.request()
+    simulation.say(worker, CountedTokens(client.record.run_id, 1))
+    assert client.record.phase is Phase.RUNNING
+    (session,) = simulation.core.view.sessions.values()
+    assert client.record.run_id in session.outstanding

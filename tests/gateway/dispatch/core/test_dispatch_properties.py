@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.dispatch.core.jobs import Phase
+from gateway.dispatch.core.jobs import KINDS, Kind, Phase
+from gateway.dispatch.core.sessions import MAX_COUNTS_ASKED
 from gateway.errors import ApiError
-from shared.messages import Done
-from tests.gateway.dispatch.core.simulation import SimulatedWorker, Simulation
+from scripts.simulated_worker import SimulatedWorker
+from shared.messages import Done, Goodbye, Rejected, RejectReason
+from tests.gateway.dispatch.core.simulation import Simulation
 
 WORKERS = ("a", "b", "c")
 
@@ -25,10 +29,11 @@ class DispatchMachine(RuleBasedStateMachine):
         workers = list(self.simulation.workers.values())
         return workers[number % len(workers)] if workers else None
 
-    @rule(stream=st.booleans(), submit=st.booleans())
-    def request(self, stream: bool, submit: bool) -> None:
+    @rule(kind=st.sampled_from(KINDS), submit=st.booleans())
+    def request(self, kind: Kind, submit: bool) -> None:
+        stream, only_counts = kind == "streaming", kind == "counting"
         try:
-            self.simulation.request(stream=stream, submit=submit)
+            self.simulation.request(stream=stream, only_counts=only_counts, submit=submit)
         except ApiError as refusal:
             self.refused += 1
             assert refusal.status in (429, 503)
@@ -79,15 +84,76 @@ class DispatchMachine(RuleBasedStateMachine):
         if worker:
             self.simulation.kill(worker)
 
-    @rule(number=st.integers(0, 5), deaf=st.booleans())
-    def cut_or_mend(self, number: int, deaf: bool) -> None:
+    @rule(number=st.integers(0, 5))
+    def vanish(self, number: int) -> None:
         worker = self.pick(number)
         if worker:
-            worker.deaf = deaf
+            self.simulation.vanish(worker)
+
+    @rule(slots=st.integers(0, 2), streams=st.integers(0, 2))
+    def say_hello_and_die(self, slots: int, streams: int) -> None:
+        self.simulation.arrive(b"gone", SimulatedWorker("d", slots, streams).hello())
+
+    @rule(number=st.integers(0, 5), cut=st.booleans())
+    def cut_or_mend(self, number: int, cut: bool) -> None:
+        worker = self.pick(number)
+        if worker:
+            (self.simulation.cut if cut else self.simulation.mend)(worker)
+
+    @rule(number=st.integers(0, 5), reason=st.sampled_from(["no_slot", "draining"]))
+    def reject(self, number: int, reason: RejectReason) -> None:
+        """A worker does not keep a run that it was sent, whether somebody waits for it or not."""
+        worker = self.pick(number)
+        session = self.simulation.core.view.sessions.get(worker.routing_id) if worker else None
+        runs = [*session.outstanding, *session.counting] if session else []
+        if worker and runs:
+            run_id = runs[number % len(runs)]
+            worker.drop(run_id)
+            self.simulation.say(worker, Rejected(job=run_id, reason=reason))
+
+    @rule(number=st.integers(0, 5), returning=st.booleans())
+    def leave_in_order(self, number: int, returning: bool) -> None:
+        worker = self.pick(number)
+        if worker:
+            self.simulation.vanish(worker)
+            self.simulation.say(worker, Goodbye(returning=returning))
 
     @rule(seconds=st.sampled_from([0.1, 0.9, 2.0, 5.0]))
     def pass_time(self, seconds: float) -> None:
         self.simulation.pass_time(seconds)
+
+    @rule(seconds=st.sampled_from([1.0, 4.0]))
+    def stand_still(self, seconds: float) -> None:
+        self.simulation.stand_still(seconds)
+
+    @invariant()
+    def no_ready_job_is_left_beside_room_for_it(self) -> None:
+        view = self.simulation.core.view
+        for record in view.jobs.values():
+            if record.phase is Phase.READY and record.active and not record.on_hold:
+                able = [s for s in view.sessions.values() if s.state == "ready" and not s.suspect]
+                assert not any(session.room(record.kind) > 0 for session in able)
+
+    @invariant()
+    def nobody_waits_beside_a_free_slot(self) -> None:
+        view = self.simulation.core.view
+        assert not view.waiting or view.free_slots("m") <= 0
+
+    @invariant()
+    def a_pool_has_the_slots_that_its_workers_offer(self) -> None:
+        view = self.simulation.core.view
+        offered = sum(hello.slots for hello in view.available())
+        ready = [session for session in view.sessions.values() if session.state == "ready"]
+        elsewhere = sum(session.hello.slots - session.slots for session in ready)
+        jobs = [record for record in view.jobs.values() if record.kind == "non_streaming"]
+        held = sum(record.active for record in jobs)
+        assert view.free_slots("m") == offered - elsewhere - held
+
+    @invariant()
+    def no_job_is_blamed_for_a_worker_that_never_got_it(self) -> None:
+        for client in self.simulation.clients.values():
+            record = client.record
+            assert record.deaths + len(record.lost) <= len(client.sent_to)
 
     @invariant()
     def nothing_is_repeated_or_missing(self) -> None:
@@ -100,28 +166,30 @@ class DispatchMachine(RuleBasedStateMachine):
             assert len(client.ends) <= 1
             if client.ends and isinstance(client.ends[0], Done):
                 assert len(client.tokens) == 8
+            if client.record.only_counts:
+                assert len(client.accepted) == (client.record.outcome == "finished")
 
     @invariant()
     def counters_balance(self) -> None:
         simulation = self.simulation
-        live = len(simulation.dispatcher.jobs)
-        assert len(simulation.clients) == len(simulation.ended) + live
-        admission = simulation.dispatcher.admission
-        assert admission.active + admission.waiting == live
-        assert 0 <= admission.waiting <= 3
+        view = simulation.core.view
+        assert len(simulation.clients) == len(simulation.ended) + len(view.jobs)
+        in_slots = [record for record in view.jobs.values() if not record.only_counts]
+        assert view.active + view.waiting == len(in_slots)
+        assert 0 <= view.waiting <= 3
 
     @invariant()
     def no_worker_is_overcommitted(self) -> None:
         for worker in self.simulation.workers.values():
-            assert worker.free(False) >= 0 and worker.free(True) >= 0
+            assert worker.free(stream=False) >= 0 and worker.free(stream=True) >= 0
+            assert len(worker.prompts) <= MAX_COUNTS_ASKED
 
     @invariant()
     def what_is_out_is_counted_right(self) -> None:
-        for session in self.simulation.registry.sessions.values():
-            streams = sum(session.outstanding.values())
-            assert session.room(stream=True) == session.stream_slots - streams
-            whole = len(session.outstanding) - streams
-            assert session.room(stream=False) == session.slots - whole
+        for session in self.simulation.core.view.sessions.values():
+            kinds = Counter(session.outstanding.values())
+            assert session.room("streaming") == session.stream_slots - kinds["streaming"]
+            assert session.room("non_streaming") == session.slots - kinds["non_streaming"]
 
     def teardown(self) -> None:
         """Whatever happened, with a healthy worker and time everything drains."""
@@ -135,11 +203,11 @@ class DispatchMachine(RuleBasedStateMachine):
             for worker in list(simulation.workers.values()):
                 simulation.step(worker)
             simulation.pass_time(0.5)
-        assert not simulation.dispatcher.jobs
-        assert simulation.dispatcher.admission.active == 0
-        assert simulation.dispatcher.admission.waiting == 0
-        for session in simulation.registry.sessions.values():
-            assert not session.outstanding
+        view = simulation.core.view
+        assert not view.jobs
+        assert view.active == view.waiting == 0
+        for session in view.sessions.values():
+            assert not session.outstanding and not session.counting
 
 
 TestDispatch = DispatchMachine.TestCase

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.dispatch.core.histograms import STEP_S, Histogram
-from gateway.dispatch.core.liveness import DROP_REASONS
-from gateway.dispatch.core.sessions import Registry
 from gateway.dispatch.stats.metrics import Metrics
+from gateway.dispatch.stats.report import Report
 from gateway.dispatch.stats.statistics import Statistics
-from shared.messages import Hello
-from tests.gateway.dispatch.core.simulation import SimulatedWorker, Simulation
+from scripts.simulated_worker import SimulatedWorker
+from tests.gateway.dispatch.core.simulation import Simulation
 
 Labels = frozenset[tuple[str, str]]
 
@@ -18,9 +18,12 @@ Labels = frozenset[tuple[str, str]]
 def samples(metrics: Metrics, **figures: object) -> dict[tuple[str, Labels], float]:
     """All that is told, by name and labels."""
     given = {"queue_length": 0, "active": 0, "slots": 0, "token_gaps": Histogram(STEP_S)}
-    text = metrics.render(**{**given, "dropped": {}, "sessions": [], **figures}).decode()  # type: ignore[arg-type]
+    return told_by(metrics.render(**{**given, "dropped": {}, "sessions": [], **figures}))  # type: ignore[arg-type]
+
+
+def told_by(text: bytes) -> dict[tuple[str, Labels], float]:
     told: dict[tuple[str, Labels], float] = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
             key = sample.name, frozenset(sample.labels.items())
             assert key not in told, f"told twice: {key}"
@@ -60,7 +63,7 @@ def test_a_stall_in_one_answer_shows_among_the_gaps_between_tokens() -> None:
     for pause_s in (0.004, 0.004, 4.0, 0.004):
         simulation.step(worker)
         simulation.pass_time(pause_s)
-    told = samples(Metrics(), token_gaps=simulation.dispatcher.token_gaps)
+    told = samples(Metrics(), token_gaps=simulation.core.view.token_gaps)
     name = "gateway_inter_token_latency_seconds"
     assert told[f"{name}_count", of()] == 3
     assert told[f"{name}_bucket", of(le="0.005")] == 2
@@ -87,21 +90,20 @@ def test_fetching_and_decoding_an_image_are_told_apart() -> None:
 
 def test_what_has_not_happened_is_zero_and_not_missing() -> None:
     simulation = Simulation()
-    told = samples(Metrics(), dropped=simulation.membership.dropped)
-    for reason in DROP_REASONS:
+    report = Report(simulation.core.view, Statistics(), lambda worker, action: False)
+    told = told_by(report.metrics_text())
+    for reason in ("version", "malformed", "failed", "unknown_peer", "bad_hello"):
         assert told["gateway_worker_port_dropped_messages_total", of(reason=reason)] == 0
     for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "migrations"):
         assert told[f"gateway_{name}_total", of()] == 0
 
 
 def test_two_workers_of_one_name_are_one_series() -> None:
-    registry = Registry()
+    simulation = Simulation()
     for instance in ("one", "other"):
-        hello = Hello(
-            worker="a", models=["m"], slots=2, stream_slots=2, state="ready", instance=instance
-        )
-        registry.open(instance.encode(), hello, 0.0)
-    told = samples(Metrics(), sessions=registry.sessions.values())
+        worker = SimulatedWorker("a", slots=2)
+        simulation.connect(worker, replace(worker.hello(), instance=instance))
+    told = samples(Metrics(), sessions=simulation.core.view.sessions.values())
     assert told["worker_slots", of(worker="a", model="m")] == 2
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.dispatch.core.dispatcher import Ended
+from gateway.dispatch.core.effects import Ended
 from gateway.dispatch.stats.statistics import RECENT_REQUESTS, Statistics
 from gateway.dispatch.stats.token_estimate import estimate_tokens
-from tests.gateway.dispatch.core.simulation import SimulatedWorker, Simulation
+from scripts.simulated_worker import SimulatedWorker
+from tests.gateway.dispatch.core.simulation import Simulation
 
 
 def statistics_after(simulation: Simulation) -> Statistics:

@@ -1,0 +1,68 @@
+"""What may be read of the core: by reports, by tests. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gateway.dispatch.core.admission import Admission
+from gateway.dispatch.core.dispatcher import Dispatcher
+from gateway.dispatch.core.histograms import Histogram
+from gateway.dispatch.core.jobs import JobRecord
+from gateway.dispatch.core.liveness import Liveness
+from gateway.dispatch.core.refusals import not_served
+from gateway.dispatch.core.results import Results
+from gateway.dispatch.core.sessions import Registry, Session
+from gateway.errors import ApiError
+from shared.messages import Hello
+
+
+class View:
+    """The jobs and sessions themselves, not copies: they are read, never written."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        registry: Registry,
+        admission: Admission,
+        liveness: Liveness,
+        results: Results,
+    ) -> None:
+        self.jobs: Mapping[str, JobRecord] = MappingProxyType(dispatcher.jobs)
+        self.sessions: Mapping[bytes, Session] = MappingProxyType(registry.sessions)
+        self.dropped: Mapping[str, int] = MappingProxyType(liveness.dropped)
+        self.token_gaps: Histogram = results.token_gaps
+        self.queue_size = admission.queue_size
+        self._registry = registry
+        self._admission = admission
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a slot."""
+        return self._admission.waiting
+
+    @property
+    def active(self) -> int:
+        """Jobs that hold a slot."""
+        return self._admission.active
+
+    def free_slots(self, pool: str) -> int:
+        """Slots of that model that no non-streaming job holds; negative after a loss."""
+        return self._admission.free_slots(pool)
+
+    def available(self) -> list[Hello]:
+        """What can be asked for now: of workers that are ready, and of those on lease."""
+        return self._registry.available_hellos()
+
+    def on_lease(self) -> list[Hello]:
+        """Of workers that are away and expected back."""
+        here = {session.identity for session in self.sessions.values()}
+        leases = self._registry.leases.items()
+        return [lease.hello for identity, lease in leases if identity not in here]
+
+    def loading(self) -> Session | None:
+        return self._registry.loading(None)
+
+    def not_served(self) -> ApiError:
+        """Why no model can be asked for, when none can."""
+        return not_served(None, self._registry)

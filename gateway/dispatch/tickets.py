@@ -1,0 +1,48 @@
+"""A request handler's end of its job: where it hears the news, and what it may ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from gateway.dispatch.core.acts import Abandon, Act, Prepare
+from gateway.errors import ApiError
+from gateway.generation import Event
+from shared.messages import Job
+
+
+class JobTicket:
+    """Implements `gateway.generation.Ticket`; `perform` takes its acts to the core."""
+
+    def __init__(self, job_id: str, model: str, perform: Callable[[Act], None]) -> None:
+        self.job_id = job_id
+        self.model = model
+        self._perform = perform
+        self._events: deque[Event] = deque()
+        self._error: ApiError | None = None
+        self._news: asyncio.Future[None] | None = None
+
+    def submit(self, job: Job, images: Sequence[bytes]) -> None:
+        self._perform(Prepare(self.job_id, job, images))
+
+    def cancel(self) -> None:
+        self._perform(Abandon(self.job_id))
+
+    async def next_events(self) -> list[Event]:
+        while not self._events:
+            if self._error is not None:
+                raise self._error
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def tell(self, news: Event | ApiError) -> None:
+        if isinstance(news, ApiError):
+            self._error = news
+        else:
+            self._events.append(news)
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
