@@ -20,7 +20,7 @@ QUESTIONS = {
     "server": "the whole system against any server with an OpenAI URL",
     "start": "from scripts/serve to ready: how long, where it goes, what the tiers weigh",
     "blas": "MLX on a Linux CPU with and without OpenBLAS, by threads and precision",
-    "scale": "a hundred Macs: the real dispatcher core on simulated workers",
+    "scale": "a hundred Macs: the real core of dispatch on simulated workers",
     "engine": "the engine against mlx-vlm's BatchGenerator driven directly",
 }
 

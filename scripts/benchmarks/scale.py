@@ -23,7 +23,7 @@ from scripts.benchmarks.report import Progress, Report, Row, percentile
 from scripts.simulated_worker import SimulatedWorker
 from shared.messages import Job, Message, Sampling, Submit
 
-DESCRIPTION = "The real dispatcher core on simulated workers: busy slots, cache hits, cost."
+DESCRIPTION = "The real core of dispatch on simulated workers: busy slots, cache hits, cost."
 
 WIRE_S = 0.001
 """One way between the tiers, on a local network."""

@@ -161,7 +161,7 @@ class JobRecord(msgspec.Struct, eq=False):
         return self.characters > MAX_ANSWER_CHARACTERS or self.completion_tokens > MAX_ANSWER_TOKENS
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every choice has come to its end."""
         return bool(self.choices) and all(c.finish_reason is not None for c in self.choices)
 

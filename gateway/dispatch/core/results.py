@@ -105,7 +105,7 @@ class Results:
         record = self._dispatcher.take_back(session, message.job)
         if record is None:
             return
-        if not record.is_whole:
+        if not record.is_complete:
             self._dispatcher.run_again(record, now)
             return
         session.finished += 1

@@ -53,7 +53,7 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class ServiceTimes:
-    """A moving average of how long a slot is held, for streams and for whole answers."""
+    """A moving average of how long a slot is held, for streams and for non-streaming jobs."""
 
     def __init__(self) -> None:
         self._average_s: dict[bool, float] = {}

@@ -1,9 +1,9 @@
 """How many tokens a text has, guessed from its words and characters.
 
 Stands in where a worker's own count is missing because the worker died before it could send one.
-The mean of two estimates: words x 1.3 and characters / 4. The server this one succeeds divided
-words by 1.3; measured against three real tokenizers (`docs/operations.md`), dividing is always too
-low and multiplying is nearer in every text but one of short common words.
+The mean of two estimates: words x 1.3 and characters / 4. To divide the words by 1.3, as one also
+finds it, is always too low; measured against three real tokenizers (`docs/operations.md`),
+multiplying is nearer in every text but one of short common words.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from shared.messages import (
     WorkerAction,
 )
 
-WHOLE = list(range(8))
-"""The tokens of a whole answer."""
+ALL_TOKENS = list(range(8))
+"""The tokens of a complete answer."""
 
 
 @dataclass
@@ -220,4 +220,4 @@ def run(simulation: Simulation, steps: int = 20) -> None:
 
 
 def finished(client: Client) -> bool:
-    return client.record.outcome == "finished" and client.tokens == WHOLE
+    return client.record.outcome == "finished" and client.tokens == ALL_TOKENS

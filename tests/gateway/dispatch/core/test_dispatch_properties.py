@@ -161,7 +161,7 @@ class DispatchMachine(RuleBasedStateMachine):
             assert client.tokens == list(range(len(client.tokens)))
 
     @invariant()
-    def one_end_each_and_a_whole_answer_only_when_finished(self) -> None:
+    def one_end_each_and_all_tokens_when_finished(self) -> None:
         for client in self.simulation.clients.values():
             assert len(client.ends) <= 1
             if client.ends and isinstance(client.ends[0], Done):
