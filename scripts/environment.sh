@@ -1,5 +1,16 @@
-# Sourced by the other scripts: prepare_environment FILE... makes .venv hold these requirements.
-# Plain sh, so that it runs with what a fresh Mac has.
+# Sourced by the other scripts, which say in $file where they lie: goes to the project's folder.
+# prepare_environment FILE... makes .venv hold these requirements, exec_with_paths MODULE... runs a
+# command that is given paths. Plain sh, so that it runs with what a fresh Mac has.
+
+called_from=$PWD
+python=.venv/bin/python
+unset CDPATH
+cd -P "$(dirname "$file")/.." || exit 1
+
+# The module reads them as relative to the folder that the user stands in (called_from.py).
+exec_with_paths() {
+    CALLED_FROM=$called_from exec "$python" -m "$@"
+}
 
 find_python() {
     for candidate in python3.13 python3.12 python3.11 python3 python; do
@@ -28,11 +39,11 @@ environment_works() {
 }
 
 make_environment() {
-    python=$(find_python) || exit 1
-    refuse_rosetta "$python"
-    echo "Making .venv with $("$python" --version) ..." >&2
+    found=$(find_python) || exit 1
+    refuse_rosetta "$found"
+    echo "Making .venv with $("$found" --version) ..." >&2
     # What an older one had installed, and the stamps that say so, go with it.
-    "$python" -m venv --clear .venv && environment_works || {
+    "$found" -m venv --clear .venv && environment_works || {
         rm -rf .venv
         echo ".venv could not be made; Python's message, if it had one, is above." >&2
         exit 1

@@ -14,7 +14,18 @@ import pytest
 
 from tests.processes import ROOT
 
-LAUNCHERS = ("serve", "chat", "doctor", "keys", "workers", "test", "bench", "fuzz", "soak")
+LAUNCHERS = (
+    "serve",
+    "chat",
+    "doctor",
+    "keys",
+    "workers",
+    "test",
+    "bench",
+    "fuzz",
+    "soak",
+    "gpu_check",
+)
 WITH_PATHS = ("serve", "chat", "doctor", "keys")
 """Those that users name files to, from the folder they are in."""
 
