@@ -13,7 +13,7 @@ from scripts.benchmarks.in_process.child import ENGINE, InProcess, Order
 from scripts.benchmarks.load import loops
 from scripts.benchmarks.load.loops import Outcome
 from scripts.benchmarks.load.target import Case, question, target
-from scripts.benchmarks.report import Progress, Report, Row, alternated, median, percentile
+from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, median, percentile
 from scripts.benchmarks.servers.processes import DEMO_MODEL
 from scripts.benchmarks.servers.rivals import ours
 from scripts.checkpoints.endless import endless_copy
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> Report:
     report = Report("blas")
     cores = os.cpu_count() or 1
     systems = {"1": 1, str(cores): cores, "worker's choice": None}
-    progress = Progress(options.rounds * (len(variants()) + len(systems)))
+    progress = ProgressBar(options.rounds * (len(variants()) + len(systems)))
     figures: dict[str, list[Figures]] = defaultdict(list)
     loads: dict[tuple[int, str], list[Outcome]] = defaultdict(list)
     for number in range(options.rounds):

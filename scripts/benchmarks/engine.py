@@ -19,7 +19,7 @@ from scripts.benchmarks.in_process.latency import (
     second_turns,
     stalls,
 )
-from scripts.benchmarks.report import Progress, Report, Row, alternated, median
+from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, median
 from scripts.benchmarks.servers.processes import DEMO_MODEL
 
 DESCRIPTION = "The engine against mlx-vlm's BatchGenerator driven directly, in turns."
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     wanted = {options.only} if options.only else {"throughput", "latency"}
     cases = CASES if "throughput" in wanted else ()
-    progress = Progress(len(cases) + (len(LATENCIES) if "latency" in wanted else 0))
+    progress = ProgressBar(len(cases) + (len(LATENCIES) if "latency" in wanted else 0))
     ours = Ours(options.model_path)
     report = Report("engine")
     if cases:

@@ -21,7 +21,7 @@ from scripts.benchmarks import strain
 from scripts.benchmarks.load import loops, wrk
 from scripts.benchmarks.load.loops import Outcome
 from scripts.benchmarks.load.target import PATH, Target
-from scripts.benchmarks.report import Progress, Report, Row, median, percentile
+from scripts.benchmarks.report import ProgressBar, Report, Row, median, percentile
 from scripts.benchmarks.servers.bare import split_events
 from scripts.benchmarks.servers.processes import Server, cpu_spent, free_port, serving, started
 from scripts.benchmarks.strain import scripted
@@ -73,7 +73,7 @@ STREAMED = scripted(stream=True, tokens=STREAM_TOKENS)
 
 def run(options: argparse.Namespace) -> Report:
     report = Report("gateway")
-    progress = Progress(len(options.connections) + 6)
+    progress = ProgressBar(len(options.connections) + 6)
     with both() as rival:
         whole: list[Row] = []
         for connections in options.connections:
@@ -189,7 +189,7 @@ def latency_row(turns: list[Turn], rival: Rival) -> Row:
     }
 
 
-def open_rows(rival: Rival, options: argparse.Namespace, progress: Progress) -> Iterator[Row]:
+def open_rows(rival: Rival, options: argparse.Namespace, progress: ProgressBar) -> Iterator[Row]:
     cases = (("whole", WHOLE, 0, options.rate), ("stream", STREAMED, 1, options.stream_rate))
     for kind, body, events, rate in cases:
         progress.step(f"open loop, {kind}, {rate:g} requests/s")

@@ -117,7 +117,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-class Progress:
+class ProgressBar:
     """A bar on a terminal, lines elsewhere; nothing of it reaches stdout."""
 
     def __init__(self, total: int) -> None:

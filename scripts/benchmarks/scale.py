@@ -19,7 +19,7 @@ from gateway.dispatch.core.acts import Prepare, Reserve
 from gateway.dispatch.core.core import Core
 from gateway.dispatch.core.effects import Effect, Ended, Send
 from gateway.generation import GenerationRequest
-from scripts.benchmarks.report import Progress, Report, Row, percentile
+from scripts.benchmarks.report import ProgressBar, Report, Row, percentile
 from scripts.simulated_worker import SimulatedWorker
 from shared.messages import Job, Message, Sampling, Submit
 
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     report = Report("scale")
     loads = {"full queue": FULL, "80 % of the slots": 0.8, "50 % of the slots": 0.5}
-    progress = Progress(len(loads))
+    progress = ProgressBar(len(loads))
     rows: list[Row] = []
     for name, load in loads.items():
         progress.step(name)

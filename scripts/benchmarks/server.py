@@ -22,7 +22,7 @@ import httpx
 from scripts.benchmarks.load import loops
 from scripts.benchmarks.load.loops import Outcome
 from scripts.benchmarks.load.target import CASES, Case, Target, pictures, target
-from scripts.benchmarks.report import Progress, Report, Row, alternated, median, percentile
+from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, median, percentile
 from scripts.benchmarks.servers.processes import DEMO_MODEL, NOTHING, Server, cpu_spent
 from scripts.benchmarks.servers.rivals import KNOWN, READY, Side, our_blas, ours, rival
 from scripts.checkpoints.endless import endless_copy
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> Report:
         if case.name in options.cases
         for connections in options.connections
     ]
-    progress = Progress(options.rounds * len(sides) * len(cells))
+    progress = ProgressBar(options.rounds * len(sides) * len(cells))
     figures = Figures()
     pictures()  # drawn before anything is timed
     with endless_copy(options.model_path) as model:
@@ -119,7 +119,7 @@ def _one_turn(
     cells: Sequence[Cell],
     seconds: float,
     figures: Figures,
-    progress: Progress,
+    progress: ProgressBar,
 ) -> None:
     with contextlib.ExitStack() as stack:
         try:

@@ -14,7 +14,7 @@ import time
 import psutil
 
 from scripts.benchmarks.in_process.start_phases import INTERPRETER
-from scripts.benchmarks.report import Progress, Report, Row, median
+from scripts.benchmarks.report import ProgressBar, Report, Row, median
 from scripts.benchmarks.servers.processes import DEMO_MODEL, ROOT, Tier, free_port
 
 DESCRIPTION = "From scripts/serve to ready, and what the processes weigh."
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Report:
     report = Report("start")
-    progress = Progress(2 * (options.rounds + 1))
+    progress = ProgressBar(2 * (options.rounds + 1))
     starts, phases = [], []
     for number in range(options.rounds + 1):
         progress.step(f"start {number + 1}")

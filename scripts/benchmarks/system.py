@@ -21,7 +21,7 @@ import uvloop
 from scripts.benchmarks.in_process.child import ENGINE, GENERATOR, InProcess, Order
 from scripts.benchmarks.load.client import Answer, Client
 from scripts.benchmarks.load.target import Case, Target, question, target
-from scripts.benchmarks.report import Progress, Report, Row, alternated, median, percentile
+from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, median, percentile
 from scripts.benchmarks.servers.processes import DEMO_MODEL, Server, cpu_spent
 from scripts.benchmarks.servers.rivals import ours
 from scripts.checkpoints.endless import endless_copy
@@ -52,7 +52,7 @@ class Wave:
 
 
 def run(options: argparse.Namespace) -> Report:
-    progress = Progress(len(options.streams) * len(options.tokens))
+    progress = ProgressBar(len(options.streams) * len(options.tokens))
     rows = []
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(endless_copy(options.model_path))
