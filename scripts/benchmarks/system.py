@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 from scripts.benchmarks.in_process.child import ENGINE, GENERATOR, InProcess, Order
-from scripts.benchmarks.load.client import Answer, Client
+from scripts.benchmarks.load.client import AnswerTimes, Client
 from scripts.benchmarks.load.target import Case, Target, question, target
 from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, median, percentile
 from scripts.benchmarks.servers.processes import DEMO_MODEL, Server, cpu_spent
@@ -102,7 +102,7 @@ def system_wave(running: Server, asked: Target, streams: int, first: int) -> Wav
     )
 
 
-async def _ask(asked: Target, streams: int, first: int) -> Sequence[Answer]:
+async def _ask(asked: Target, streams: int, first: int) -> Sequence[AnswerTimes]:
     client = Client(asked, first)
     answers = await asyncio.gather(*(client.ask() for _ in range(streams)))
     client.close()

@@ -23,7 +23,7 @@ TEXT = re.compile(rb'"(?:content|reasoning|reasoning_content)": ?"[^"]')
 
 
 @dataclass
-class Answer:
+class AnswerTimes:
     """Times of `time.perf_counter`. `gaps_s` has one value for each text event but the first, 0
     for those that came together."""
 
@@ -53,14 +53,14 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._answer = Answer()
-        self._ended: asyncio.Future[Answer] | None = None
+        self._answer = AnswerTimes()
+        self._ended: asyncio.Future[AnswerTimes] | None = None
 
-    async def ask(self, request: bytes) -> Answer:
+    async def ask(self, request: bytes) -> AnswerTimes:
         """Send and wait for the end of the answer."""
         assert self._transport is not None
         self._parser = httptools.HttpResponseParser(self)
-        self._answer = Answer()
+        self._answer = AnswerTimes()
         self._ended = asyncio.get_running_loop().create_future()
         if self._transport.is_closing():
             return self._answer
@@ -118,12 +118,12 @@ class Client:
         self._numbers = itertools.count(random.randrange(10**9) if first is None else first)
         self._idle: list[Connection] = []
 
-    async def ask(self) -> Answer:
+    async def ask(self) -> AnswerTimes:
         """Return the answer; not a good one when the connection, the status or the stream fails."""
         try:
             connection = self._idle.pop() if self._idle else await self._connect()
         except OSError:
-            return Answer()
+            return AnswerTimes()
         request = post(self._target.url, self._target.body_of(next(self._numbers)))
         answer = await connection.ask(request)
         if self._target.events and not answer.texts:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import uvloop
 
-from scripts.benchmarks.load.client import Answer, Client
+from scripts.benchmarks.load.client import AnswerTimes, Client
 from scripts.benchmarks.load.target import Target
 from scripts.benchmarks.report import percentile
 
@@ -41,7 +41,7 @@ class Outcome:
     gaps_s: list[float] = field(default_factory=list)
     client_share: float = 0.0
 
-    def take(self, answer: Answer, due_at: float) -> None:
+    def take(self, answer: AnswerTimes, due_at: float) -> None:
         """Count the answer to a request that was due then."""
         if not answer.good:
             self.errors += 1

@@ -13,7 +13,7 @@ pytest.importorskip("psutil", reason="scripts/benchmarks/requirements.txt")
 
 from safetensors.numpy import load_file
 
-from scripts.benchmarks.load.client import Answer, Client
+from scripts.benchmarks.load.client import AnswerTimes, Client
 from scripts.benchmarks.load.loops import Outcome, closed_loop, share
 from scripts.benchmarks.load.target import CASES, Target, body, pictures, target
 from scripts.benchmarks.server import Cell, Figures, Turn, reported
@@ -32,7 +32,7 @@ def test_an_answer_counts_with_its_share_of_the_window() -> None:
 
 
 def test_only_text_is_a_token() -> None:
-    answer = Answer()
+    answer = AnswerTimes()
     answer.take(b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n', 1.0)
     assert answer.texts == 0
     answer.take(b'data: {"delta":{"content":"a"}}\n\ndata: {"delta":{"content": "b"}}\n\n', 2.0)
