@@ -60,12 +60,10 @@ def decode(frames: Sequence[Buffer], sender: type[M]) -> tuple[M, list[Buffer]]:
     if len(frames[1]) > kind.max_body_bytes:
         raise ProtocolError(f"a {kind.__name__} has at most {kind.max_body_bytes} bytes")
     message = _decode_body(frames[1], kind)
-    attachments = list(frames[2:])
-    if message.attachments > MAX_ATTACHMENTS:
-        images = message.attachments
-        raise ProtocolError(f"a job has at most {MAX_ATTACHMENTS} images, got {images}")
-    if len(attachments) != message.attachments:
-        expected = message.attachments
+    attachments, expected = list(frames[2:]), message.attachments
+    if expected > MAX_ATTACHMENTS:
+        raise ProtocolError(f"a job has at most {MAX_ATTACHMENTS} images, got {expected}")
+    if len(attachments) != expected:
         raise ProtocolError(f"expected {expected} attachments, got {len(attachments)}")
     return message, attachments
 

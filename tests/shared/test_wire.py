@@ -29,6 +29,7 @@ from shared.messages import (
     TextPart,
     kinds,
 )
+from tests.imports import ROOT, TIERS
 
 
 def job(**fields: object) -> Job:
@@ -268,3 +269,10 @@ def test_a_job_may_have_as_many_lists_as_its_client_sends() -> None:
     many = [[]] * (Deltas.max_containers + 1)  # type: ignore[var-annotated]
     submit = Submit(job=job(template_options={"lists": many}), budget_s=1.0)
     assert wire.decode(wire.encode(submit), Message)[0] == submit
+
+
+def test_nothing_else_knows_the_bytes() -> None:
+    files = [path for tier in TIERS for path in (ROOT / tier).rglob("*.py")]
+    assert [str(path.relative_to(ROOT)) for path in files if "msgpack" in path.read_text()] == [
+        "shared/wire.py"
+    ]
