@@ -53,7 +53,7 @@ def served(url: str, model: str | None, api_key: str | None, timeout: float) -> 
             f"{url.rstrip('/')}/v1/chat/completions", json.dumps(body).encode(), headers
         )
         with urllib.request.urlopen(request, timeout=timeout) as response:
-            return json.load(response)["choices"][0]["message"]["content"]
+            return str(json.load(response)["choices"][0]["message"]["content"])
 
     return ask
 
@@ -63,7 +63,7 @@ def first_model(url: str, api_key: str | None, timeout: float) -> str:
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     request = urllib.request.Request(f"{url.rstrip('/')}/v1/models", headers=headers)
     with urllib.request.urlopen(request, timeout=timeout) as response:
-        return json.load(response)["data"][0]["id"]
+        return str(json.load(response)["data"][0]["id"])
 
 
 def with_images(example: Example, rng: random.Random) -> list[Message]:
@@ -165,12 +165,7 @@ def as_json(tallies: list[Tally]) -> str:
 
 def show_progress(items: Iterable[Any], total: int) -> Iterator[Any]:
     """Pass items on and show on a terminal how far it has come."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        for done, item in enumerate(items, 1):
-            print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
-            yield item
-        print(file=sys.stderr)
-        return
-    yield from tqdm(items, total=total, unit="question")
+    for done, item in enumerate(items, 1):
+        print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
+        yield item
+    print(file=sys.stderr)

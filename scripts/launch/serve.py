@@ -26,7 +26,6 @@ from worker.settings import Settings as WorkerSettings
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "example_request.json"
 ENVIRONMENT_FILE = ".env"
-DEFAULT_CONCURRENCY = 8
 
 USAGE = """\
 usage: scripts/serve [--version] [--workers N] [flags of either tier]
@@ -83,7 +82,6 @@ def complete(flags: Mapping[str, str], environment_file: Path) -> dict[str, str]
     if environment_file.exists():
         environment.update(parse(environment_file.read_text()))
     environment.update(flags)
-    environment.setdefault("WORKER_MAX_CONCURRENCY", str(DEFAULT_CONCURRENCY))
     gateway = load(GatewaySettings, "GATEWAY", [], environment)
     environment.setdefault("WORKER_GATEWAY", " ".join(map(_from_here, gateway.bind)))
     if sys.stderr.isatty():

@@ -51,7 +51,7 @@ class Tier:
     def cpu_s(self) -> float:
         """CPU seconds used so far."""
         times = [process.cpu_times() for process in self.family()]
-        return sum(spent.user + spent.system for spent in times)
+        return float(sum(spent.user + spent.system for spent in times))
 
     def resident_bytes(self) -> int:
         return sum(process.memory_info().rss for process in self.family())
