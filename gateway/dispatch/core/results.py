@@ -69,8 +69,9 @@ class Results:
     def _deltas(self, session: Session, message: Deltas, now: float) -> None:
         for accepted in message.accepted:
             self._accepted(session, accepted, now)
+        live_job = self._dispatcher.live_job
         for delta in message.items:
-            record = self._dispatcher.live_job(session, delta.job)
+            record = live_job(session, delta.job)
             if record is None:
                 continue
             if delta.sequence != record.next_sequence or delta.choice >= len(record.choices):
@@ -87,7 +88,7 @@ class Results:
         session.tokens += len(delta.tokens)
         if delta.tokens:
             self._token_came(record.at, now)
-        if record.stream:
+        if record.kind == "streaming":
             record.deadline_at = now + self._token_timeout_s
         if record.overflows:
             self._dispatcher.fail(record, not_finished(record), now)
