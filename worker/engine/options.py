@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-ImagePosition = Literal["as-sent", "before", "after"]
 MIB = 1024**2
 
 
