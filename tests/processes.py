@@ -26,6 +26,7 @@ class Tier:
 
     def __init__(self, module: str, *flags: str, environment: dict[str, str] | None = None) -> None:
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        self._said = b""
         self.process = subprocess.Popen(
             self.command(module, flags),
             cwd=ROOT,
@@ -39,8 +40,12 @@ class Tier:
         return [sys.executable, "-m", module, *flags]
 
     def output(self) -> str:
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        """What it has said so far; after its end, all it said."""
+        if not self.log.closed:
+            descriptor = self.log.fileno()
+            # Not by seeking: the tier writes where this side's file position is.
+            self._said = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        return self._said.decode(errors="replace")
 
     def stop(self, timeout_s: float = 15.0) -> int:
         """SIGTERM, then SIGKILL to the whole group. Returns the exit code."""
@@ -52,7 +57,10 @@ class Tier:
                 pass
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        return self.process.wait()
+        code = self.process.wait()
+        self.output()
+        self.log.close()
+        return code
 
 
 @dataclass
@@ -105,6 +113,13 @@ class Service:
         tier = Tier("worker", "--gateway", self.worker_endpoint, *self.worker_flags, *flags)
         self.workers.append(tier)
         return tier
+
+    def start_gateway_anew(self) -> None:
+        """A new gateway on the same ports, where one was stopped or killed."""
+        self.gateway.stop()
+        port = self.url.rpartition(":")[2]
+        flags = ("--host", "127.0.0.1", "--port", port, "--bind", self.worker_endpoint)
+        self.gateway = Tier("gateway", *flags)
 
     def stop(self) -> None:
         for tier in [*self.workers, self.gateway]:

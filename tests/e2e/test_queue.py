@@ -195,9 +195,7 @@ def test_a_gateway_restart_under_load_breaks_only_its_own_connections() -> None:
         service.gateway.process.kill()
         client.join()
         assert len(broken) == 1
-        port = service.url.rpartition(":")[2]
-        flags = ("--host", "127.0.0.1", "--port", port, "--bind", service.worker_endpoint)
-        service.gateway = type(service.gateway)("gateway", *flags)
+        service.start_gateway_anew()
         service.await_ready(1)
         await_condition(lambda: active(service) == (0, 0), "its jobs are dropped")
         assert answer_text(service.script(tokens=2)) == words(2)

@@ -34,8 +34,12 @@ class SlowLink:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = await asyncio.open_connection("127.0.0.1", self._target_port)
         ways = [self._carry(reader, there[1]), self._carry(there[0], writer)]
-        with contextlib.suppress(OSError):
-            await asyncio.gather(*ways)
+        try:
+            with contextlib.suppress(OSError):
+                await asyncio.gather(*ways)
+        finally:
+            there[1].close()
+            writer.close()
 
     async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         """Bytes arrive one after another, each late by the delay and by those before it."""

@@ -153,10 +153,7 @@ async def test_two_gateways_share_their_workers_and_one_dies() -> None:
 
 def test_a_gateway_that_starts_anew_finds_its_workers_again() -> None:
     with serving(workers=1) as service:
-        port = service.url.rpartition(":")[2]
-        service.gateway.stop()
-        flags = ("--host", "127.0.0.1", "--port", port, "--bind", service.worker_endpoint)
-        service.gateway = Tier("gateway", *flags)
+        service.start_gateway_anew()
         service.await_ready(1)
         assert service.script(tokens=3).status_code == 200
 
@@ -211,5 +208,8 @@ def test_who_orders_without_the_key_is_told_how_to_give_it() -> None:
 def test_a_hopeless_worker_says_why_and_ends() -> None:
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     worker = Tier("worker", "--gateway", endpoint, "--model-path", "no/such/model/anywhere")
-    assert worker.process.wait(60) == 2
-    assert "no/such/model/anywhere" in worker.output()
+    try:
+        assert worker.process.wait(60) == 2
+        assert "no/such/model/anywhere" in worker.output()
+    finally:
+        worker.stop()
