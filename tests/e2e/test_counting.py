@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes import TIMEOUT_S, Service, await_condition, scripted, serving
+from tests.processes import Service, scripted, serving
+from tests.waiting import TIMEOUT_S, await_condition
 
 PATH = "/v1/messages/count_tokens"
 ENDLESS: dict[str, Any] = {"tokens": 5000, "delay_s": 0.05}

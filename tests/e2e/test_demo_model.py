@@ -16,7 +16,8 @@ import pytest
 
 from scripts.demo_model import answers
 from scripts.demo_model.scenes import example_scene, random_scene
-from tests.processes import ROOT, Service, answer_text, await_condition, serving
+from tests.processes import ROOT, Service, answer_text, serving
+from tests.waiting import await_condition
 
 MLX = ("--max-concurrency", "8", "--stall-timeout", "20")
 EXAMPLE = (ROOT / "docs" / "example.png").read_bytes()

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.processes import Service, answer_text, await_condition, scripted, serving, words
+from tests.processes import Service, answer_text, scripted, serving, words
+from tests.waiting import await_condition
 
 SLOTS = ("--engine", "scripted", "--max-concurrency", "1", "--max-streams", "2")
 SHORT = ("--queue-size", "2", "--queue-timeout", "2")

@@ -15,16 +15,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from tests.processes import (
-    ROOT,
-    Service,
-    Tier,
-    await_condition,
-    free_port,
-    scripted,
-    serving,
-    words,
-)
+from tests.processes import ROOT, Service, Tier, scripted, serving, words
+from tests.waiting import await_condition, free_port
 
 WORKER = ("--engine", "scripted", "--max-concurrency", "16", "--max-streams", "16")
 STALLING = (*WORKER, "--stall-timeout", "1")

@@ -21,7 +21,8 @@ from typing import TypeVar
 import pytest
 
 from tests.faults.test_fleet import SECONDS, assert_drained, load
-from tests.processes import ROOT, Service, Tier, await_condition, free_port
+from tests.processes import ROOT, Service, Tier
+from tests.waiting import await_condition, free_port
 
 T = TypeVar("T")
 

@@ -7,7 +7,8 @@ import time
 
 from tests.faults.slow_link import slow_link
 from tests.faults.test_fleet import WORKER, assert_drained, load
-from tests.processes import await_condition, serving
+from tests.processes import serving
+from tests.waiting import await_condition
 
 DELAY_S = 0.1
 BYTES_PER_S = 500_000

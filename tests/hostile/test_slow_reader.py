@@ -7,7 +7,8 @@ import socket
 import time
 
 from tests.hostile.strangers import memory_bytes
-from tests.processes import answer_text, await_condition, scripted, serving, words
+from tests.processes import answer_text, scripted, serving, words
+from tests.waiting import await_condition
 
 WRITE_TIMEOUT_S = 2.0
 GROWTH_BYTES = 64 << 20

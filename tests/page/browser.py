@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import await_condition
+from tests.waiting import await_condition
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
 

@@ -14,7 +14,8 @@ from PIL import Image
 from scripts.demo_model import answers
 from scripts.demo_model.scenes import example_scene
 from tests.page.browser import Page, chromium
-from tests.processes import ROOT, Service, await_condition, serving
+from tests.processes import ROOT, Service, serving
+from tests.waiting import await_condition
 
 FOLDER = ROOT / "docs" / "screenshots"
 EXAMPLE = base64.b64encode((ROOT / "docs" / "example.png").read_bytes()).decode()

@@ -17,7 +17,8 @@ from scripts.doctor_checks.machine import check_machine, check_packages, satisfi
 from scripts.doctor_checks.model import cache_bytes_a_token, check_model
 from scripts.doctor_checks.picture import judge
 from scripts.doctor_checks.service import Service, check_service
-from tests.processes import ROOT, await_condition, free_port, serving
+from tests.processes import ROOT, serving
+from tests.waiting import await_condition, free_port
 
 WEIGHTS = "model.safetensors"
 

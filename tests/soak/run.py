@@ -17,8 +17,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.processes import Service, await_condition, serving
+from tests.processes import Service, serving
 from tests.soak.clients import KINDS, Clients
+from tests.waiting import await_condition
 
 MIB = 1 << 20
 WARM_UP_SHARE = 0.2
