@@ -94,7 +94,7 @@ class Fetcher:
     async def _follow(self, address: str) -> bytes:
         url = _parsed(address)
         for _ in range(MAX_REDIRECTS + 1):
-            async with _HostSlot(self._hosts, url.host, self._per_host), self._slots:
+            async with HostSlot(self._hosts, url.host, self._per_host), self._slots:
                 answer = await self._hop(url)
             if isinstance(answer, bytes):
                 return answer
@@ -171,7 +171,7 @@ class Fetcher:
         return body.getvalue()
 
 
-class _HostSlot:
+class HostSlot:
     """One of a host's fetch slots; hosts that nobody fetches from are forgotten."""
 
     def __init__(

@@ -8,6 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
+from anthropic.types import ToolChoiceToolParam, ToolParam
 
 from tests.clients.asking import (
     CAPITAL,
@@ -21,9 +22,9 @@ from tests.clients.asking import (
 )
 from tests.processes import Service
 
-TOOL: dict[str, Any] = {"name": "get_capital", "input_schema": COUNTRY_SCHEMA}
+TOOL: ToolParam = {"name": "get_capital", "input_schema": COUNTRY_SCHEMA}
 COUNTRIES = ({"country": "France"}, {"country": "Japan"})
-ONE_CALL: dict[str, Any] = {
+ONE_CALL: ToolChoiceToolParam = {
     "type": "tool",
     "name": "get_capital",
     "disable_parallel_tool_use": True,
@@ -89,8 +90,13 @@ def test_counted_tokens_are_those_that_are_used(api: Anthropic) -> None:
 
 
 def test_a_forced_call_and_its_answer(api: Anthropic) -> None:
-    request: dict[str, Any] = {"model": MODEL, "max_tokens": 100, "tools": [TOOL]}
-    called = api.messages.create(**request, messages=text(CAPITAL), tool_choice=ONE_CALL)
+    called = api.messages.create(
+        model=MODEL,
+        max_tokens=100,
+        tools=[TOOL],
+        messages=text(CAPITAL),
+        tool_choice=ONE_CALL,
+    )
     assert called.stop_reason == "tool_use"
     (call,) = called.content
     assert call.type == "tool_use" and call.name == "get_capital"
@@ -101,7 +107,8 @@ def test_a_forced_call_and_its_answer(api: Anthropic) -> None:
         {"role": "assistant", "content": called.content},
         {"role": "user", "content": [result]},
     ]
-    assert api.messages.create(**{**request, "max_tokens": 20}, messages=turns).content
+    said = api.messages.create(model=MODEL, max_tokens=20, tools=[TOOL], messages=turns)
+    assert said.content
 
 
 def test_a_call_streamed(api: Anthropic) -> None:
@@ -109,8 +116,8 @@ def test_a_call_streamed(api: Anthropic) -> None:
         model=MODEL,
         max_tokens=100,
         messages=text(CAPITAL),
-        tools=[TOOL],  # type: ignore[list-item]
-        tool_choice=ONE_CALL,  # type: ignore[arg-type]
+        tools=[TOOL],
+        tool_choice=ONE_CALL,
     ) as stream:
         kinds = {event.type for event in stream}
         (call,) = stream.get_final_message().content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from openai import OpenAI
@@ -11,7 +12,7 @@ from openai import OpenAI
 from tests.clients.asking import CAPITAL, CAPITAL_ANSWER, COUNTRY_SCHEMA, MODEL, chat_tool, text
 
 COUNTRIES = ({"country": "France"}, {"country": "Japan"})
-FORCED = {"type": "function", "function": {"name": "get_capital"}}
+FORCED: Any = {"type": "function", "function": {"name": "get_capital"}}
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_a_forced_call_and_its_answer(api: OpenAI) -> None:
         model=MODEL,
         messages=messages,
         tools=[chat_tool("get_time"), chat_tool("get_capital")],
-        tool_choice=FORCED,  # type: ignore[arg-type]
+        tool_choice=FORCED,
     )
     choice = answer.choices[0]
     assert choice.finish_reason == "tool_calls"

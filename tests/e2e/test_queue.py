@@ -8,7 +8,8 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -40,12 +41,16 @@ def active(service: Service) -> tuple[int, int]:
     return stats["queue_stats"]["active_requests"], held
 
 
-def in_background(service: Service, pool: ThreadPoolExecutor, count: int, **script: object) -> list:  # type: ignore[type-arg]
+def in_background(
+    service: Service, pool: ThreadPoolExecutor, count: int, **script: Any
+) -> list[Future[httpx.Response]]:
     started = [pool.submit(service.script, **script) for _ in range(count)]
-    queue = lambda: service.get("/v1/queue/stats")["queue_stats"]  # noqa: E731
-    await_condition(
-        lambda: queue()["active_requests"] + queue()["queue_size"] >= count, "all are admitted"
-    )
+
+    def admitted() -> bool:
+        queue = service.get("/v1/queue/stats")["queue_stats"]
+        return int(queue["active_requests"] + queue["queue_size"]) >= count
+
+    await_condition(admitted, "all are admitted")
     return started
 
 

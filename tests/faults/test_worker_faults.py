@@ -57,7 +57,7 @@ def stream_text(service: Service, **script: Any) -> str:
 def test_one_death_costs_a_delay_and_nothing_else(
     service: Service, tmp_path: Path, fault: str, at: int
 ) -> None:
-    script = {"tokens": 20, "delay_s": 0.01, "fault": fault, "at": at}
+    script: dict[str, Any] = {"tokens": 20, "delay_s": 0.01, "fault": fault, "at": at}
     once = str(tmp_path / "struck")
     assert stream_text(service, **script, once=once) == words(20)
     service.await_ready(2)
@@ -107,8 +107,8 @@ def test_draining_loses_nothing(service: Service) -> None:
         target=lambda: results.append(stream_text(service, tokens=250, delay_s=0.02))
     )
     client.start()
-    holder = await_condition(
-        lambda: next((w for w in service.worker_states() if w["active"]), None), "it runs"
+    (holder,) = await_condition(
+        lambda: [w for w in service.worker_states() if w["active"]], "it runs"
     )
     leaving = next(w for w in service.workers if f"-{w.process.pid}" in holder["id"])
     assert leaving.stop() == 0

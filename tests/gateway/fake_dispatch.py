@@ -150,6 +150,9 @@ class FakeStatus:
     def queue_stats(self) -> dict[str, Any]:
         return {"status": "ok", "queue_stats": {"running": True}}
 
+    def recent_requests(self) -> list[dict[str, Any]]:
+        return []
+
     def metrics_text(self) -> bytes:
         return b"gateway_requests_total 0\n"
 

@@ -83,7 +83,7 @@ class TakesAll:
 
 @contextlib.asynccontextmanager
 async def serving() -> AsyncIterator[tuple[Link, ServerOfTests, int]]:
-    settings = Settings(host="127.0.0.1", bind=["tcp://127.0.0.1:*"], queue_size=4)
+    settings = Settings(host="127.0.0.1", bind=("tcp://127.0.0.1:*",), queue_size=4)
     listener = listen("127.0.0.1", 0)
     link = Link(settings)
     await link.start()

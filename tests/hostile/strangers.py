@@ -88,7 +88,12 @@ def stranger(endpoint: str, routing_id: bytes = b"") -> Iterator[Stranger]:
 @contextlib.contextmanager
 def false_worker(endpoint: str, model: str, **fields: Any) -> Iterator[Stranger]:
     """A worker whose hello is believed, the only one of its model."""
-    facts = {"slots": 4, "stream_slots": 4, "state": "ready", "instance": secrets.token_hex(4)}
+    facts: dict[str, Any] = {
+        "slots": 4,
+        "stream_slots": 4,
+        "state": "ready",
+        "instance": secrets.token_hex(4),
+    }
     with stranger(endpoint) as peer:
         peer.say(Hello(worker=f"false-{model}", models=[model], **(facts | fields)))
         peer.hear(Welcome)

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgpack
 import pytest
@@ -141,7 +142,7 @@ def test_a_full_pipe_a_ping_and_a_broken_connection(service: Service) -> None:
             connection.sendall(ZMTP_GREETING)
             connection.recv(64)
             connection.sendall(ZMTP_READY)
-            await_condition(lambda c=connection: c.recv(64), "the other side is ready")
+            await_condition(partial(connection.recv, 64), "the other side is ready")
             linger = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             with contextlib.suppress(OSError):

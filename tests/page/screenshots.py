@@ -6,6 +6,7 @@ import base64
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,10 @@ def work_for_the_plots(service: Service) -> None:
             list(pool.map(ask, range(together)))
 
 
+def _turn_is_shown(page: Page, turn: int) -> bool:
+    return page.turns() == 2 * turn
+
+
 def draw(browser: Any, service: Service, file: Path) -> None:
     page = Page(browser, service.url)
     page.await_ready()
@@ -62,7 +67,7 @@ def draw(browser: Any, service: Service, file: Path) -> None:
         if turn == 1:
             page.drop(EXAMPLE)
         page.ask(question)
-        await_condition(lambda turns=turn: page.turns() == 2 * turns, "the turn shown")
+        await_condition(partial(_turn_is_shown, page, turn), "the turn shown")
         answer = page.await_answer()
         if answer != right:
             raise SystemExit(f"no screenshot of a wrong answer: {question} {answer}")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ SCRIPTED = ("--engine", "scripted", "--max-concurrency", "8")
 def test_a_worker_told_to_stop_while_its_engine_starts_ends() -> None:
     for _ in range(3):
         worker = Tier("worker", *SCRIPTED, "--gateway", f"tcp://127.0.0.1:{free_port()}")
-        await_condition(lambda worker=worker: children(worker.process.pid), "the engine's start")
+        await_condition(partial(children, worker.process.pid), "the engine's start")
         worker.process.send_signal(signal.SIGTERM)
         try:
             assert worker.process.wait(10) == 0

@@ -102,10 +102,9 @@ async def test_connections_beyond_the_limit_are_told_so() -> None:
 
 
 async def test_bodies_beyond_the_budget_are_refused_and_given_back() -> None:
-    limits = {"max_body_bytes": 20_000, "max_buffered_bytes": 30_000}
     text = "x" * 15_000
     messages = [{"role": "user", "content": text}]
-    async with gateway(**limits) as running:
+    async with gateway(max_body_bytes=20_000, max_buffered_bytes=30_000) as running:
         first = asyncio.create_task(running.chat(messages=messages))
         ticket = await running.dispatch.submitted()
         second = await running.chat(messages=messages)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gateway.generation import ImageSource
-from gateway.images.fetch import Fetcher, FetchLimits, resolve
+from gateway.images.addresses import may_connect
+from gateway.images.fetch import Fetcher, FetchLimits, HostSlot, resolve
 from gateway.images.sources import InvalidImage
 
 Handler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -203,18 +204,22 @@ async def test_tricks_are_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", TRICKS[:3])
-async def test_redirects_to_the_inside_are_refused(url: str) -> None:
+async def test_redirects_to_the_inside_are_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     redirect = answer(b"", status="302 Found", location=url)
     async with site({"/": redirect}) as running:
         public = f"http://public.example:{running.port}/"
-        built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=False), names)
+        first = iter([True])
 
-        async def first_hop_leads_to_the_site(address: Any) -> list[str]:
-            host = address.raw_host.decode()
-            return ["127.0.0.1"] if host == "public.example" else await checked(address)
+        async def here(host: str, port: int) -> list[str]:
+            return ["127.0.0.1"] if host == "public.example" else await names(host, port)
 
-        checked = built._checked_addresses
-        built._checked_addresses = first_hop_leads_to_the_site  # type: ignore[method-assign]
+        def site_may_be_asked_once(address: str, *, allow_private: bool) -> bool:
+            return next(first, False) or may_connect(address, allow_private=allow_private)
+
+        monkeypatch.setattr("gateway.images.fetch.may_connect", site_may_be_asked_once)
+        built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=False), here)
         with pytest.raises(InvalidImage) as caught:
             await built.fetch(ImageSource(public, "here"))
         await built.close()
@@ -304,4 +309,14 @@ async def test_fetches_at_once_are_bounded_per_host() -> None:
         running.gate.set()
         assert await asyncio.gather(*fetches) == [b"picture"] * 10
         assert running.most_open == 2
-        assert built._hosts == {}
+
+
+async def test_only_hosts_in_use_are_remembered() -> None:
+    hosts: dict[str, tuple[asyncio.Semaphore, int]] = {}
+    async with HostSlot(hosts, "a", 2), HostSlot(hosts, "a", 2), HostSlot(hosts, "b", 2):
+        waiting = asyncio.create_task(HostSlot(hosts, "a", 2).__aenter__())
+        await asyncio.sleep(0)
+        assert hosts.keys() == {"a", "b"}
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    assert hosts == {}

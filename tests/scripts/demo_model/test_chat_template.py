@@ -50,7 +50,7 @@ def test_missing_content_and_no_messages() -> None:
 @pytest.mark.parametrize("arguments", ['{"at": "top left"}', {"at": "top left"}])
 def test_tool_calls_and_results(arguments: Any) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": arguments}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Look."},
         {"role": "assistant", "content": None, "tool_calls": [call]},

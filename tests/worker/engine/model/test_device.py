@@ -141,7 +141,7 @@ def test_a_cpu_without_a_fast_blas_is_told_of(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(blas, "_loaded", [])
-    monkeypatch.setattr(blas.sys, "platform", "linux")
+    monkeypatch.setattr("sys.platform", "linux")
     with caplog.at_level(logging.WARNING):
         assert blas.choose_threads(None, gpu=device.has_gpu()) == BlasThreads(1, 1)  # type: ignore[arg-type]
     assert "no OpenBLAS found" in caplog.text

@@ -17,7 +17,6 @@ from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, assistant, job, picture, user
 from worker.engine.model.loading import load_weights
 from worker.engine.model.vision_tower import MoreToEncode
-from worker.engine.prepare import preprocess
 from worker.engine.prepare.preprocess import decode_image
 from worker.engine.schedule.prefill import inputs_of
 
@@ -130,7 +129,7 @@ def test_a_long_prompt_in_small_pieces_is_the_same_prompt(
     """It joins running streams eight tokens at a time, cut within its pictures too."""
     driver = drive(family, prefix_cache_bytes=0)
     pacer = driver.engine._prefills.pacer
-    pacer.SHORT, pacer.LARGEST = 0, 8  # type: ignore[misc]
+    pacer.SHORT, pacer.LARGEST = 0, 8
     pacer._size = 8.0
     driver.submit(job("stream", "Hello", max_tokens=200, ignore_eos=True))
     driver.until(lambda: len(driver.results["stream"].tokens) > 3)
@@ -146,14 +145,14 @@ def test_no_picture_is_made_smaller_than_its_processor_wants(
     family: str, drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The processor, which alone knows what its model was trained on, gets it as it came."""
-    driver, seen = drive(family), []
-    prepare_inputs = preprocess.prepare_inputs
+    driver = drive(family)
+    seen: list[tuple[int, int]] = []
 
     def look(processor: Any, *, images: list[Any], **given: Any) -> Any:
         seen.extend(image.size for image in images)
         return prepare_inputs(processor, images=images, **given)
 
-    monkeypatch.setattr(preprocess, "prepare_inputs", look)
+    monkeypatch.setattr("worker.engine.prepare.preprocess.prepare_inputs", look)
     driver.prompt(job("1", "What is it?", [picture("red", (1500, 700))]))
     assert seen == [(1500, 700)]
 
@@ -192,7 +191,11 @@ def test_a_model_that_cannot_batch_serves_one_after_the_other(
 @pytest.mark.parametrize("position", ["before", "after", "as-sent"])
 def test_images_stand_where_they_are_wanted(family: str, position: str, drive: MakeDriver) -> None:
     driver = drive(family, image_position=position)
-    parts = [TextPart(text="first"), ImagePart(index=0), TextPart(text="last")]
+    parts: list[TextPart | ImagePart] = [
+        TextPart(text="first"),
+        ImagePart(index=0),
+        TextPart(text="last"),
+    ]
     message = ChatMessage(role="user", content=parts)
     text = rendered(driver, job("1", [message], [RED]))
     marker = driver.model.image_marker if family != "gemma3" else "<start_of_image>"
