@@ -25,8 +25,9 @@ def with_tables(text: str) -> str:
     for name, table in TABLES.items():
         begin, end = f"<!-- {name} flags -->", f"<!-- end of {name} flags -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        text, found = pattern.subn(lambda _, t=f"{begin}\n{table}\n{end}": t, text)
-        assert found == 1, f"the markers of the {name} table are missing"
+        found = pattern.findall(text)
+        assert len(found) == 1, f"the markers of the {name} table are missing"
+        text = text.replace(found[0], f"{begin}\n{table}\n{end}")
     return text
 
 

@@ -18,6 +18,7 @@ from shared.messages import (
     Delta,
     Deltas,
     Done,
+    FinishReason,
     Heartbeat,
     Hello,
     Identify,
@@ -45,7 +46,7 @@ class Run:
         token, sequence = self.made, self.sequence
         self.made += 1
         self.sequence += 1
-        finish = "stop" if self.made == answer_tokens else None
+        finish: FinishReason | None = "stop" if self.made == answer_tokens else None
         return Delta(self.job.id, sequence, 0, [token], f"{token} ", finish)
 
 

@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.dispatch.core.acts import Prepare, Reserve
 from gateway.dispatch.core.core import Core
@@ -89,7 +90,7 @@ class Fleet:
     def play(self, seconds: float) -> None:
         for mac in self._macs.values():
             self._hear(mac, mac.hello())
-            self._after(self._random.random(), lambda mac=mac: self._beat(mac))
+            self._after(self._random.random(), partial(self._beat, mac))
         self._after(0.0, self._arrive)
         while self._events and self._events[0][0] < seconds:
             self.now, _, event = heapq.heappop(self._events)
@@ -175,7 +176,7 @@ class Fleet:
 
     def _say(self, mac: Mac, messages: list[Message]) -> None:
         for message in messages:
-            self._after(WIRE_S, lambda message=message: self._hear(mac, message))
+            self._after(WIRE_S, partial(self._hear, mac, message))
 
     def _hear(self, mac: Mac, message: Message) -> None:
         with self.watch:
@@ -186,7 +187,7 @@ class Fleet:
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, Submit):
                 mac, submit = self._macs[effect.routing_id], effect.message
-                self._after(WIRE_S, lambda mac=mac, submit=submit: self._take(mac, submit))
+                self._after(WIRE_S, partial(self._take, mac, submit))
             elif isinstance(effect, Ended):
                 assert effect.record.outcome == "finished", effect.record
 

@@ -122,7 +122,7 @@ def positions(tokens: list[int], images: list[Patches], image_token: int) -> NDA
 
 def patch_places(image: Patches) -> NDArray[np.int64]:
     """(patches, 2): row and column of each patch, in the processor's order."""
-    grid = np.stack(np.mgrid[: image.rows, : image.columns], axis=-1)
+    grid: NDArray[np.int64] = np.moveaxis(np.mgrid[: image.rows, : image.columns], 0, -1)
     blocks = grid.reshape(image.rows // MERGE, MERGE, image.columns // MERGE, MERGE, 2)
     return blocks.transpose(0, 2, 1, 3, 4).reshape(-1, 2)
 

@@ -73,10 +73,12 @@ def expected_size(file: Path) -> int | None:
             if length > file.stat().st_size:
                 return None
             header = json.loads(opened.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
+        ends: list[int] = [
+            entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"
+        ]
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return None
-    return 8 + length + max(ends, default=0)
+    return 8 + int(length) + max(ends, default=0)
 
 
 def cache_bytes_a_token(config: dict[str, Any]) -> int:
@@ -86,7 +88,8 @@ def cache_bytes_a_token(config: dict[str, Any]) -> int:
     if not heads or not layers or not text.get("hidden_size"):
         return 0
     width = text.get("head_dim") or text["hidden_size"] // heads
-    return 2 * layers * (text.get("num_key_value_heads") or heads) * width * CACHE_BYTES_A_NUMBER
+    numbers = 2 * layers * (text.get("num_key_value_heads") or heads) * width
+    return int(numbers) * CACHE_BYTES_A_NUMBER
 
 
 def _fits(config: dict[str, Any], weights: int, memory: int) -> Finding:

@@ -65,8 +65,8 @@ class InProcess:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._process.kill()
-        self._process.wait()
+        with self._process:  # which closes its pipes and waits for its end
+            self._process.kill()
 
     def wave(self, order: Order) -> Clocks:
         """Raises RuntimeError: the process has ended."""

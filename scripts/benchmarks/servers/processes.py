@@ -79,6 +79,7 @@ class Tier:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._log.close()
 
     def family(self) -> list[psutil.Process]:
         """The process and all that descend from it."""

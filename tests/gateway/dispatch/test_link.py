@@ -68,7 +68,7 @@ class Wired:
 
 @contextlib.asynccontextmanager
 async def link() -> AsyncIterator[Link]:
-    running = Link(Settings(host="127.0.0.1", bind=["tcp://127.0.0.1:*"]))
+    running = Link(Settings(host="127.0.0.1", bind=("tcp://127.0.0.1:*",)))
     await running.start()
     try:
         yield running

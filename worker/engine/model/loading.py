@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from mlx.utils import tree_flatten
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
+from tqdm.auto import tqdm
 
 from worker.engine.interface import ModelError, ModelUnavailable, Report
 from worker.engine.model.device import has_gpu

@@ -10,11 +10,12 @@ import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.dispatch.core.acts import Abandon, Act, Order, Prepare, Reserve
 from gateway.dispatch.core.core import Core
 from gateway.dispatch.core.effects import Effect, Ended, Send, Tell
-from gateway.dispatch.core.jobs import JobRecord
+from gateway.dispatch.core.jobs import JobRecord, Phase
 from gateway.errors import ApiError
 from gateway.generation import GenerationRequest
 from scripts.simulated_worker import SimulatedWorker
@@ -44,6 +45,9 @@ class Client:
     accepted: list[Accepted] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     ends: list[Done | ApiError] = field(default_factory=list)
+
+    def phase(self) -> Phase:
+        return self.record.phase
 
 
 class Simulation:
@@ -208,7 +212,7 @@ class Simulation:
 # --- what stories begin and end with -----------------------------------------------------------
 
 
-def one_worker(**slots: int) -> tuple[Simulation, SimulatedWorker]:
+def one_worker(**slots: Any) -> tuple[Simulation, SimulatedWorker]:
     simulation = Simulation()
     return simulation, simulation.connect(SimulatedWorker("a", **slots))
 

@@ -48,7 +48,7 @@ def test_a_stream_is_refused_rather_than_queued() -> None:
 def test_streams_and_others_have_slots_of_their_own() -> None:
     simulation, _ = one_worker(slots=1, stream_slots=1)
     other, stream = simulation.request(), simulation.request(stream=True)
-    assert other.record.phase is stream.record.phase is Phase.RUNNING
+    assert other.phase() is stream.phase() is Phase.RUNNING
 
 
 def test_a_place_is_taken_before_the_job_is_prepared() -> None:
@@ -57,7 +57,7 @@ def test_a_place_is_taken_before_the_job_is_prepared() -> None:
     quick = simulation.request()
     assert slow.record.active and not quick.record.active
     simulation.cancel(slow)
-    assert quick.record.phase is Phase.RUNNING
+    assert quick.phase() is Phase.RUNNING
 
 
 @pytest.mark.parametrize("submit", [True, False])
@@ -132,7 +132,7 @@ def test_a_loaded_worker_says_hello_again_with_what_its_model_can_do() -> None:
     simulation.say(worker, replace(HELLO, context_tokens=4096))
     (session,) = simulation.core.view.sessions.values()
     assert session.hello.context_tokens == 4096
-    assert simulation.request().record.phase is Phase.RUNNING
+    assert simulation.request().phase() is Phase.RUNNING
 
 
 def test_two_workers_of_one_name_are_two_workers() -> None:
@@ -195,7 +195,7 @@ def test_a_late_rejection_of_a_cancelled_job_makes_room() -> None:
     cancelled, ready = simulation.request(), simulation.request()
     simulation.cut(worker)
     simulation.cancel(cancelled)
-    assert ready.record.phase is Phase.READY
+    assert ready.phase() is Phase.READY
     simulation.mend(worker)
     worker.runs.clear()
     simulation.say(worker, Rejected(job=cancelled.record.run_id, reason="draining"))

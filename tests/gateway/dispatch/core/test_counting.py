@@ -69,7 +69,7 @@ def test_a_worker_is_asked_about_a_few_at_once_and_the_rest_wait_in_order() -> N
     assert [len(worker.prompts) for worker in workers] == [MAX_COUNTS_ASKED] * 2
     simulation.say(workers[0], CountedTokens(workers[0].prompts.pop(), 1))
     assert workers[0].prompts[-1] == clients[2 * MAX_COUNTS_ASKED].record.run_id
-    assert clients[-1].record.phase is Phase.READY
+    assert clients[-1].phase() is Phase.READY
 
 
 def test_there_is_room_for_so_many_and_no_more() -> None:
@@ -87,10 +87,10 @@ def test_whoever_leaves_is_not_told_and_the_worker_stays_busy_until_it_answers()
     simulation.cancel(client)
     simulation.cancel(client)
     (late,) = ask(simulation)
-    assert late.record.phase is Phase.READY
+    assert late.phase() is Phase.READY
     simulation.say(worker, CountedTokens(worker.prompts.pop(0), 1))
-    assert late.record.phase is Phase.DISPATCHED
-    assert client.accepted == client.ends == []
+    assert late.phase() is Phase.DISPATCHED
+    assert not client.accepted and not client.ends
     assert not any(isinstance(send.message, Cancel) for send in simulation.sent)
 
 
@@ -167,7 +167,7 @@ def test_only_the_number_is_an_answer_to_a_count() -> None:
     simulation.say(worker, Accepted(run_id, prompt_tokens=1))
     simulation.say(other, CountedTokens(run_id, 1))
     simulation.say(other, Failed(run_id, code="internal_error", message="x"))
-    assert client.record.phase is Phase.DISPATCHED and client.accepted == client.ends == []
+    assert client.phase() is Phase.DISPATCHED and not client.accepted and not client.ends
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     for _ in range(2):
         holder = next(w for w in (worker, other) if client.record.run_id in w.prompts)
@@ -180,6 +180,6 @@ def test_a_number_is_no_answer_to_a_generation() -> None:
     worker = simulation.connect(SimulatedWorker("a"))
     client = simulation.request()
     simulation.say(worker, CountedTokens(client.record.run_id, 1))
-    assert client.record.phase is Phase.RUNNING
+    assert client.phase() is Phase.RUNNING
     (session,) = simulation.core.view.sessions.values()
     assert client.record.run_id in session.outstanding

@@ -40,7 +40,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 30))
     def prepare(self, number: int) -> None:
-        clients = [c for c in self.simulation.clients.values() if c.record.phase is Phase.PREPARING]
+        clients = [c for c in self.simulation.clients.values() if c.phase() is Phase.PREPARING]
         if clients:
             self.simulation.submit(clients[number % len(clients)])
 
@@ -53,8 +53,9 @@ class DispatchMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 5), times=st.integers(1, 8))
     def step(self, number: int, times: int) -> None:
         worker = self.pick(number)
-        for _ in range(times if worker else 0):
-            self.simulation.step(worker)
+        for _ in range(times):
+            if worker:
+                self.simulation.step(worker)
 
     @rule(number=st.integers(0, 5))
     def lose_a_message(self, number: int) -> None:
