@@ -9,10 +9,11 @@ turns; a ratio is the median of the turns' ratios.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scripts.benchmarks.in_process.clocks import Clocks
-from scripts.benchmarks.in_process.engines import Ours, Theirs, requests
+from scripts.benchmarks.in_process.engines import Ours, Request, Theirs, requests
 from scripts.benchmarks.in_process.latency import (
     first_requests,
     random_checkpoint,
@@ -44,23 +45,34 @@ LATENCIES = ("a long prompt joins", "second turns", "first requests")
 
 
 def measure(case: Case, ours: Ours, theirs: Theirs, rounds: int) -> Row:
-    pairs: list[tuple[Clocks, Clocks]] = []
+    tokens = case.count * case.tokens
+    pairs = in_turns(ours, theirs, lambda: requests(case.count, case.tokens, case.pictures), rounds)
+    return {"case": case.name, **compared(tokens, pairs), "wanted": case.wanted}
+
+
+def in_turns(
+    ours: Ours, theirs: Theirs, ask: Callable[[], list[Request]], rounds: int
+) -> list[tuple[Clocks, Clocks]]:
+    """Ask both the same, round by round; return what our answers took and what theirs did."""
+    sides: tuple[Ours | Theirs, ...] = (theirs, ours)
+    pairs = []
     for number in range(rounds + 1):  # the first warms up
-        asked = requests(case.count, case.tokens, case.pictures)
-        sides: tuple[Ours | Theirs, ...] = (theirs, ours)
+        asked = ask()
         spent = {side: side.run(asked) for side in alternated(sides, number)}
         if number:
             pairs.append((spent[ours], spent[theirs]))
-    tokens = case.count * case.tokens
+    return pairs
+
+
+def compared(tokens: int, pairs: Sequence[tuple[Clocks, Clocks]]) -> Row:
+    """Figures of so many tokens a round."""
     return {
-        "case": case.name,
         "engine_tokens_per_s": median(tokens / own.wall_s for own, _ in pairs),
         "batch_generator_tokens_per_s": median(tokens / other.wall_s for _, other in pairs),
         "engine_cpu_ms_a_token": median(own.cpu_s * 1e3 / tokens for own, _ in pairs),
         "batch_generator_cpu_ms_a_token": median(o.cpu_s * 1e3 / tokens for _, o in pairs),
         "ratio": median(other.wall_s / own.wall_s for own, other in pairs),
         "cpu_ratio": median(other.cpu_s / own.cpu_s for own, other in pairs),
-        "wanted": case.wanted,
     }
 
 

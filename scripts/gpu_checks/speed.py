@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from scripts.benchmarks.engine import compared, in_turns
 from scripts.benchmarks.in_process.engines import Ours, Request, Theirs, ask, requests, user
 from scripts.benchmarks.in_process.latency import second_turns
-from scripts.benchmarks.report import Row, median
+from scripts.benchmarks.report import Row
 from scripts.checkpoints.building import build
 from scripts.gpu_checks.host_time import host_time
 from scripts.gpu_checks.sizes import Sizes
@@ -65,22 +66,8 @@ def _compared(
     case: str, ours: Ours, theirs: Theirs, rows: int, tokens: int, prompt: int, sizes: Sizes
 ) -> Row:
     """Tokens a second: of the prompt where one is given, else of the answers."""
-    taken: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for number in range(sizes.rounds + 1):  # the first warms up
-        asked = _asked(rows, tokens, prompt)
-        sides = [("ours", ours.run), ("theirs", theirs.run)]
-        for name, run in sides if number % 2 else reversed(sides):
-            seconds = run(asked).wall_s
-            if number:
-                taken[name].append(seconds)
-    count = prompt if prompt else rows * tokens
-    ratios = [b / a for a, b in zip(taken["ours"], taken["theirs"], strict=True)]
-    return {
-        "case": case,
-        "engine_tokens_per_s": median(count / s for s in taken["ours"]),
-        "batch_generator_tokens_per_s": median(count / s for s in taken["theirs"]),
-        "ratio": median(ratios),
-    }
+    pairs = in_turns(ours, theirs, lambda: _asked(rows, tokens, prompt), sizes.rounds)
+    return {"case": case, **compared(prompt or rows * tokens, pairs)}
 
 
 def _asked(rows: int, tokens: int, prompt: int) -> list[Request]:
