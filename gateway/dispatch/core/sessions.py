@@ -60,17 +60,11 @@ class Session:
     _streams_out: int = field(default=0, init=False)
     """How many of the outstanding ones are streams: counted, because every dispatch asks."""
 
-    @property
-    def name(self) -> str:
-        return self.hello.worker
-
-    @property
-    def identity(self) -> str:
-        return identity(self.hello)
-
-    @property
-    def pool(self) -> str:
-        return self.hello.models[0]
+    def __post_init__(self) -> None:
+        # Not properties: a dispatch asks them of every worker.
+        self.name = self.hello.worker
+        self.identity = identity(self.hello)
+        self.pool = self.hello.models[0]
 
     @property
     def slots(self) -> int:
