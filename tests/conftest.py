@@ -12,10 +12,11 @@ import pytest
 from hypothesis import settings
 
 from tests.imports import MLX, reached
+from tests.properties import QUICK
 
 # A busy machine is no reason to fail: what is slow is measured by scripts/bench, not here.
 settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+settings.register_profile(QUICK, deadline=None, max_examples=20)
 
 TESTS = Path(__file__).resolve().parent
 
@@ -40,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile(QUICK if config.getoption("--quick") else "unhurried")
     for mark, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{mark}: {meaning}")
 

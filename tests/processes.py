@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 import httpx
 
+from tests.scripted import scripted
 from tests.waiting import TIMEOUT_S, await_condition, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,21 +129,10 @@ class Service:
         self.client.close()
 
 
-def scripted(stream: bool = False, **script: Any) -> dict[str, Any]:
-    """A request body that the scripted engine plays."""
-    content = f"script: {json.dumps(script)}"
-    return {"messages": [{"role": "user", "content": content}], "stream": stream}
-
-
 def answer_text(response: httpx.Response) -> str:
     assert response.status_code == 200, response.text
     text: str = response.json()["choices"][0]["message"]["content"]
     return text
-
-
-def words(count: int) -> str:
-    """What the scripted engine answers with that many tokens."""
-    return "".join(f"w{i} " for i in range(count))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ import pytest
 from openai import OpenAI
 
 from tests.clients.asking import CAPITAL, MODEL, text
-from tests.processes import Service, Tier, scripted
+from tests.processes import Service, Tier
+from tests.scripted import scripted
 from tests.waiting import await_condition, free_port
 
 BROKEN_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}

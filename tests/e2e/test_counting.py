@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes import Service, scripted, serving
+from tests.processes import Service, serving
+from tests.scripted import scripted
 from tests.waiting import TIMEOUT_S, await_condition
 
 PATH = "/v1/messages/count_tokens"

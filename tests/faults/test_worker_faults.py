@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes import Service, answer_text, scripted, serving, words
+from tests.processes import Service, answer_text, serving
+from tests.scripted import scripted, words
 from tests.waiting import await_condition
 
 WORKER = ("--engine", "scripted", "--max-concurrency", "8", "--stall-timeout", "1")

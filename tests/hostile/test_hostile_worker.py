@@ -25,7 +25,8 @@ from shared.messages import (
     Rejected,
 )
 from tests.hostile.strangers import Stranger, false_worker, stranger, take_job
-from tests.processes import Service, answer_text, scripted, serving, words
+from tests.processes import Service, answer_text, serving
+from tests.scripted import scripted, words
 from tests.waiting import await_condition
 
 HONEST = ("--engine", "scripted", "--served-model-name", "honest", "--max-concurrency", "8")

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from tests.gateway.images.pictures import data_url, drawn
-from tests.processes import Service, scripted, serving
+from tests.processes import Service, serving
+from tests.scripted import scripted
 from tests.waiting import await_condition
 
 MIB = 1 << 20

@@ -7,7 +7,8 @@ import socket
 import time
 
 from tests.hostile.strangers import memory_bytes
-from tests.processes import answer_text, scripted, serving, words
+from tests.processes import answer_text, serving
+from tests.scripted import scripted, words
 from tests.waiting import await_condition
 
 WRITE_TIMEOUT_S = 2.0

@@ -19,7 +19,8 @@ from gateway.dispatch.core.liveness import MAX_SESSIONS
 from shared.messages import Heartbeat, Hello, Identify, Ping, Submit
 from shared.wire import VERSION
 from tests.hostile.strangers import memory_bytes, stranger
-from tests.processes import Service, answer_text, serving, words
+from tests.processes import Service, answer_text, serving
+from tests.scripted import words
 from tests.waiting import await_condition
 
 MIB = 1 << 20

@@ -14,7 +14,8 @@ import pytest
 from scripts.demo_model import answers
 from scripts.demo_model.scenes import example_scene
 from tests.page.browser import Page, chromium
-from tests.processes import ROOT, Service, serving, words
+from tests.processes import ROOT, Service, serving
+from tests.scripted import words
 from tests.waiting import await_condition
 
 EXAMPLE = base64.b64encode((ROOT / "docs" / "example.png").read_bytes()).decode()

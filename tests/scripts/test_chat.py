@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from scripts.chat import ChatError, main, picture_url, printable, sort_words
-from tests.processes import ROOT, Service, serving, words
+from tests.processes import ROOT, Service, serving
+from tests.scripted import words
 from tests.waiting import await_condition, free_port
 
 EXAMPLE = ROOT / "docs" / "example.png"

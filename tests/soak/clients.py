@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from tests.gateway.images.pictures import data_url, drawn, jpeg_of_scans, png_claiming
-from tests.processes import words
+from tests.scripted import words
 
 CHAT = "/v1/chat/completions"
 PAUSE_S = 0.02

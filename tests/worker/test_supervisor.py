@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from scripts.launch.process_tree import children
-from tests.processes import ROOT, Tier, answer_text, serving, words
+from tests.processes import ROOT, Tier, answer_text, serving
+from tests.scripted import words
 from tests.waiting import await_condition, free_port
 
 SCRIPTED = ("--engine", "scripted", "--max-concurrency", "8")

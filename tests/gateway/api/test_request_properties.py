@@ -18,6 +18,7 @@ from gateway.errors import InvalidRequest
 from shared import wire
 from shared.messages import Submit
 from tests.gateway.fake_dispatch import FakeTicket
+from tests.properties import examples
 
 RULES = ImageRules(max_images=4, vision_only=False)
 
@@ -131,7 +132,7 @@ def _some_place(draw: st.DrawFn, value: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=list(HealthCheck))
 @given(value=spoilt())
 def test_every_request_is_understood_or_refused(dialect: Dialect[Any], value: Any) -> None:
     try:
@@ -152,7 +153,7 @@ def test_the_seeds_are_understood() -> None:
         dialect.translate(body, RULES, "")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_understood_or_refused(body: bytes) -> None:
     for dialect in DIALECTS:

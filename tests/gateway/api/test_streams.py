@@ -198,7 +198,8 @@ async def test_a_reader_that_stops_is_cut_off_and_its_job_cancelled() -> None:
         async with asyncio.timeout(10):
             while not ticket.cancelled.is_set():
                 ticket.tell(*[delta(piece)] * 200)
-                await asyncio.sleep(0.01)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ticket.cancelled.wait(), 0.01)
         received = b""
         with contextlib.suppress(ConnectionError):
             received = await reader.read(-1)

@@ -21,6 +21,7 @@ from tests.gateway.images.pictures import (
     png_claiming,
     png_with_bomb,
 )
+from tests.properties import examples
 
 MAX_PIXELS = 10_000
 
@@ -109,7 +110,7 @@ def test_cut_off_images_are_refused(image_format: str) -> None:
             inspect(data[:length], "p", MAX_PIXELS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     data=st.sampled_from([data for data, _ in GOOD.values()]),
     place=st.integers(0, 10_000),

@@ -18,7 +18,8 @@ from scripts.launch.ports import taken_ports
 from scripts.launch.process_tree import children
 from scripts.launch.serve import complete
 from scripts.launch.tiers import exit_code
-from tests.processes import Tier, answer_text, scripted, words
+from tests.processes import Tier, answer_text
+from tests.scripted import scripted, words
 from tests.waiting import await_condition, free_port
 
 

@@ -32,7 +32,7 @@ from shared.messages import (
     Welcome,
 )
 from tests.hostile.strangers import Stranger, false_gateway
-from tests.processes import words
+from tests.scripted import words
 from tests.worker.running import (
     for_ever,
     job,

@@ -14,6 +14,7 @@ from gateway.errors import ApiError
 from scripts.simulated_worker import SimulatedWorker
 from shared.messages import Done, Goodbye, Rejected, RejectReason
 from tests.gateway.dispatch.core.simulation import Simulation
+from tests.properties import examples
 
 WORKERS = ("a", "b", "c")
 
@@ -213,7 +214,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
 TestDispatch = DispatchMachine.TestCase
 TestDispatch.settings = settings(
-    max_examples=150,
+    max_examples=examples(150),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.properties import examples
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import assistant, job, picture, user
 from worker.engine.cache.prefix import PrefixCache, common_length
@@ -206,7 +207,7 @@ class Layer:
     ),
     trimmable=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_what_is_found_is_as_long_as_a_search_of_all_entries_would_find(
     keys: list[list[int]], trimmable: bool
 ) -> None:

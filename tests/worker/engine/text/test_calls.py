@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.messages import ToolCallDelta
+from tests.properties import examples
 from worker.engine.text.tools import CallNames, ForcedCallReader, MarkedCallReader, find_parser
 
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
@@ -44,7 +45,7 @@ def marked() -> MarkedCallReader:
 
 
 @given(CUTS, st.sampled_from(["", "I look. "]), st.sampled_from(["", "\n", " Done."]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_calls_are_read_however_the_text_is_cut(cuts: list[int], before: str, after: str) -> None:
     said = before + CALL + "\n" + CALL + after
     text, calls = read(marked(), pieces_of(said, cuts))
@@ -94,7 +95,7 @@ def test_ids_are_the_same_on_every_worker_and_differ_within_an_answer() -> None:
     ),
     CUTS,
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_forced_calls_are_passed_on_as_they_come(all_arguments: list[Any], cuts: list[int]) -> None:
     said = json.dumps([{"name": "look", "arguments": a} for a in all_arguments])
     for pieces in ([said], list(said), pieces_of(said, cuts)):

@@ -23,6 +23,7 @@ from shared.messages import (
     ToolCall,
     ToolPolicy,
 )
+from tests.properties import examples
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import job, sampled, user
 from tests.worker.engine.model.test_families import reference
@@ -100,7 +101,7 @@ def test_messages_are_told_apart_however_they_are_cut(
     ),
     cuts=CUTS,
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_no_cut_changes_anything_and_no_marker_shows(messages: list[str], cuts: list[int]) -> None:
     said = NEXT.join(messages)
     places = sorted({0, len(said), *(cut % (len(said) + 1) for cut in cuts)})

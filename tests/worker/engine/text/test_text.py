@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from tests.properties import examples
 from worker.engine.text.detokenizer import WINDOW_TOKENS, Vocabulary, WindowDetokenizer
 from worker.engine.text.reasoning import ReasoningSplitter, ThinkMarkers, find_markers
 from worker.engine.text.stop import StopFinder
@@ -39,7 +40,7 @@ def stopped(pieces: list[str], stops: list[str]) -> tuple[str, str | None]:
 
 
 @given(LETTERS, CUTS, st.lists(st.text(alphabet="ab<>", min_size=1, max_size=4), max_size=3))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_stops_are_found_however_the_text_is_cut(
     text: str, cuts: list[int], stops: list[str]
 ) -> None:
@@ -95,7 +96,7 @@ def test_thoughts_are_told_from_the_answer(
 
 
 @given(st.text(alphabet="x \n", max_size=6), st.text(alphabet="y \n", max_size=6), CUTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_thoughts_do_not_depend_on_the_cuts(thought: str, answer: str, cuts: list[int]) -> None:
     said = f"<think>{thought}</think>{answer}"
     assert split(pieces_of(said, cuts)) == split([said]) == split(list(said))
@@ -123,7 +124,7 @@ def said(detokenizer: Any, tokens: list[int]) -> tuple[str, list[str]]:
 
 
 @given(text=st.text(max_size=30))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_tokens_become_the_text_that_they_were(tokenizer: Any, text: str) -> None:
     tokens = tokenizer.encode(text, add_special_tokens=False)
     whole, parts = said(Vocabulary(tokenizer).detokenizer(), tokens)
@@ -133,14 +134,14 @@ def test_tokens_become_the_text_that_they_were(tokenizer: Any, text: str) -> Non
 
 
 @given(tokens=st.lists(st.integers(0, 255), max_size=20))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_any_tokens_become_what_the_tokenizer_decodes(tokenizer: Any, tokens: list[int]) -> None:
     whole, _ = said(Vocabulary(tokenizer).detokenizer(), tokens)
     assert whole == tokenizer.decode(tokens)
 
 
 @given(text=st.text(alphabet="ab é你🙂", max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_tokenizer_of_an_unknown_kind_is_read_through_a_window(tokenizer: Any, text: str) -> None:
     tokens = tokenizer.encode(text, add_special_tokens=False)
     whole, parts = said(WindowDetokenizer(tokenizer, frozenset()), tokens)
