@@ -1,4 +1,4 @@
-"""Writes the flag tables of the README from the settings that enforce them.
+"""Writes the tables of docs/flags.md from the settings that enforce them.
 
 python -m scripts.flag_tables
 """
@@ -13,7 +13,7 @@ from gateway.settings import Settings as GatewaySettings
 from shared.settings import markdown_table
 from worker.settings import Settings as WorkerSettings
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "flags.md"
 TABLES = {
     "gateway": markdown_table(GatewaySettings, "GATEWAY"),
     "worker": markdown_table(WorkerSettings, "WORKER"),
@@ -32,7 +32,7 @@ def with_tables(text: str) -> str:
 
 
 def main() -> int:
-    README.write_text(with_tables(README.read_text()))
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text()))
     return 0
 
 

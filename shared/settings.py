@@ -5,8 +5,8 @@
         port: int = option(8000, unit="TCP port", help="where HTTP clients connect")
 
 gives `--port`, `GATEWAY_PORT` (with the prefix `GATEWAY`), a line of `--help` and a row of the
-README's table. A flag wins over the environment, the environment over the default. A bad value
-stops the start with one line and exit code 2.
+table in `docs/flags.md`. A flag wins over the environment, the environment over the default. A bad
+value stops the start with one line and exit code 2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The README says what is true: its flags exist, its commands work."""
+"""Every command of the README and of docs/ works: run where it can be, looked at where not."""
 
 from __future__ import annotations
 
@@ -8,23 +8,51 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
-from scripts.flag_tables import README, with_tables
-from scripts.launch.flags import flag_targets
 from tests.processes import ROOT, Service, serving
 
-TEXT = README.read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
-PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-ASKING = [block for block in BLOCKS if "http://127.0.0.1:8000" in block]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page; `number` counts those of its language there."""
+
+    page: str
+    number: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}-{self.number}"
+
+
+def blocks(language: str) -> list[Block]:
+    fenced = re.compile(rf"```{language}\n(.*?)```", re.DOTALL)
+    return [
+        Block(page.name, number, text)
+        for page in PAGES
+        for number, text in enumerate(fenced.findall(page.read_text()))
+    ]
+
+
+SHELL = blocks("sh")
+PYTHON = blocks("python")
+ASKING = [block for block in SHELL if "http://127.0.0.1:8000" in block.text]
+
+SCRIPT = '"script: {'
+"""Of a question that only the scripted engine understands."""
 
 NOT_RUN = {
     "git clone": "CI is a clone, and scripts/serve is what its tests start the parts of",
     "scripts/serve --model-path": "downloads gigabytes from the hub",
     "scripts/keys": "binds the worker port to every interface of the machine",
     "python -m worker --gateway": "wants another Mac",
+    "scripts/gpu_check": "takes minutes, and its figures are a GPU's",
+    "scripts/serve --help": "puts another MLX into the environment that this runs in",
+    "scripts/test": "is what runs this",
 }
 """Commands that are only looked at: their scripts and flags must exist."""
 
@@ -36,11 +64,10 @@ RUN_AS = {
 """What their launchers run once there is an environment, and what it says."""
 
 RIGHT = {"capital of France": "Paris", "capital of Japan": "Tokyo"}
-OTHER_FLAGS = {"--workers", "--help", "--run"}
 
 
-def test_flag_tables_are_those_of_the_settings() -> None:
-    assert with_tables(TEXT) == TEXT, "run: python -m scripts.flag_tables"
+def that_begin_with(*starts: str) -> list[Block]:
+    return [block for block in SHELL if block.text.startswith(starts)]
 
 
 @pytest.fixture(scope="module")
@@ -50,84 +77,73 @@ def service() -> Iterator[Service]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[Service]:
+    with serving() as running:
+        yield running
+
+
 def here(command: str, service: Service) -> str:
     return command.replace("http://127.0.0.1:8000", service.url)
 
 
-@pytest.mark.parametrize("block", ASKING, ids=range(len(ASKING)))
-def test_what_asks_a_server_is_answered(block: str, service: Service) -> None:
+def run(command: list[str], **environment: str) -> str:
+    """Return what it says, once it has ended well."""
     done = subprocess.run(
-        ["bash", "-c", here(block, service)],
+        command,
         cwd=ROOT,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert '"error"' not in done.stdout and '"finish_reason":"stop"' in done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("block", ASKING, ids=str)
+def test_what_asks_a_server_is_answered(block: Block, request: pytest.FixtureRequest) -> None:
+    asked: Service = request.getfixturevalue("scripted" if SCRIPT in block.text else "service")
+    said = run(["bash", "-c", here(block.text, asked)])
+    assert '"error"' not in said and '"finish_reason":"stop"' in said
     for question, answer in RIGHT.items():
-        if question in block:
-            pieces = re.findall(r'"content":"([^"]*)"', done.stdout)
+        if question in block.text:
+            pieces = re.findall(r'"content":"([^"]*)"', said)
             assert answer in "".join(pieces)
 
 
-@pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=range(len(PYTHON_BLOCKS)))
-def test_the_python_runs(block: str, service: Service) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", here(block, service)],
-        env={**os.environ, "no_proxy": "127.0.0.1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "The capital of France is Paris."
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_the_python_runs(block: Block, service: Service) -> None:
+    said = run([sys.executable, "-c", here(block.text, service)], no_proxy="127.0.0.1")
+    assert said.strip() == "The capital of France is Paris."
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.startswith(RUN_ALONE)])
-def test_what_needs_no_server_runs(block: str) -> None:
-    subprocess.run(["sh", "-c", block], cwd=ROOT, timeout=60, check=True)
+@pytest.mark.parametrize("block", that_begin_with(*RUN_ALONE), ids=str)
+def test_what_needs_no_server_runs(block: Block) -> None:
+    run(["sh", "-c", block.text])
 
 
-@pytest.mark.parametrize("launcher", RUN_AS)
-def test_what_talks_to_the_service_runs(launcher: str, service: Service) -> None:
-    (block,) = [block for block in BLOCKS if block.startswith(launcher)]
+@pytest.mark.parametrize("block", that_begin_with(*RUN_AS), ids=str)
+def test_what_talks_to_the_service_runs(block: Block, service: Service) -> None:
+    (launcher,) = (name for name in RUN_AS if block.text.startswith(name))
     module, said = RUN_AS[launcher]
-    command = block.replace(launcher, f"{sys.executable} -m {module} --url {service.url}")
-    done = subprocess.run(
-        ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert said in done.stdout
+    command = block.text.replace(launcher, f"{sys.executable} -m {module} --url {service.url}")
+    assert said in run(["sh", "-c", command])
 
 
 def test_every_command_is_run_or_said_not_to_be() -> None:
-    known = (*NOT_RUN, *RUN_ALONE, *RUN_AS)
-    for block in BLOCKS:
-        assert block in ASKING or block.startswith(known), block
-    for start in NOT_RUN:
-        assert any(block.startswith(start) for block in BLOCKS), f"no longer there: {start}"
+    known = that_begin_with(*NOT_RUN, *RUN_ALONE, *RUN_AS)
+    assert [str(block) for block in SHELL if block not in known and block not in ASKING] == []
+    for start in (*NOT_RUN, *RUN_ALONE, *RUN_AS):
+        assert that_begin_with(start), f"no longer there: {start}"
 
 
-@pytest.mark.parametrize("start", NOT_RUN)
-def test_what_is_not_run_names_what_exists(start: str) -> None:
-    (block,) = [block for block in BLOCKS if block.startswith(start)]
-    script = re.sub(r"<[a-z ]+>", "PLACEHOLDER", block)
+@pytest.mark.parametrize("block", that_begin_with(*NOT_RUN), ids=str)
+def test_what_is_not_run_names_what_exists(block: Block) -> None:
+    script = re.sub(r"<[a-z ]+>", "PLACEHOLDER", block.text)
     checked = subprocess.run(["sh", "-n"], input=script, text=True, check=False)
     assert checked.returncode == 0
-    for word in shlex.split(block.replace("\\\n", " ")):
+    for word in shlex.split(block.text.replace("\\\n", " ")):
         if word.startswith("scripts/"):
-            assert os.access(ROOT / word, os.X_OK)
-
-
-def test_every_flag_that_is_named_exists() -> None:
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT))
-    assert named - set(flag_targets()) - OTHER_FLAGS == set()
-
-
-def test_every_file_that_is_named_exists() -> None:
-    named = re.findall(r"`((?:docs|scripts)/[\w./-]+\w)`", TEXT)
-    missing = [name for name in named if not (ROOT / name).exists()]
-    assert missing == []
+            assert os.access(ROOT / word, os.X_OK), word
