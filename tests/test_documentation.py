@@ -11,7 +11,7 @@ from gateway.api.common.parameters import parameter_table
 from gateway.api.dialect import DIALECTS
 from scripts.flag_tables import DOCUMENT, with_tables
 from scripts.launch.flags import flag_targets
-from tests.imports import ROOT
+from tests.imports import ROOT, TIERS
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -58,6 +58,25 @@ def test_every_page_is_named_by_the_readme() -> None:
     assert [page.name for page in DOCS.glob("*.md") if f"`docs/{page.name}`" not in text] == []
 
 
+def test_the_map_shows_every_folder_of_modules() -> None:
+    """Of the tiers each, of scripts and tests those at the top."""
+    text = (DOCS / "architecture.md").read_text()
+    named = re.compile(r"`([a-z_/]+/)`")
+    chapter = text.split("## Map")[1].split("Why some things")[0]
+    shown = {name for row in rows(chapter)[1:] for name in named.findall(row[0])}
+    modules = [path for top in (*TIERS, "scripts", "tests") for path in (ROOT / top).rglob("*.py")]
+    folders = {path.parent.relative_to(ROOT) for path in modules if path.name != "__init__.py"}
+    depth = {"scripts": 2, "tests": 1}
+    there = {f"{Path(*folder.parts[: depth.get(folder.parts[0])])}/" for folder in folders}
+    assert shown - {"worker/demo_model/"} == there
+
+
+def rows(text: str) -> list[list[str]]:
+    """Of Markdown tables, headings included."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
 # --- parameters that do nothing ------------------------------------------------------------
 
 
@@ -85,11 +104,6 @@ def test_the_clients_page_names_what_each_path_ignores(path: str) -> None:
 
 
 # --- figures -------------------------------------------------------------------------------
-
-
-def rows(text: str) -> list[list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def test_the_speed_table_is_of_the_benchmarks() -> None:
