@@ -20,6 +20,7 @@ LONGEST_README = 240
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 FILE = re.compile(r"`((?:docs|scripts|gateway|worker|shared|tests)/[\w./-]+\w)`")
+MODULE = re.compile(r"`(\w+\.py)`")
 OTHER_FLAGS = {
     "--help",
     "--version",
@@ -51,6 +52,13 @@ def test_every_flag_that_is_named_exists(page: Path) -> None:
 def test_every_file_that_is_named_exists(page: Path) -> None:
     missing = [name for name in FILE.findall(page.read_text()) if not (ROOT / name).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_module_that_is_named_without_its_folder_exists(page: Path) -> None:
+    tops = (*TIERS, "scripts", "tests")
+    modules = {path.name for top in tops for path in (ROOT / top).rglob("*.py")}
+    assert set(MODULE.findall(page.read_text())) - modules == set()
 
 
 def test_every_page_is_named_by_the_readme() -> None:
