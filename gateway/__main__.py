@@ -17,9 +17,10 @@ from starlette.types import ASGIApp
 
 from gateway.app import create_app
 from gateway.dispatch.link import Link
+from gateway.http.keys import Keys
 from gateway.http.protocol import bounded_protocol
 from gateway.process import allow_descriptors, spare_the_collector
-from gateway.settings import Settings, read_api_keys
+from gateway.settings import Settings
 from shared import logs
 from shared.launcher import Launcher
 from shared.settings import SettingsError, load
@@ -41,13 +42,13 @@ def main() -> None:
     # Its info lines ("Started server process", "Waiting for ...") repeat ours.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        read_api_keys(settings)
+        keys = Keys(settings)
         listener = listen(settings.host, settings.port)
     except SettingsError as error:
         refuse(str(error))
     allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
     try:
-        uvloop.run(serve(settings, listener, launcher))
+        uvloop.run(serve(settings, keys, listener, launcher))
     except zmq.ZMQError as error:
         refuse(f"--bind: cannot listen for workers on {', '.join(settings.bind)}: {error}")
     except KeyboardInterrupt:
@@ -82,13 +83,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(settings: Settings, listener: socket.socket, launcher: Launcher) -> None:
+async def serve(
+    settings: Settings, keys: Keys, listener: socket.socket, launcher: Launcher
+) -> None:
     """Run until SIGINT or SIGTERM. Raises zmq.ZMQError when the worker port is taken."""
     link = Link(settings)
     await link.start()
     metrics = link.statistics.metrics
-    app = create_app(settings, link, link.status, metrics, on_stop=link.stop)
-    announce(settings, listener, link.endpoints)
+    app = create_app(settings, link, link.status, metrics, keys, on_stop=link.stop)
+    announce(settings, keys, listener, link.endpoints)
     spare_the_collector()
     watch = asyncio.create_task(stop_after(launcher))
     await uvicorn.Server(http_config(app, settings)).serve(sockets=[listener])
@@ -124,13 +127,13 @@ def http_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-def announce(settings: Settings, listener: socket.socket, endpoints: list[str]) -> None:
+def announce(settings: Settings, keys: Keys, listener: socket.socket, endpoints: list[str]) -> None:
     host, port = listener.getsockname()[:2]
     log.info(
         "gateway listening",
         extra={"fields": {"http": f"http://{host}:{port}", "workers": ", ".join(endpoints)}},
     )
-    if settings.beyond_loopback and not (settings.api_key or settings.api_key_file):
+    if settings.beyond_loopback and not keys.api:
         log.warning(
             "everybody who can reach %s:%s may use this server: set --api-key, "
             "or --host 127.0.0.1 to serve this machine only",

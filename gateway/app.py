@@ -19,13 +19,13 @@ from gateway.api.workers import worker_routes
 from gateway.generation import Dispatch
 from gateway.http import error_body
 from gateway.http.fast_path import FastPath
-from gateway.http.keys import ApiKeys
+from gateway.http.keys import ApiKeys, Keys
 from gateway.http.middleware import BodyBudget, HostNames, RequestIds
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.loader import ImageLoader, ImageTimes
 from gateway.page.routes import page_routes
 from gateway.process import FreedMemory
-from gateway.settings import Settings, read_api_keys
+from gateway.settings import Settings
 from gateway.status import Status
 from shared.version import VERSION
 
@@ -45,18 +45,16 @@ def create_app(
     dispatch: Dispatch,
     status: Status,
     image_times: ImageTimes,
+    keys: Keys,
     on_stop: Callable[[], Awaitable[None]] = _nothing,
 ) -> ASGIApp:
     """Return the ASGI application.
 
     Args:
         image_times: told about each image that a request names.
+        keys: what requests and orders are let in by.
         on_stop: called last when the application stops.
-
-    Raises:
-        SettingsError: the API key file cannot be used.
     """
-    keys = read_api_keys(settings)
     images = _image_loader(settings, image_times)
 
     @asynccontextmanager
@@ -79,7 +77,7 @@ def create_app(
     app.include_router(dialect_routes(by_path))
     app.include_router(model_routes(status))
     app.include_router(status_routes(status))
-    app.include_router(worker_routes(status, keys_are_set=bool(keys)))
+    app.include_router(worker_routes(status, keys))
     app.include_router(docs_routes(app))
     app.include_router(page_routes(status, settings))
     return _in_middleware(FastPath(app, by_path), settings, keys)
@@ -96,14 +94,14 @@ def _image_loader(settings: Settings, times: ImageTimes) -> ImageLoader:
     return ImageLoader(Fetcher(limits), settings.max_image_bytes, settings.max_image_pixels, times)
 
 
-def _in_middleware(app: ASGIApp, settings: Settings, keys: tuple[str, ...]) -> ASGIApp:
+def _in_middleware(app: ASGIApp, settings: Settings, keys: Keys) -> ASGIApp:
     """The last one is the outermost: even a refused key or origin gets a request id.
 
     They stand before FastAPI and not among its middleware, so that what takes the fast path does
     not pass FastAPI at all.
     """
     app = BodyBudget(app, settings.max_buffered_bytes, FreedMemory().freed)
-    if keys:
+    if keys.api:
         app = ApiKeys(app, keys)
     hosts = _accepted_hosts(settings)
     if hosts is not None:

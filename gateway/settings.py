@@ -48,6 +48,14 @@ class Settings:
     api_key_file: str | None = option(
         None, unit="file", help="keys that clients must present, one a line"
     )
+    admin_key: tuple[str, ...] = option(
+        (),
+        secret=True,
+        help="a key that orders to workers need; it is good for all an API key is good for",
+    )
+    admin_key_file: str | None = option(
+        None, unit="file", help="keys that orders to workers need, one a line"
+    )
     allowed_host: tuple[str, ...] = option(
         (),
         help="Host names accepted, against DNS rebinding; "
@@ -155,27 +163,34 @@ class Settings:
 
 
 def read_api_keys(settings: Settings) -> tuple[str, ...]:
-    """Return all keys, from flags and file.
+    """Return all API keys, from flags and file.
 
     Raises:
         SettingsError: the file cannot be read or holds no key, or a key cannot stand in a header.
     """
-    keys = list(settings.api_key)
-    if settings.api_key_file is not None:
-        keys += _keys_in(Path(settings.api_key_file))
+    return _read_keys("--api-key", settings.api_key, settings.api_key_file)
+
+
+def read_admin_keys(settings: Settings) -> tuple[str, ...]:
+    """Return all admin keys, as `read_api_keys` does."""
+    return _read_keys("--admin-key", settings.admin_key, settings.admin_key_file)
+
+
+def _read_keys(flag: str, values: tuple[str, ...], file: str | None) -> tuple[str, ...]:
+    keys = values if file is None else (*values, *_keys_in(f"{flag}-file", Path(file)))
     for key in keys:
         if not (key and key.isascii() and key.isprintable() and key == key.strip()):
-            raise SettingsError("--api-key: a key is one or more printable ASCII characters")
-    return tuple(keys)
+            raise SettingsError(f"{flag}: a key is one or more printable ASCII characters")
+    return keys
 
 
-def _keys_in(path: Path) -> list[str]:
+def _keys_in(flag: str, path: Path) -> list[str]:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--api-key-file: cannot read {path}: {error}") from None
+        raise SettingsError(f"{flag}: cannot read {path}: {error}") from None
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not keys:
         # An empty file would otherwise let everybody in whom its owner meant to keep out.
-        raise SettingsError(f"--api-key-file: {path} holds no key")
+        raise SettingsError(f"{flag}: {path} holds no key")
     return keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -16,6 +17,9 @@ from scripts.loopback import is_loopback
 
 RESTART_TIMEOUT_S = 600.0
 LOOK_EVERY_S = 0.2
+
+ADMIN_KEY_VARIABLE = "GATEWAY_ADMIN_KEY"
+"""As the gateway's own: it may hold several, apart by commas or spaces, of which one will do."""
 
 
 class Fleet:
@@ -66,24 +70,42 @@ def ambiguous(workers: Sequence[dict[str, Any]]) -> str | None:
 def refusal(answer: httpx.Response) -> str:
     """Return the gateway's own words, and what to do where only this command knows it."""
     if answer.status_code == 401:
-        return "The gateway asks for an API key: give it with --key, or set OPENAI_API_KEY."
+        return (
+            "The gateway asks for a key: give it with --admin-key or --key, "
+            f"or set {ADMIN_KEY_VARIABLE} or OPENAI_API_KEY."
+        )
     try:
         return str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
         return f"{answer.url} answered {answer.status_code}: no gateway of this project?"
 
 
+def admin_key(given: str) -> str:
+    """Return the key of the flag, else the environment's first; empty when there is none."""
+    return given or next(iter(re.findall(r"[^,\s]+", os.environ.get(ADMIN_KEY_VARIABLE, ""))), "")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/workers", description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway")
-    parser.add_argument("--key", default=os.environ.get("OPENAI_API_KEY", ""), help="an API key")
+    parser.add_argument(
+        "--key",
+        default=os.environ.get("OPENAI_API_KEY", ""),
+        help="an API key [environment: OPENAI_API_KEY]",
+    )
+    parser.add_argument(
+        "--admin-key",
+        default="",
+        help="an admin key, where the gateway asks for one; instead of --key "
+        f"[environment: {ADMIN_KEY_VARIABLE}]",
+    )
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("list", help="show the workers")
     for action in ("drain", "resume", "restart"):
         actions.add_parser(action, help=f"tell one worker to {action}").add_argument("worker")
     actions.add_parser("rolling-restart", help="restart all, one after another; nothing is lost")
     options = parser.parse_args()
-    fleet = Fleet(options.url, options.key)
+    fleet = Fleet(options.url, admin_key(options.admin_key) or options.key)
     try:
         if options.action == "list":
             return show(fleet)

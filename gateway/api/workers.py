@@ -14,7 +14,7 @@ from gateway.api.common.render import json_response
 from gateway.api.openapi import LOOKUP_ERRORS, describes_body, errors
 from gateway.errors import NotFound
 from gateway.http.body import read_json_body
-from gateway.http.keys import check_operator
+from gateway.http.keys import Keys, check_operator
 from gateway.status import Status
 
 MAX_ORDER_BYTES = 1024
@@ -27,8 +27,7 @@ class WorkerOrder(BaseModel):
     action: Literal["drain", "resume", "restart"]
 
 
-def worker_routes(status: Status, *, keys_are_set: bool) -> APIRouter:
-    """Args: keys_are_set: whether keys are asked for; they decide who may give orders."""
+def worker_routes(status: Status, keys: Keys) -> APIRouter:
     router = APIRouter(tags=["workers"], responses=errors(*LOOKUP_ERRORS))
 
     @router.get("/v1/workers", response_model=None)
@@ -39,7 +38,7 @@ def worker_routes(status: Status, *, keys_are_set: bool) -> APIRouter:
     @router.post("/v1/workers/{worker_id}", **describes_body(WorkerOrder))
     async def order_worker(worker_id: str, request: Request) -> Response:
         """Tell a worker to drain, to resume or to restart its engine."""
-        check_operator(request, keys_are_set=keys_are_set)
+        check_operator(request, keys)
         order = parse(WorkerOrder, await read_json_body(request, MAX_ORDER_BYTES))
         if not status.order(worker_id, order.action):
             ids = [worker["id"] for worker in status.readiness().workers]

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.errors import Forbidden, QueueFull
 from gateway.http.connection import ClientGone
 from gateway.http.error_body import error_response, internal_error, stopping
-from gateway.http.headers import header
+from gateway.http.headers import header, host_name
 from shared.loopback import is_loopback
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class HostNames:
         self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._is_ours(header(scope, b"host")):
+        if scope["type"] != "http" or self._is_ours(host_name(scope)):
             await self.app(scope, receive, send)
             return
         error = Forbidden(
@@ -96,8 +96,7 @@ class HostNames:
         )
         await error_response(error, scope["path"])(scope, receive, send)
 
-    def _is_ours(self, host: bytes) -> bool:
-        name = _without_port(host.decode("latin-1")).lower()
+    def _is_ours(self, name: str) -> bool:
         return name in self._hosts or is_loopback(name)
 
 
@@ -139,9 +138,3 @@ class BodyBudget:
 def _client_request_id(scope: Scope) -> str | None:
     value = header(scope, b"x-request-id")
     return value.decode() if _SANE_ID.fullmatch(value) else None
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]

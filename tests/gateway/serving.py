@@ -14,6 +14,7 @@ import uvicorn
 from gateway.__main__ import http_config, listen
 from gateway.app import create_app
 from gateway.dispatch.stats.metrics import Metrics
+from gateway.http.keys import Keys
 from gateway.settings import Settings
 from tests.gateway.fake_dispatch import FakeDispatch, FakeStatus, Script
 
@@ -71,7 +72,7 @@ async def gateway(script: Script | None = None, **settings: Any) -> AsyncIterato
     listener = listen("127.0.0.1", 0)
     chosen = Settings(host="127.0.0.1", **settings)
     running = Gateway(chosen, FakeDispatch(script), listener.getsockname()[1])
-    app = create_app(chosen, running.dispatch, running.status, Metrics())
+    app = create_app(chosen, running.dispatch, running.status, Metrics(), Keys(chosen))
     server = ServerOfTests(http_config(app, chosen))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:

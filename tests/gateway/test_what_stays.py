@@ -21,6 +21,7 @@ import zmq.asyncio
 from gateway.__main__ import http_config, listen
 from gateway.app import create_app
 from gateway.dispatch.link import Link
+from gateway.http.keys import Keys
 from gateway.settings import Settings
 from shared import wire
 from shared.messages import Accepted, Cancel, Cancelled, FromGateway, Heartbeat, Hello, Submit
@@ -87,7 +88,9 @@ async def serving() -> AsyncIterator[tuple[Link, ServerOfTests, int]]:
     listener = listen("127.0.0.1", 0)
     link = Link(settings)
     await link.start()
-    app = create_app(settings, link, link.status, link.statistics.metrics, on_stop=link.stop)
+    app = create_app(
+        settings, link, link.status, link.statistics.metrics, Keys(settings), on_stop=link.stop
+    )
     server = ServerOfTests(http_config(app, settings))
     worker = TakesAll(link.endpoints[0])
     tasks = [asyncio.create_task(server.serve(sockets=[listener]))]
