@@ -119,11 +119,16 @@ def _result_parts(conversation: Conversation, block: models.ToolResultBlock, par
     return [TextPart(text="The tool failed: "), *parts] if block.is_error else parts
 
 
+def _as_json(value: Any) -> str:
+    """No longer than the client wrote it, whatever its language."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def _add_assistant(conversation: Conversation, content: Any, param: str) -> None:
     if isinstance(content, str):
         content = [models.TextBlock(type="text", text=content)]
     calls = [
-        ToolCall(id=block.id, name=block.name, arguments=json.dumps(block.input))
+        ToolCall(id=block.id, name=block.name, arguments=_as_json(block.input))
         for block in content
         if isinstance(block, models.ToolUseBlock)
     ]

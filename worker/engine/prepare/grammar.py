@@ -135,7 +135,9 @@ class GrammarMaker:
         schema, param = found
         try:
             tokens = self._tokens()
-            grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=_JSON_LAYOUT)
+            grammar = LLMatcher.grammar_from_json_schema(
+                json.dumps(schema, ensure_ascii=False), defaults=_JSON_LAYOUT
+            )
             matcher = LLMatcher(tokens, grammar)
         except (ValueError, RuntimeError, TypeError) as error:
             raise JobFault(
