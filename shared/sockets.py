@@ -10,10 +10,16 @@ from typing import cast
 import zmq
 import zmq.auth
 
-# Enough for 16 images of 20 MiB in frames of their own; libzmq's limit is per frame.
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-MAX_FRAME_BYTES_FROM_WORKERS = 8 * 1024 * 1024
-"""libzmq closes the connection of a peer that announces a longer frame, before any of it comes."""
+MIB = 1024 * 1024
+MAX_FRAME_BYTES = 64 * MIB
+"""The longest image or message that a gateway sends."""
+MAX_FRAME_BYTES_FROM_WORKERS = 8 * MIB
+
+# libzmq closes the connection of a peer that announces a longer frame, before any of it comes. So
+# what it is told lies above what is ever sent: CURVE makes each frame a little longer, and a worker
+# that was cut off by its gateway's message would be cut off again by the same one.
+LARGEST_FRAME_TAKEN_BYTES = 2 * MAX_FRAME_BYTES
+LARGEST_FRAME_TAKEN_FROM_WORKERS_BYTES = MAX_FRAME_BYTES_FROM_WORKERS + MIB
 
 SEND_HIGH_WATER_MARK = 10_000
 RECEIVE_HIGH_WATER_MARK = 0
@@ -85,7 +91,7 @@ def make_router(
     # A worker that reconnects after a broken link must not wait for its dead connection to time
     # out. Routing ids are 16 random bytes, so nobody takes over another's by guessing.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-    _set_limits(socket, MAX_FRAME_BYTES_FROM_WORKERS)
+    _set_limits(socket, LARGEST_FRAME_TAKEN_FROM_WORKERS_BYTES)
     if curve_key is not None:
         public, secret = zmq.auth.load_certificate(curve_key)
         socket.curve_publickey, socket.curve_secretkey = public, secret
@@ -114,7 +120,7 @@ def make_dealer(
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, 100)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
-    _set_limits(socket, MAX_FRAME_BYTES)
+    _set_limits(socket, LARGEST_FRAME_TAKEN_BYTES)
     if curve_key is not None and server_key is not None:
         socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(curve_key)
         socket.curve_serverkey = zmq.auth.load_certificate(server_key)[0]

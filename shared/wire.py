@@ -36,11 +36,29 @@ class VersionMismatch(ProtocolError):
     """The peer speaks another version of this protocol."""
 
 
+class MessageTooLong(ValueError):
+    """A message of this side's own is longer than its receiver would take."""
+
+
 def encode(message: Message) -> list[bytes]:
-    """Return the header and body frames; attachments are appended by the caller."""
+    """Return the header and body frames; attachments are appended by the caller.
+
+    Raises:
+        MessageTooLong: it must not be sent. A receiver would drop it, or close the connection.
+    """
     # A packer of our own would save 0.3 µs and keep the memory of the longest message for ever.
+    kind = type(message)
     body: bytes = msgpack.packb(msgspec.to_builtins(message))
-    return [_headers[type(message)], body]
+    if len(body) > kind.max_body_bytes:
+        raise MessageTooLong(
+            f"a {kind.__name__} has at most {kind.max_body_bytes} bytes, this one {len(body)}"
+        )
+    return [_headers[kind], body]
+
+
+def packed_bytes(value: Any) -> int:
+    """How long a field's value is on the wire."""
+    return len(msgpack.packb(msgspec.to_builtins(value)))
 
 
 def decode(frames: Sequence[Buffer], sender: type[M]) -> tuple[M, list[Buffer]]:

@@ -24,6 +24,7 @@ from gateway.settings import Settings
 from shared import wire
 from shared.messages import FromWorker, WorkerAction
 from shared.sockets import make_router, readable, receive, send
+from shared.wire import MessageTooLong
 
 log = logging.getLogger(__name__)
 
@@ -191,13 +192,20 @@ class Link:
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         while effects:
             undelivered: list[Send] = []
+            too_long: list[Send] = []
             for effect in effects:
                 try:
                     self._do(effect, undelivered)
+                except MessageTooLong:
+                    assert isinstance(effect, Send)
+                    too_long.append(effect)
                 except Exception:
                     # A boundary: the effects after it belong to other requests.
                     log.exception("an effect could not be carried out")
-            effects = self._core.undelivered(undelivered, time.monotonic()) if undelivered else ()
+            effects = ()
+            if undelivered or too_long:
+                now = time.monotonic()
+                effects = self._core.undelivered(undelivered, now, too_long=too_long)
 
     def _do(self, effect: Effect, undelivered: list[Send]) -> None:
         if isinstance(effect, Tell):

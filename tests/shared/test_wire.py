@@ -242,6 +242,12 @@ def test_a_body_beyond_its_kinds_limit_is_not_even_read(kind: type[Message]) -> 
         wire.decode([header, bytes(kind.max_body_bytes + 1)], Message)
 
 
+def test_what_a_receiver_would_not_take_is_not_encoded() -> None:
+    longest = job(prompt="x" * Submit.max_body_bytes)
+    with pytest.raises(wire.MessageTooLong, match=f"at most {Submit.max_body_bytes} bytes"):
+        wire.encode(Submit(job=longest, budget_s=1.0))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_are_finite(value: float) -> None:
     header, body = wire.encode(Submit(job=job(), budget_s=1.0))

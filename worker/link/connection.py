@@ -132,3 +132,6 @@ class GatewayConnection:
             send(self.socket, wire.encode(message))
         except zmq.Again:
             log.debug("gateway %s is not reachable", self.endpoint)
+        except wire.MessageTooLong as error:
+            # The gateway notices that something is missing, and runs the job again or ends it.
+            log.error("not sent to gateway %s: %s", self.endpoint, error)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from shared.messages import Accepted, Delta, Deltas, Done
 
 MAX_DELTAS_A_MESSAGE = 256
+MAX_CHARACTERS_A_MESSAGE = 1 << 20
+"""At most four bytes each: an echoed prompt comes once for each choice, all in one step."""
 
 
 @dataclass
@@ -20,9 +22,19 @@ class DeltaBatch:
 
     def messages(self) -> Iterator[Deltas]:
         """One message, unless it would grow too long; none when there is nothing."""
-        accepted, items = self.accepted, self.items
-        while len(items) > MAX_DELTAS_A_MESSAGE:
-            yield Deltas(items=items[:MAX_DELTAS_A_MESSAGE], accepted=accepted)
-            accepted, items = [], items[MAX_DELTAS_A_MESSAGE:]
+        accepted, items, characters = self.accepted, list[Delta](), 0
+        for delta in self.items:
+            length = _characters(delta)
+            too_long = characters + length > MAX_CHARACTERS_A_MESSAGE
+            if items and (too_long or len(items) == MAX_DELTAS_A_MESSAGE):
+                yield Deltas(items=items, accepted=accepted)
+                accepted, items, characters = [], [], 0
+            items.append(delta)
+            characters += length
         if accepted or items or self.done:
             yield Deltas(items=items, accepted=accepted, done=self.done)
+
+
+def _characters(delta: Delta) -> int:
+    calls = sum(len(piece.arguments) for piece in delta.tool_calls)
+    return len(delta.text) + len(delta.reasoning) + calls

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+import msgspec
 import zmq
 
 from shared.messages import (
@@ -25,6 +26,7 @@ from shared.messages import (
     Goodbye,
     Identify,
     Job,
+    M,
     Message,
     Ping,
     Rejected,
@@ -46,6 +48,8 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 100
 LINGER_MS = 500
+MAX_FAILURE_CHARACTERS = 4_000
+"""A template's own words of refusal may quote the whole prompt."""
 MAX_COUNTS = 16
 """Prompts that are counted, or wait to be, at once: they share threads with generations."""
 
@@ -233,12 +237,12 @@ class Link:
                 batch.done.append(event)
             else:
                 self._send_batch(gateway, waiting.pop(holder))
-                gateway.send(event)
+                gateway.send(_sendable(event))
 
     def _take_count(self, event: Output) -> None:
         asker = self._counts.pop(event.job, None)
         if asker is not None and isinstance(event, CountedTokens | Failed):
-            self._gateways[asker].send(event)
+            self._gateways[asker].send(_sendable(event))
 
     def _send_batch(self, gateway: GatewayConnection, batch: DeltaBatch) -> None:
         for message in batch.messages():
@@ -247,3 +251,9 @@ class Link:
     def _mark_stale(self, cause: GatewayConnection) -> None:
         for gateway in self._gateways:
             gateway.stale = gateway.stale or gateway is not cause
+
+
+def _sendable(event: M) -> M:
+    if isinstance(event, Failed) and len(event.message) > MAX_FAILURE_CHARACTERS:
+        return msgspec.structs.replace(event, message=event.message[:MAX_FAILURE_CHARACTERS])
+    return event

@@ -96,9 +96,15 @@ class Core:
         self._dispatcher.end_overdue(now)
         return self._settle(now)
 
-    def undelivered(self, sends: Sequence[Send], now: float) -> list[Effect]:
+    def undelivered(
+        self, sends: Sequence[Send], now: float, *, too_long: Sequence[Send] = ()
+    ) -> list[Effect]:
         """All the sends of one entry's effects that failed: their peers are gone. Together, so
-        that no job is blamed for the loss of a worker that another's send has found out."""
+        that no job is blamed for the loss of a worker that another's send has found out.
+
+        `too_long`: those that must not go on the wire. Their jobs end, and nothing else.
+        """
+        self._failover.too_long(too_long, now)
         self._failover.undelivered(sends)
         for routing_id in dict.fromkeys(send.routing_id for send in sends):
             self._liveness.unreachable(routing_id, now)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gateway.dispatch.core.dispatcher import Dispatcher
 from gateway.dispatch.core.effects import Send
+from gateway.dispatch.core.jobs import JobRecord
+from gateway.dispatch.core.refusals import job_too_large
 from gateway.dispatch.core.sessions import Registry, Session
-from shared.messages import Cancel, CountTokens, Submit
+from shared.messages import Cancel, JobMessage
 
 PATIENT_BEATS = 2
 """How many heartbeats running may lack a job before it counts as lost on its way."""
@@ -36,12 +38,21 @@ class Failover:
 
     def undelivered(self, sends: Sequence[Send]) -> None:
         """These jobs could not be sent: they go elsewhere, and blame neither them nor anybody."""
-        for send in reversed(sends):
+        for record in self._take_back_unsent(reversed(sends)):
+            self._dispatcher.requeue(record)
+
+    def too_long(self, sends: Sequence[Send], now: float) -> None:
+        """These jobs are larger than any worker takes."""
+        for record in self._take_back_unsent(sends):
+            self._dispatcher.fail(record, job_too_large(record), now)
+
+    def _take_back_unsent(self, sends: Iterable[Send]) -> Iterator[JobRecord]:
+        for send in sends:
             session = self._registry.sessions.get(send.routing_id)
-            if session is not None and isinstance(send.message, Submit | CountTokens):
+            if session is not None and isinstance(send.message, JobMessage):
                 record = self._dispatcher.take_back(session, send.message.job.id)
                 if record is not None:
-                    self._dispatcher.requeue(record)
+                    yield record
 
     def absolve(self, routing_id: bytes, now: float) -> None:
         """A lost session is heard of again: it was only cut off, and no job is to blame."""

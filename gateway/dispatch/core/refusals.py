@@ -6,6 +6,7 @@ from gateway.dispatch.core.jobs import JobRecord
 from gateway.dispatch.core.sessions import Registry
 from gateway.errors import (
     ApiError,
+    BodyTooLarge,
     DeadlinePassed,
     InvalidRequest,
     NotFound,
@@ -13,10 +14,21 @@ from gateway.errors import (
     OutOfMemory,
     WorkerFailed,
 )
-from shared.messages import Failed
+from shared.messages import Failed, JobMessage
+from shared.wire import packed_bytes
 
 NO_WORKER_RETRY_S = 5.0
 MANY_COUNTS_RETRY_S = 1.0
+
+PARAMETERS = {
+    "messages": "messages",
+    "prompt": "prompt",
+    "tool_policy": "tools",
+    "response_format": "response_format",
+    "template_options": "chat_template_kwargs",
+    "stop": "stop",
+}
+"""A job's fields that may be long, and what OpenAI's chat completions call them."""
 
 
 def not_served(model: str | None, registry: Registry) -> ApiError:
@@ -74,6 +86,20 @@ def not_finished(record: JobRecord) -> ApiError:
     return WorkerFailed(
         f"The workers did not finish this request in {record.runs} attempts, or answered with more "
         f"than an answer can have. Request id: {record.request_id}."
+    )
+
+
+def job_too_large(record: JobRecord) -> ApiError:
+    """Why the job cannot be sent, naming the parameter that takes the most room."""
+    sizes = {
+        parameter: packed_bytes(getattr(record.job, field))
+        for field, parameter in PARAMETERS.items()
+    }
+    largest = max(sizes, key=lambda parameter: sizes[parameter])
+    return BodyTooLarge(
+        f"The request is larger than the {JobMessage.max_body_bytes} bytes that a worker takes, "
+        "images not counted; send less text.",
+        param=largest,
     )
 
 
