@@ -60,6 +60,7 @@ class SimulatedWorker:
     counts: bool = True
     answer_tokens: int = 8
     in_one: bool = False
+    pid: int = 0
     routing_id: bytes = b""
     runs: dict[str, Run] = field(default_factory=dict)
     prompts: list[str] = field(default_factory=list)
@@ -74,6 +75,7 @@ class SimulatedWorker:
             stream_slots=self.stream_slots,
             state="ready",
             counts=self.counts,
+            pid=self.pid,
         )
 
     def heartbeat(self) -> Heartbeat:

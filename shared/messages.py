@@ -297,7 +297,7 @@ class Hello(FromWorker):
     stall_timeout_s: Amount = 30.0
     """Active jobs and no step for so long: it hangs, and its jobs go elsewhere."""
     pid: Count = 0
-    """Its process, for people."""
+    """Its process; the same `worker`, `instance` and `host` with the same one has not died."""
     host: str = ""
     """Its machine, for people."""
     versions: dict[str, str] = {}

@@ -37,7 +37,7 @@ from gateway.dispatch.core.routing import choose
 from gateway.dispatch.core.sessions import Registry, Session
 from gateway.errors import ApiError, InvalidRequest, QueueFull
 from gateway.generation import Event
-from shared.messages import Cancel, CountTokens, Message, Submit
+from shared.messages import Cancel, CountTokens, Message, RejectReason, Submit
 
 RetryAfter = Callable[[bool, int, int], float]
 """Estimates, for (is it a stream, jobs ahead, slots), in how many seconds to come back."""
@@ -178,7 +178,8 @@ class Dispatcher:
         record.overtaken = False
         record.run_id = f"{record.id}.{record.runs}"
         record.session, record.worker = session.routing_id, session.name
-        record.next_sequence = 0
+        record.next_sequence = record.run_tokens = 0
+        record.run_at = now
         record.at.dispatched_at = record.at.dispatched_at or now
         session.take(record.run_id, record.kind)
         self._runs[record.run_id] = record
@@ -216,10 +217,14 @@ class Dispatcher:
         record.move(Phase.READY)
         self._line_up(record, first=True)
 
-    def run_again(self, record: JobRecord, now: float) -> None:
+    def run_again(
+        self, record: JobRecord, now: float, *, rejected: RejectReason | None = None
+    ) -> None:
         """Its run is given up: it goes on in another, unless that has brought nothing too often."""
-        record.fruitless_runs += 1
-        if record.tried_too_often:
+        record.give_up_run(now, rejected=rejected is not None)
+        if record.tried_too_often and rejected == "no_slot":
+            self.fail(record, self._queue_full(record.pool, record.kind), now)
+        elif record.tried_too_often:
             self.fail(record, not_finished(record), now)
         else:
             self.requeue(record)
@@ -245,7 +250,7 @@ class Dispatcher:
     ) -> None:
         """What became of sessions that were lost while they held this job."""
         for lost in sessions:
-            del record.lost[lost]
+            record.lost.pop(lost, None)
             record.deaths += died
         if record.deaths >= MAX_DEATHS:
             self.fail(record, workers_lost(record), now)

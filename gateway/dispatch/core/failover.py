@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gateway.dispatch.core.dispatcher import Dispatcher
 from gateway.dispatch.core.effects import Send
-from gateway.dispatch.core.jobs import JobRecord
+from gateway.dispatch.core.jobs import JobRecord, Phase, Whereabouts
 from gateway.dispatch.core.refusals import job_too_large
-from gateway.dispatch.core.sessions import Registry, Session
+from gateway.dispatch.core.sessions import HEARTBEAT_S, Registry, Session
 from shared.messages import Cancel, JobMessage
 
 PATIENT_BEATS = 2
 """How many heartbeats running may lack a job before it counts as lost on its way."""
+
+ON_ITS_WAY_S = 1.5 * HEARTBEAT_S
+"""For so long a job may be on its way to its worker, which cannot speak of it yet."""
 
 
 class Failover:
@@ -33,7 +36,7 @@ class Failover:
             if record is None:
                 continue
             if blame and not record.only_counts:
-                record.lost[session.routing_id] = session.identity
+                record.lost[session.routing_id] = Whereabouts(session.identity, session.process)
             self._dispatcher.run_again(record, now)
 
     def undelivered(self, sends: Sequence[Send]) -> None:
@@ -54,13 +57,30 @@ class Failover:
                 if record is not None:
                     yield record
 
-    def absolve(self, routing_id: bytes, now: float) -> None:
-        """A lost session is heard of again: it was only cut off, and no job is to blame."""
-        self._learn(now, lambda lost, _: lost == routing_id, died=False)
+    def forget(self, session: Session, now: float) -> None:
+        """The worker has dropped what it held, and nobody died: it goes on, there or elsewhere."""
+        for run_id in reversed([*session.outstanding, *session.counting]):
+            if not self._on_its_way(session, run_id, now):
+                record = self._dispatcher.take_back(session, run_id)
+                if record is not None:
+                    self._dispatcher.run_again(record, now)
+
+    def absolve(self, routing_id: bytes, process: str, now: float) -> None:
+        """A lost session, or its process, is heard of again: it was only cut off, and no job is to
+        blame."""
+        self._learn(
+            now,
+            lambda lost, where: lost == routing_id or where.process == process != "",
+            died=False,
+        )
 
     def confirm_death(self, worker: str, now: float) -> None:
         """The worker has started anew, or has been gone for too long: its lost sessions died."""
-        self._learn(now, lambda _, name: name == worker, died=True)
+        self._learn(now, lambda _, where: where.worker == worker, died=True)
+
+    def confirm_hang(self, routing_id: bytes, now: float) -> None:
+        """The session's engine hangs, which is as bad as a death, even if it is heard of again."""
+        self._learn(now, lambda lost, _: lost == routing_id, died=True)
 
     def reconcile(self, session: Session, held: set[str], now: float) -> None:
         """Compare with the runs a heartbeat says the worker holds, so that any lost message
@@ -72,14 +92,26 @@ class Failover:
             if run_id in held:
                 session.absent_beats.pop(run_id, None)
                 continue
+            if self._on_its_way(session, run_id, now):
+                continue
             beats = session.absent_beats[run_id] = session.absent_beats.get(run_id, 0) + 1
             if beats >= PATIENT_BEATS:
                 record = self._dispatcher.take_back(session, run_id)
                 if record is not None:
                     self._dispatcher.run_again(record, now)
 
-    def _learn(self, now: float, meant: Callable[[bytes, str], bool], *, died: bool) -> None:
+    def _on_its_way(self, session: Session, run_id: str, now: float) -> bool:
+        record = self._dispatcher.live_job(session, run_id)
+        return (
+            record is not None
+            and record.phase is Phase.DISPATCHED
+            and now - record.run_at < ON_ITS_WAY_S
+        )
+
+    def _learn(
+        self, now: float, meant: Callable[[bytes, Whereabouts], bool], *, died: bool
+    ) -> None:
         for record in list(self._dispatcher.jobs.values()):
-            fates = [lost for lost, name in record.lost.items() if meant(lost, name)]
+            fates = [lost for lost, where in record.lost.items() if meant(lost, where)]
             if fates:
                 self._dispatcher.learn_fates(record, fates, now, died=died)

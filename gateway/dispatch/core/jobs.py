@@ -24,8 +24,12 @@ MAX_DEATHS = 2
 """A job that two workers have died of is not given to a third."""
 
 MAX_FRUITLESS_RUNS = 10
-"""Runs in a row that are given up before they bring a token, whatever the reason: a worker that
-keeps no rule must not take the same job again and again until its deadline."""
+"""Runs in a row that are given up, whatever the reason: a worker that keeps no rule must not take
+the same job again and again until its deadline."""
+
+FRUITFUL_AFTER_S = 5.0
+"""A run that has gone so long and brought tokens was not in vain. A token alone is no sign of that:
+a worker that brings one a run can have thousands of runs a second."""
 
 MAX_ANSWER_CHARACTERS = 16_000_000
 MAX_ANSWER_TOKENS = 4_000_000
@@ -88,6 +92,15 @@ class Milestones(msgspec.Struct):
     over_at: float | None = None
 
 
+class Whereabouts(msgspec.Struct, frozen=True):
+    """Where a job was when its worker's session was lost."""
+
+    worker: str
+    """The worker's identity, which outlives its engine processes."""
+    process: str
+    """Which of them it was; empty: the worker does not say."""
+
+
 class JobRecord(msgspec.Struct, eq=False):
     """`pool` is the canonical model whose slots the job counts against; `request_type` is what the
     statistics call it (`vision_stream`)."""
@@ -109,8 +122,15 @@ class JobRecord(msgspec.Struct, eq=False):
     run_id: str = ""
     """Its id on the wire in its latest run; every dispatch gets a new one."""
     runs: int = 0
+    run_at: float = 0.0
+    """When its latest run was sent."""
+    run_tokens: int = 0
+    """What that run has brought."""
     fruitless_runs: int = 0
-    """Runs that were given up since the last token came."""
+    """Runs given up since the last fruitful one."""
+    rejections: int = 0
+    """The same, of runs that a worker sent back. Counted apart, because a worker that has enough
+    prompts to count sends back another, and is asked again later."""
     overtaken: bool = False
     """A stream whose worker had given its slot to another gateway: it does not queue for one."""
     next_sequence: int = 0
@@ -120,9 +140,8 @@ class JobRecord(msgspec.Struct, eq=False):
     characters: int = 0
     deaths: int = 0
     """Workers that have died while they held it."""
-    lost: dict[bytes, str] = {}
-    """Sessions (and their workers) lost while they held it, whose fate is not known yet: dead, or
-    only cut off."""
+    lost: dict[bytes, Whereabouts] = {}
+    """Sessions lost while they held it, whose fate is not known yet: dead, or only cut off."""
     migrations: int = 0
     prompt_tokens: int = 0
     usage: Usage | None = None
@@ -146,8 +165,9 @@ class JobRecord(msgspec.Struct, eq=False):
 
     @property
     def tried_too_often(self) -> bool:
-        limit = MAX_COUNT_RUNS if self.only_counts else MAX_FRUITLESS_RUNS
-        return self.fruitless_runs >= limit
+        if self.only_counts and self.fruitless_runs >= MAX_COUNT_RUNS:
+            return True
+        return self.fruitless_runs + self.rejections >= MAX_FRUITLESS_RUNS
 
     @property
     def on_hold(self) -> bool:
@@ -175,11 +195,20 @@ class JobRecord(msgspec.Struct, eq=False):
         if delta.tokens:
             choice.tokens.extend(delta.tokens)
             self.completion_tokens += len(delta.tokens)
-            self.fruitless_runs = 0
+            self.run_tokens += len(delta.tokens)
         choice.finish_reason = delta.finish_reason
         choice.count_text(delta.reasoning)
         choice.count_text(delta.text)
         self.characters += len(delta.reasoning) + len(delta.text)
+
+    def give_up_run(self, now: float, *, rejected: bool) -> None:
+        """Count the run that is over before the job is."""
+        if self.run_tokens and now - self.run_at > FRUITFUL_AFTER_S:
+            self.fruitless_runs = self.rejections = 0
+        elif rejected:
+            self.rejections += 1
+        else:
+            self.fruitless_runs += 1
 
     def resume_points(self) -> list[Resume]:
         """What a worker needs to go on; empty when nothing has been produced yet."""

@@ -8,11 +8,17 @@ jobs but no engine step (the device hangs).
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 
 from gateway.dispatch.core.dispatcher import Dispatcher
 from gateway.dispatch.core.failover import Failover
-from gateway.dispatch.core.sessions import HEARTBEAT_S, Registry, Session, identity
+from gateway.dispatch.core.sessions import (
+    HEARTBEAT_S,
+    Registry,
+    Session,
+    identity,
+    process,
+)
 from shared.messages import (
     Control,
     Goodbye,
@@ -26,11 +32,14 @@ from shared.messages import (
 
 log = logging.getLogger(__name__)
 
+MADE_UP = b"\0"
+"""Begins each routing id that libzmq makes up, and no other."""
+
 MAX_SESSIONS = 1_024
 MAX_MODELS = 64
 MAX_NAME_CHARACTERS = 256
 
-DROP_REASONS = ("unknown_peer", "bad_hello", "too_many_sessions")
+DROP_REASONS = ("unknown_peer", "bad_hello", "late_hello", "too_many_sessions")
 """Why messages are dropped here. All are told from the start, so that a rate has something to
 rise from."""
 
@@ -48,6 +57,8 @@ class Liveness:
         self._failover = failover
         self._next_ping_at = 0.0
         self._challenged: dict[bytes, float] = {}
+        self._hung: deque[bytes] = deque(maxlen=MAX_SESSIONS)
+        """Who was given up because it made no progress."""
 
     # --- what workers say ------------------------------------------------------------------
 
@@ -60,15 +71,32 @@ class Liveness:
         if older is None and len(self._registry.sessions) >= MAX_SESSIONS:
             self.dropped["too_many_sessions"] += 1
             return
-        if older is not None and not (older is known and older.state == "loading"):
-            self._close(older, now, "has started anew")
+        if older is not None and older is not known and _left_behind(older, routing_id, hello, now):
+            self.dropped["late_hello"] += 1
+            return
         self._challenged.pop(routing_id, None)
-        self._failover.absolve(routing_id, now)
-        self._failover.confirm_death(identity(hello), now)
-        self._registry.open(routing_id, hello, now)
+        if known is not None and (known.identity, known.pool) == (identity(hello), hello.models[0]):
+            self._greeted_again(known, hello, now)
+        else:
+            self._arrived(routing_id, hello, older, now)
         log.info("worker %s connected (%s): %s", hello.worker, hello.state, hello.models[0])
         welcome = Welcome(gateway=self._gateway_id, heartbeat_s=HEARTBEAT_S)
         self._dispatcher.send(routing_id, welcome)
+
+    def _greeted_again(self, session: Session, hello: Hello, now: float) -> None:
+        """It has dropped what it held. It may say so several times before it hears the answer, and
+        what it is sent in between stays there."""
+        self._failover.forget(session, now)
+        session.greeted_again(hello)
+        self._registry.end_lease(session)
+
+    def _arrived(self, routing_id: bytes, hello: Hello, older: Session | None, now: float) -> None:
+        if older is not None:
+            self._close(older, now, "has started anew")
+        self._failover.absolve(routing_id, process(hello), now)
+        self._failover.confirm_death(identity(hello), now)
+        session = self._registry.open(routing_id, hello, now)
+        session.hung = routing_id in self._hung
 
     def heartbeat(self, session: Session, beat: Heartbeat, now: float) -> None:
         before = session.state
@@ -100,8 +128,7 @@ class Liveness:
 
     def excuse(self, now: float) -> None:
         """Nobody's silence until now counts."""
-        for session in self._registry.sessions.values():
-            session.seen_at = now
+        self._registry.excuse(now)
 
     def review(self, now: float, *, ping: bool) -> None:
         """Suspect and give up as the time demands. A ping shows each worker that the gateway
@@ -111,13 +138,19 @@ class Liveness:
             if session.silent(now):
                 self._close(session, now, "has fallen silent")
             elif session.stalled:
-                self._close(session, now, "makes no progress")
+                self._give_up_hung(session, now)
         for worker in self._registry.renew_leases(now):
             self._failover.confirm_death(worker, now)
         if ping or now >= self._next_ping_at:
             self._next_ping_at = now + HEARTBEAT_S
             for routing_id in self._registry.sessions:
                 self._dispatcher.send(routing_id, Ping(gateway=self._gateway_id))
+
+    def _give_up_hung(self, session: Session, now: float) -> None:
+        """Whatever it says of itself afterwards: what it held may have been the cause."""
+        self._hung.append(session.routing_id)
+        self._close(session, now, "makes no progress")
+        self._failover.confirm_hang(session.routing_id, now)
 
     def order(self, worker: str, action: WorkerAction) -> None:
         """Pass on an operator's order."""
@@ -134,6 +167,17 @@ class Liveness:
         self._failover.lose(session, now, blame=blame)
         if session.identity not in self._registry.leases:
             self._failover.confirm_death(session.identity, now)
+
+
+def _left_behind(older: Session, routing_id: bytes, hello: Hello, now: float) -> bool:
+    """Whether a worker that is here under its own routing id has said this long ago.
+
+    libzmq gives a connection that a newer one of the same id replaces an id of its own making, and
+    what had come over it and is still unread comes under that. Nobody can be reached there.
+    """
+    same_process = older.process != "" and older.process == process(hello)
+    made_up = routing_id[:1] == MADE_UP and older.routing_id[:1] != MADE_UP
+    return (same_process or made_up) and not older.overdue(now)
 
 
 def _presentable(hello: Hello) -> bool:

@@ -64,7 +64,7 @@ class Results:
         record.overtaken = (
             record.stream and message.reason == "no_slot" and record.at.accepted_at is None
         )
-        self._dispatcher.requeue(record)
+        self._dispatcher.run_again(record, now, rejected=message.reason)
 
     def _deltas(self, session: Session, message: Deltas, now: float) -> None:
         for accepted in message.accepted:

@@ -31,6 +31,11 @@ def identity(hello: Hello) -> str:
     return f"{hello.worker}#{hello.instance}"
 
 
+def process(hello: Hello) -> str:
+    """What tells one engine process of a worker from another; empty when it does not say."""
+    return f"{identity(hello)}@{hello.host}:{hello.pid}" if hello.pid else ""
+
+
 @dataclass
 class Session:
     """One live connection. Whatever is done to it marks its pool in `changes`."""
@@ -53,6 +58,8 @@ class Session:
     suspect: bool = False
     """A heartbeat is overdue: it gets nothing new until it is heard of again. When a cable is
     pulled, the jobs of the first worker to be given up must not be sent down the same cable."""
+    hung: bool = False
+    """It made no progress when it was last seen: it gets nothing until it shows some."""
     counts_no_more: bool = False
     """It has rejected a count: it is not asked for another before the next tick."""
     tokens: int = 0
@@ -61,9 +68,13 @@ class Session:
     """How many of the outstanding ones are streams: counted, because every dispatch asks."""
 
     def __post_init__(self) -> None:
+        self._take_names()
+
+    def _take_names(self) -> None:
         # Not properties: a dispatch asks them of every worker.
         self.name = self.hello.worker
         self.identity = identity(self.hello)
+        self.process = process(self.hello)
         self.pool = self.hello.models[0]
 
     @property
@@ -99,6 +110,10 @@ class Session:
             and beat.active > 0
             and beat.last_step_age_s > self.hello.stall_timeout_s
         )
+
+    def overdue(self, now: float) -> bool:
+        """Whether a heartbeat should have come by now."""
+        return now - self.seen_at > SUSPECT_HEARTBEATS * HEARTBEAT_S
 
     def silent(self, now: float) -> bool:
         return now - self.seen_at > MISSED_HEARTBEATS * HEARTBEAT_S
@@ -142,15 +157,24 @@ class Session:
     def review(self, now: float) -> None:
         """Time has passed: suspect it or trust it again, and let it be asked to count again."""
         was_shut = self.suspect or self.counts_no_more
-        self.suspect = now - self.seen_at > SUSPECT_HEARTBEATS * HEARTBEAT_S
+        self.suspect = self.overdue(now)
         self.counts_no_more = False
         if was_shut:
             self.changes.stirred.add(self.pool)
+
+    def greeted_again(self, hello: Hello) -> None:
+        """The same process says anew who it is."""
+        self.hello, self.state = hello, hello.state
+        self._take_names()
+        self.changes.resized.add(self.pool)
 
     def observe(self, beat: Heartbeat) -> None:
         """Take over what a heartbeat says."""
         before = (self.state, self.slots, self.stream_slots)
         self.heartbeat = beat
+        if self.hung and not self.stalled:
+            self.hung = False
+            self.changes.stirred.add(self.pool)
         self.state = beat.state
         if beat.state != "loading":
             self.others = max(0, self.hello.slots - beat.free_slots - len(beat.jobs))
@@ -211,6 +235,13 @@ class Registry:
                 return session
         return None
 
+    def excuse(self, now: float) -> None:
+        """This process stood still: nobody's silence or absence until now counts."""
+        for session in self.sessions.values():
+            session.seen_at = now
+        for lease in self.leases.values():
+            lease.expires_at = now + LEASE_S
+
     def renew_leases(self, now: float) -> list[str]:
         """Drop leases that have run out, and return whose; a worker seen loading keeps its own."""
         loading = {s.identity for s in self.sessions.values() if s.state == "loading"}
@@ -233,7 +264,7 @@ class Registry:
 
     def dispatchable(self, pool: str) -> list[Session]:
         """Those that can be given a job now."""
-        return [session for session in self.ready(pool) if not session.suspect]
+        return [s for s in self.ready(pool) if not (s.suspect or s.hung)]
 
     def capacity(self, pool: str) -> tuple[int, int]:
         """Slots and stream slots of one pool: live workers and those on lease."""

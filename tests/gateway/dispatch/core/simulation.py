@@ -118,6 +118,11 @@ class Simulation:
         self._inbox.append((routing_id, message))
         self._deliver()
 
+    def arrive_together(self, messages: Sequence[tuple[bytes, Message]]) -> None:
+        """What had gathered unread, before anything is answered."""
+        self._inbox.extend(messages)
+        self._deliver()
+
     def step(self, worker: SimulatedWorker) -> None:
         if worker.routing_id not in self.deaf:
             for message in worker.step():

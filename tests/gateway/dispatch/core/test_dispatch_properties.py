@@ -24,6 +24,7 @@ class DispatchMachine(RuleBasedStateMachine):
         super().__init__()
         self.simulation = Simulation(queue_size=3, queue_timeout_s=12)
         self.refused = 0
+        self.pid = 0
         self.simulation.connect(SimulatedWorker("a"))
 
     def pick(self, number: int) -> SimulatedWorker | None:
@@ -78,7 +79,10 @@ class DispatchMachine(RuleBasedStateMachine):
     )
     def connect(self, name: str, slots: int, streams: int, in_one: bool) -> None:
         if all(worker.name != name for worker in self.simulation.workers.values()):
-            self.simulation.connect(SimulatedWorker(name, slots, streams, in_one=in_one))
+            self.pid += 1
+            self.simulation.connect(
+                SimulatedWorker(name, slots, streams, in_one=in_one, pid=self.pid)
+            )
 
     @rule(number=st.integers(0, 5))
     def kill(self, number: int) -> None:
@@ -95,6 +99,21 @@ class DispatchMachine(RuleBasedStateMachine):
     @rule(slots=st.integers(0, 2), streams=st.integers(0, 2))
     def say_hello_and_die(self, slots: int, streams: int) -> None:
         self.simulation.arrive(b"gone", SimulatedWorker("d", slots, streams).hello())
+
+    @rule(number=st.integers(0, 5))
+    def greet_under_a_made_up_id(self, number: int) -> None:
+        """What was left unread of a connection that a newer one has replaced."""
+        worker = self.pick(number)
+        if worker:
+            self.simulation.arrive(b"\0made up", worker.hello())
+
+    @rule(number=st.integers(0, 5))
+    def greet_again(self, number: int) -> None:
+        worker = self.pick(number)
+        if worker:
+            worker.runs.clear()
+            worker.prompts.clear()
+            self.simulation.say(worker, worker.hello())
 
     @rule(number=st.integers(0, 5), cut=st.booleans())
     def cut_or_mend(self, number: int, cut: bool) -> None:
@@ -133,7 +152,8 @@ class DispatchMachine(RuleBasedStateMachine):
         view = self.simulation.core.view
         for record in view.jobs.values():
             if record.phase is Phase.READY and record.active and not record.on_hold:
-                able = [s for s in view.sessions.values() if s.state == "ready" and not s.suspect]
+                ready = [s for s in view.sessions.values() if s.state == "ready"]
+                able = [s for s in ready if not (s.suspect or s.hung)]
                 assert not any(session.room(record.kind) > 0 for session in able)
 
     @invariant()
