@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,6 +20,9 @@ from worker.settings import Settings
 log = logging.getLogger(__name__)
 
 MISSED_PINGS = 3
+SILENT_SOCKET_S = 5.0
+"""A socket that has brought nothing for so long is built anew. libzmq gives up for good when what
+stood at the address spoke another protocol, had no keys, or did not know this worker's."""
 MIN_NEWS_INTERVAL_S = 0.05
 ALONE_AFTER_S = 5.0
 """How long no gateway may answer before the log says so; both tiers often start together."""
@@ -33,12 +37,14 @@ class GatewayConnection:
     index: int
     endpoint: str
     socket: zmq.Socket[bytes]
+    make_socket: Callable[[], zmq.Socket[bytes]]
     id: str = ""
     stale: bool = False
     """Other gateways' jobs have changed what is free here since the last heartbeat."""
 
     _heartbeat_s: float = 1.0
     _heard_at: float = 0.0
+    _built_at: float | None = None
     _beat_at: float = 0.0
     _greeted_as: str = ""
     _dropped: int = 0
@@ -51,14 +57,30 @@ class GatewayConnection:
         cls, context: zmq.Context[zmq.Socket[bytes]], index: int, endpoint: str, settings: Settings
     ) -> GatewayConnection:
         """Connect; ZeroMQ goes on trying until somebody listens there."""
-        dealer = make_dealer(
+        make_socket = partial(
+            make_dealer,
             context,
             secrets.token_bytes(16),
             Path(settings.worker_key) if settings.worker_key else None,
             Path(settings.gateway_key) if settings.gateway_key else None,
         )
-        dealer.connect(endpoint)
-        return cls(index, endpoint, dealer)
+        connection = cls(index, endpoint, make_socket(), make_socket)
+        connection.socket.connect(endpoint)
+        return connection
+
+    def is_dead(self, now: float) -> bool:
+        """Whether nobody has spoken through this socket for too long, so that it may be that nobody
+        ever will."""
+        if self._built_at is None:
+            self._built_at = now
+        return not self.id and now - max(self._heard_at, self._built_at) > SILENT_SOCKET_S
+
+    def rebuild(self, now: float) -> None:
+        """Connect anew, under the same routing id: for a gateway it is the same session."""
+        self.socket.close(linger=0)
+        self.socket = self.make_socket()
+        self.socket.connect(self.endpoint)
+        self._built_at = now
 
     def welcomed(self, welcome: Welcome) -> None:
         self.id, self._heartbeat_s = welcome.gateway, welcome.heartbeat_s
