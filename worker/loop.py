@@ -63,12 +63,14 @@ class Progress:
     loaded_fraction: float = 0.0
     steps: int = 0
     turned_at: float = field(default_factory=time.monotonic)
+    woke_at: float = 0.0
+    """When this process went on after it had stood still; the link's thread writes it."""
     facts: ModelFacts | None = None
     gauges: dict[str, float] = field(default_factory=dict)
 
     def age_s(self) -> float:
-        """Seconds since the loop last came round."""
-        return time.monotonic() - self.turned_at
+        """Seconds since the loop last came round, or could have."""
+        return time.monotonic() - max(self.turned_at, self.woke_at)
 
 
 class EngineLoop:

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any
 
 from shared.launcher import Launcher
+from worker.awake_clock import AwakeClock
 from worker.link.announcements import INSTANCE_VARIABLE
 from worker.settings import Settings
 from worker.supervisor_pipe import EXIT_HOPELESS, EXIT_LEFT, EXIT_RECYCLE, PIPE_VARIABLE
@@ -74,7 +75,9 @@ class EngineProcess:
             env=environment,
         )
         os.close(write_end)
-        self.started_at = self.heard_at = time.monotonic()
+        self.started_at = time.monotonic()
+        self._clock = AwakeClock()
+        self._heard_at = self._clock.look()
         self.report: dict[str, Any] = {"state": "loading"}
         self.was_ready = False
         self._pipe = read_end
@@ -84,12 +87,13 @@ class EngineProcess:
 
     def listen(self) -> bool:
         """Read reports for a moment; False once the process has closed its end."""
-        if not self._selector.select(LOOK_EVERY_S):
+        # A wait that a stop has interrupted ends without having looked.
+        if not (self._selector.select(LOOK_EVERY_S) or self._selector.select(0)):
             return True
         data = os.read(self._pipe, 65536)
         if not data:
             return False
-        self.heard_at = time.monotonic()
+        self._heard_at = self._clock.look()
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self.report = json.loads(line)
@@ -98,7 +102,7 @@ class EngineProcess:
 
     def stuck(self, stall_timeout_s: float) -> str | None:
         """Why it has to be killed, or None."""
-        silence_s = time.monotonic() - self.heard_at
+        silence_s = self._clock.look() - self._heard_at
         loading = self.report.get("state") == "loading"
         if silence_s > (max(LOADING_SILENCE_S, stall_timeout_s) if loading else stall_timeout_s):
             return f"it has been silent for {silence_s:.1f} s"

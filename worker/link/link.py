@@ -35,6 +35,7 @@ from shared.messages import (
     Welcome,
     WorkerState,
 )
+from worker.awake_clock import AwakeClock
 from worker.link import announcements
 from worker.link.connection import GatewayConnection
 from worker.link.delta_batch import DeltaBatch
@@ -80,7 +81,9 @@ class Link:
         self._counts: dict[str, int] = {}
         """The prompts being counted, and for which gateway."""
         self._served = 0
+        self._clock = AwakeClock()
         self._context = zmq.Context()
+        self._poller = zmq.Poller()
         self._gateways = [
             GatewayConnection.open(self._context, index, endpoint, settings)
             for index, endpoint in enumerate(settings.gateway)
@@ -88,17 +91,18 @@ class Link:
 
     def run(self, engine_alive: Callable[[], bool]) -> Ending:
         """Serve until drained or until the engine thread has died; then the sockets are closed."""
-        poller = zmq.Poller()
-        poller.register(self._outputs.wake_read, zmq.POLLIN)
+        self._poller.register(self._outputs.wake_read, zmq.POLLIN)
         for gateway in self._gateways:
-            poller.register(gateway.socket, zmq.POLLIN)
+            self._poller.register(gateway.socket, zmq.POLLIN)
         while True:
             if not engine_alive():
                 # As if the process had died: its jobs may be to blame and must be seen to be.
                 self._context.destroy(linger=0)
                 return self._draining.ending
-            poller.poll(POLL_MS)
-            now = time.monotonic()
+            self._poller.poll(POLL_MS)
+            now = self._clock.look()
+            if self._clock.stood_still:
+                self._loop.progress.woke_at = time.monotonic()
             self._send_outputs()
             for gateway in self._gateways:
                 for message, images in gateway.messages(now):
@@ -107,7 +111,7 @@ class Link:
             self._report()
             memory_bytes = self._loop.progress.gauges.get("memory_bytes", 0.0)
             self._draining.recycle_if_due(self._served, memory_bytes)
-            if self._draining.over(len(self.slots), now):
+            if self._draining.over(len(self.slots), time.monotonic()):
                 break
         self._leave()
         return self._draining.ending
@@ -131,6 +135,10 @@ class Link:
         if gateway.has_fallen_silent(now):
             log.warning("gateway %s has fallen silent; its jobs are dropped", gateway.endpoint)
             self._forget(gateway)
+        if gateway.is_dead(now):
+            self._poller.unregister(gateway.socket)
+            gateway.rebuild(now)
+            self._poller.register(gateway.socket, zmq.POLLIN)
         progress = self._loop.progress
         match gateway.due(self._state, now):
             case "hello":
