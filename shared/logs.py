@@ -28,7 +28,7 @@ def configure(level: str, log_format: str, process: str) -> None:
     """
     # What no formatter here shows need not be looked up for every line (the logging module's own
     # advice on optimization; most of all the walk up the stack to name the caller).
-    logging._srcfile = None
+    logging._srcfile = None  # noqa: SLF001 - as that advice has it
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())

@@ -91,7 +91,7 @@ def render(example: Example, images: list[Patches], tokenizer: PreTrainedTokeniz
         end = text.index(ANSWER_END, start)
         learnt[start + len(ANSWER_START) : end + len(ANSWER_END)] = True
         start = text.find(ANSWER_START, end)
-    encoding = tokenizer._tokenizer.encode(text, add_special_tokens=False)
+    encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
     lessons = [
         token_lessons(scene, image.rows // MERGE, image.columns // MERGE)
         for scene, image in zip(example.scenes, images, strict=True)

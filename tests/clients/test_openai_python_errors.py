@@ -108,34 +108,32 @@ def test_a_full_server_and_a_retry_after_what_it_said(narrow: Service) -> None:
     def taken() -> bool:
         return bool(narrow.get("/v1/queue/stats")["queue_stats"]["active_requests"])
 
-    with OpenAI(base_url=f"{narrow.url}/v1", api_key="any", max_retries=0) as api:
-        stream = occupy(narrow, api, taken)
+    attempts: list[int] = []
+    streams: list[Any] = []
+
+    def on_response(response: Any) -> None:
+        """Note each status; the first 429 after the second stream ends that."""
+        if len(streams) == 2:
+            attempts.append(response.status_code)
+            if response.status_code == 429:
+                streams[1].close()
+
+    heard = openai.DefaultHttpxClient(event_hooks={"response": [on_response]})
+    url = f"{narrow.url}/v1"
+    with OpenAI(base_url=url, api_key="any", max_retries=0, http_client=heard) as api:
+        streams.append(occupy(narrow, api, taken))
         with pytest.raises(openai.RateLimitError) as caught:
             ask(api, stream=True, tokens=1)
         assert caught.value.code == "queue_full"
         told_s = int(caught.value.response.headers["Retry-After"])
-        stream.close()
+        streams[0].close()
         await_condition(lambda: not taken(), "the slot is free")
-        second = occupy(narrow, api, taken)
-        attempts = count_attempts(api, frees=second)
+        streams.append(occupy(narrow, api, taken))
         started_at = time.monotonic()
         retrying = api.with_options(max_retries=2)
         assert list(ask(retrying, stream=True, tokens=1))
     assert attempts == [429, 200]
     assert time.monotonic() - started_at >= min(told_s, 1)
-
-
-def count_attempts(api: OpenAI, frees: Any) -> list[int]:
-    """Return a list that grows with each status; the first 429 ends the stream `frees`."""
-    statuses: list[int] = []
-
-    def on_response(response: Any) -> None:
-        statuses.append(response.status_code)
-        if response.status_code == 429:
-            frees.close()
-
-    api._client.event_hooks["response"].append(on_response)
-    return statuses
 
 
 def test_a_failure_in_mid_stream_is_raised(narrow: Service) -> None:

@@ -88,7 +88,7 @@ def main(model: str, library: str, precision: str) -> int:
     the_blas.load = lambda: None
     loading: Any = import_module("worker.engine.model.loading")
     if precision == "float16":
-        loading._to_float32 = lambda model: None
+        loading._to_float32 = lambda model: None  # noqa: SLF001 - what else would undo it?
     engines: Any = import_module("scripts.benchmarks.in_process.engines")
 
     @cache

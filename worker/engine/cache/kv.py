@@ -51,7 +51,7 @@ def _extend_with_room(layer: Any, more: Any) -> None:
         [cache.left_padding + (length - used) for cache, used in pairs]
     )
     layer.offset = mx.concatenate([layer.offset, more.offset])
-    layer._idx = length
+    layer._idx = length  # noqa: SLF001 - mlx-lm names no other way
 
 
 def _right_aligned(parts: Sequence[tuple[mx.array, int]], length: int, capacity: int) -> mx.array:

@@ -57,6 +57,11 @@ def load() -> str | None:
     return None
 
 
+def is_loaded() -> bool:
+    """Whether MLX computes with an OpenBLAS of ours."""
+    return bool(_loaded)
+
+
 def thread_count() -> int:
     """Over how many threads OpenBLAS may split a product; 1 where it is not loaded."""
     return int(_loaded[0].openblas_get_num_threads()) if _loaded else 1
@@ -87,15 +92,15 @@ def choose_threads(model: LoadedModel, *, gpu: bool) -> BlasThreads:
         gpu: whether MLX computes elsewhere; then all of this is of no account.
     """
     most = thread_count()
-    if sys.platform == "linux" and not gpu and not _loaded:
+    if sys.platform == "linux" and not gpu and not is_loaded():
         log.warning("no OpenBLAS found: MLX will be slow on this CPU (pip install cmeel-openblas)")
     if gpu or most == 1 or any(os.environ.get(name) for name in GIVEN):
         return BlasThreads(most, most)
     rows = ROWS if model.batchable else 1
     try:
         return BlasThreads(
-            prefill=_faster(lambda: model.try_out(1, PROMPT_TOKENS), most),
-            decode=_faster(lambda: model.try_out(rows, 1), most),
+            prefill=faster(lambda: model.try_out(1, PROMPT_TOKENS), most),
+            decode=faster(lambda: model.try_out(rows, 1), most),
         )
     except Exception as error:
         # Models fail in their own ways; one that takes real requests only is served all the same.
@@ -117,8 +122,8 @@ def _candidates() -> Iterator[str]:
         yield system
 
 
-def _faster(work: Callable[[], object], most: int) -> int:
-    """1, or `most` if that is faster by enough."""
+def faster(work: Callable[[], object], most: int) -> int:
+    """On how many threads the work is worth doing: 1, or `most` if that is faster by enough."""
     spent_s: dict[int, list[float]] = {most: [], 1: []}
     for _ in range(TURNS):
         for threads, times in spent_s.items():

@@ -52,6 +52,7 @@ class LoadedModel:
         bytes_per_token: what a token costs in key-value memory.
         batchable: whether rows can be decoded together.
         weight_bytes: of the language model, which a decode step reads.
+        tower: computes its pictures' features and remembers them; None for text-only models.
         streams: where pictures and prompts are computed side by side.
     """
 
@@ -77,8 +78,8 @@ class LoadedModel:
         self.context_tokens = context_tokens(config, options.max_context)
         self.vision_cache = VisionCache(options.vision_cache_bytes)
         self.streams = Streams.of_this_machine()
-        self._tower = self._install_tower()
-        self.vision = self._tower is not None
+        self.tower = self._install_tower()
+        self.vision = self.tower is not None
         self.uses_rope_deltas = hasattr(self._language, "_rope_deltas")
         cache = self.new_cache()
         self.batchable = can_merge(cache)
@@ -136,7 +137,7 @@ class LoadedModel:
             MoreToEncode: time is up; call again to go on.
         """
         ended_at = time.perf_counter() + seconds
-        tower = self._tower
+        tower = self.tower
         if tower is not None and prompt.image_keys:
             tower.keep_only({prompt.image_keys, *(other.image_keys for other in beside)})
         while True:
@@ -167,7 +168,7 @@ class LoadedModel:
 
     def has_encoded(self, prompt: PromptInputs) -> bool:
         """Whether its images were encoded beside another prompt's, so that `embed` is quick."""
-        return self._tower is not None and self._tower.has_done(prompt.image_keys)
+        return self.tower is not None and self.tower.has_done(prompt.image_keys)
 
     def _input_embeddings(self, prompt: PromptInputs) -> dict[str, Any]:
         """What the network makes of the prompt; raises `MoreToEncode` and what it raises."""
@@ -177,8 +178,8 @@ class LoadedModel:
         tokens = mx.array([prompt.ids])
         if mask is None:
             mask = mx.ones_like(tokens)
-        if self._tower is not None:
-            self._tower.begin(prompt.image_keys)
+        if self.tower is not None:
+            self.tower.begin(prompt.image_keys)
         found = self._network.get_input_embeddings(tokens, pixels, mask=mask, **arrays)
         return {name: value for name, value in found.to_dict().items() if value is not None}
 

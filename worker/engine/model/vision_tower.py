@@ -98,6 +98,9 @@ class CachedVisionTower:
     A call whose images are not all computed raises `MoreToEncode`; `advance` computes them, and
     the same call then returns. `begin` says whose images a call brings, `end` that they have been
     used. In between, features are held whatever the cache's limit.
+
+    Attributes:
+        underway: the images that somebody still asks for, computed or not.
     """
 
     def __init__(self, tower: nn.Module, cache: VisionCache, streams: Streams) -> None:
@@ -106,7 +109,7 @@ class CachedVisionTower:
         self._streams = streams
         self._asker: ImageKeys = ()
         self._call = 0
-        self._underway: dict[tuple[object, ...], Underway] = {}
+        self.underway: dict[tuple[object, ...], Underway] = {}
         self._started = 0
         self._notes: list[Any] = []
         _note_layers(tower, self._notes)
@@ -121,24 +124,24 @@ class CachedVisionTower:
 
     def end(self, asker: ImageKeys) -> None:
         """This prompt has got its features."""
-        for image in self._underway.values():
+        for image in self.underway.values():
             image.askers.discard(asker)
         self._drop_unwanted()
 
     def keep_only(self, askers: Collection[ImageKeys]) -> None:
         """Let go of what other prompts had set on its way: they will not come, or begin anew."""
-        for image in self._underway.values():
+        for image in self.underway.values():
             image.askers.intersection_update(askers)
         self._drop_unwanted()
 
     def knows(self, asker: ImageKeys) -> bool:
         """Whether this prompt's images are on their way, or there."""
-        return any(asker in image.askers for image in self._underway.values())
+        return any(asker in image.askers for image in self.underway.values())
 
     def has_done(self, asker: ImageKeys) -> bool:
         """Whether they are all there, or have failed."""
         return self.knows(asker) and all(
-            image.done for image in self._underway.values() if asker in image.askers
+            image.done for image in self.underway.values() if asker in image.askers
         )
 
     def __call__(self, pixels: Any, *args: Any, **kwargs: Any) -> Features:
@@ -161,8 +164,8 @@ class CachedVisionTower:
         Args:
             deadline: as `time.perf_counter` tells it.
         """
-        while any(asker in image.askers and not image.done for image in self._underway.values()):
-            unfinished = (item for item in self._underway.items() if not item[1].done)
+        while any(asker in image.askers and not image.done for image in self.underway.values()):
+            unfinished = (item for item in self.underway.items() if not item[1].done)
             self._advance(dict(islice(unfinished, len(self._streams))), deadline)
             if time.perf_counter() >= deadline:
                 return
@@ -175,18 +178,18 @@ class CachedVisionTower:
 
     def _found(self, key: tuple[object, ...], item: Item) -> Features | None:
         """An image's features; None if they are not computed yet."""
-        image = self._underway.get(key)
+        image = self.underway.get(key)
         if image is None:
             features = self._vision_cache.get(key)
             if features is None:
-                self._underway[key] = self._start(item)
+                self.underway[key] = self._start(item)
                 return None
             self._vision_cache.hits += 1
-            self._underway[key] = Underway({self._asker}, features, deque(), done=True)
+            self.underway[key] = Underway({self._asker}, features, deque(), done=True)
             return features
         image.askers.add(self._asker)
         if image.error is not None:
-            del self._underway[key]
+            del self.underway[key]
             raise image.error
         return image.features if image.done else None
 
@@ -238,7 +241,7 @@ class CachedVisionTower:
             self._vision_cache.put(key, image.features)
 
     def _drop_unwanted(self) -> None:
-        self._underway = {key: image for key, image in self._underway.items() if image.askers}
+        self.underway = {key: image for key, image in self.underway.items() if image.askers}
 
 
 def _note_layers(module: nn.Module, notes: list[Any]) -> None:

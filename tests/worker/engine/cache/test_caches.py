@@ -17,6 +17,8 @@ from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import assistant, job, picture, user
 from worker.engine.cache.prefix import PrefixCache, common_length
 from worker.engine.prepare.preprocess import cache_key
+from worker.engine.schedule.prefill import Prefiller
+from worker.engine.schedule.queue import PrefillQueue
 
 TEXT = "Hello, this is a longer text, so that there is something to remember. "
 
@@ -63,9 +65,8 @@ def test_a_large_cache_is_copied_between_two_steps_of_the_others(
 ) -> None:
     monkeypatch.setattr("worker.engine.schedule.queue.COPIED_APART_BYTES", 0)
     driver, alone = drive(), drive(prefix_cache_bytes=0)
-    queue = driver.engine._prefills
     done: list[str] = []
-    for owner, name in ((queue, "work"), (queue._prefiller, "advance"), (queue._prefiller, "keep")):
+    for owner, name in ((PrefillQueue, "work"), (Prefiller, "advance"), (Prefiller, "keep")):
         original = getattr(owner, name)
 
         def noting(*args: Any, name: str = name, call: Any = original, **options: Any) -> Any:
@@ -224,7 +225,7 @@ def test_what_is_found_is_as_long_as_a_search_of_all_entries_would_find(
         kept.append(numbers)
         assert cache.bytes == 100 * len(cache)
     cache.clear()
-    assert (len(cache), cache.bytes, len(cache._sharing)) == (0, 0, 0)
+    assert vars(cache) == vars(PrefixCache(cache.limit_bytes))  # nothing is left, of indices too
 
 
 def _shared(other: list[int], key: list[int], trimmable: bool) -> int:

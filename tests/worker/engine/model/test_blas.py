@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from worker.engine.model import blas
-from worker.engine.model.blas import GIVEN, LONG_S, BlasThreads
+from worker.engine.model.blas import GIVEN, LONG_S, WORTH, BlasThreads
 from worker.engine.model.model import LoadedModel, load_model
 from worker.engine.options import EngineOptions
 
@@ -38,7 +37,7 @@ def test_the_engine_decodes_with_what_was_chosen(
     monkeypatch: pytest.MonkeyPatch, model: LoadedModel
 ) -> None:
     times = iter([MOST, 1])
-    monkeypatch.setattr(blas, "_faster", lambda work, most: next(times))
+    monkeypatch.setattr(blas, "faster", lambda work, most: next(times))
     chosen = blas.choose_threads(model, gpu=False)
     assert chosen == BlasThreads(prefill=MOST, decode=1)
     chosen.for_decode()
@@ -62,32 +61,39 @@ def test_a_choice_from_outside_holds(
     assert blas.choose_threads(model, gpu=False) == BlasThreads(MOST, MOST)
 
 
-def sleeping(seconds: dict[int, float]) -> tuple[Callable[[], None], list[int]]:
-    """Work that takes so long on so many threads, and the threads it was done on."""
-    seen: list[int] = []
+class Work:
+    """Takes so many seconds of a clock of its own on so many threads.
 
-    def work() -> None:
-        seen.append(blas.thread_count())
-        time.sleep(seconds[seen[-1]])
+    Attributes:
+        seen: the threads it was done on, each time.
+    """
 
-    return work, seen
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float]) -> None:
+        self.now = 0.0
+        self.seconds = seconds
+        self.seen: list[int] = []
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
 
-
-def test_all_threads_where_they_are_much_faster() -> None:
-    work, seen = sleeping({1: 0.03, MOST: 0.003})
-    assert blas._faster(work, MOST) == MOST
-    assert set(seen) == {1, MOST}
-
-
-def test_one_thread_where_more_gain_little() -> None:
-    work, _ = sleeping({1: 0.02, MOST: 0.02})
-    assert blas._faster(work, MOST) == 1
+    def __call__(self) -> None:
+        self.seen.append(blas.thread_count())
+        self.now += self.seconds[self.seen[-1]]
 
 
-def test_a_slow_model_is_not_timed_on_one_thread() -> None:
-    work, seen = sleeping({MOST: LONG_S + 0.01})
-    assert blas._faster(work, MOST) == MOST
-    assert seen == [MOST]
+def test_all_threads_where_they_are_much_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(monkeypatch, {1: WORTH * 0.03 + 0.001, MOST: 0.03})
+    assert blas.faster(work, MOST) == MOST
+    assert set(work.seen) == {1, MOST}
+
+
+def test_one_thread_where_more_gain_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(monkeypatch, {1: WORTH * 0.03 - 0.001, MOST: 0.03})
+    assert blas.faster(work, MOST) == 1
+
+
+def test_a_slow_model_is_not_timed_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(monkeypatch, {MOST: LONG_S + 0.01})
+    assert blas.faster(work, MOST) == MOST
+    assert work.seen == [MOST]
 
 
 def test_a_model_that_cannot_be_tried_is_served_all_the_same(

@@ -130,7 +130,7 @@ def test_a_cpu_has_a_stream_for_each_core(
 def test_nobody_times_or_misses_a_blas_beside_a_gpu(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(blas, "_loaded", [])
+    monkeypatch.setattr(blas, "is_loaded", lambda: False)
     monkeypatch.setattr(blas, "thread_count", lambda: 8)
     assert blas.choose_threads(None, gpu=device.has_gpu()) == BlasThreads(8, 8)  # type: ignore[arg-type]
     assert not caplog.records
@@ -140,7 +140,8 @@ def test_nobody_times_or_misses_a_blas_beside_a_gpu(
 def test_a_cpu_without_a_fast_blas_is_told_of(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(blas, "_loaded", [])
+    monkeypatch.setattr(blas, "is_loaded", lambda: False)
+    monkeypatch.setattr(blas, "thread_count", lambda: 1)
     monkeypatch.setattr("sys.platform", "linux")
     with caplog.at_level(logging.WARNING):
         assert blas.choose_threads(None, gpu=device.has_gpu()) == BlasThreads(1, 1)  # type: ignore[arg-type]

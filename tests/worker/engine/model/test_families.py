@@ -18,6 +18,7 @@ from tests.worker.engine.driving import Driver, assistant, job, picture, user
 from worker.engine.model.loading import load_weights
 from worker.engine.model.vision_tower import MoreToEncode
 from worker.engine.prepare.preprocess import decode_image
+from worker.engine.schedule.pacer import Pacer
 from worker.engine.schedule.prefill import inputs_of
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
@@ -124,13 +125,15 @@ def test_a_mixed_batch_says_what_each_says_alone(family: str, drive: MakeDriver)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_long_prompt_in_small_pieces_is_the_same_prompt(
-    family: str, drive: MakeDriver, checkpoint: Callable[[str], Path]
+    family: str,
+    drive: MakeDriver,
+    checkpoint: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It joins running streams eight tokens at a time, cut within its pictures too."""
+    monkeypatch.setattr(Pacer, "SHORT", 0)
+    monkeypatch.setattr(Pacer, "LARGEST", 8)
     driver = drive(family, prefix_cache_bytes=0)
-    pacer = driver.engine._prefills.pacer
-    pacer.SHORT, pacer.LARGEST = 0, 8
-    pacer._size = 8.0
     driver.submit(job("stream", "Hello", max_tokens=200, ignore_eos=True))
     driver.until(lambda: len(driver.results["stream"].tokens) > 3)
     images = [RED, BLUE] if family in SEEING else []

@@ -118,17 +118,14 @@ def test_a_picture_that_fails_beside_another_fails_alone(
 ) -> None:
     driver = drive(vision_cache_bytes=0)
     model = driver.model
-    tower = model._tower
-    assert tower is not None
     good, bad = prompts(driver, RED, BLUE)
     expected = model.embed(good)
     compute = Streams.compute
     poisoned: list[Any] = []
 
     def fails(streams: Streams, pieces: Sequence[Any]) -> None:
-        last = list(tower._underway.values())[-1].features
-        if len(tower._underway) == 2:
-            poisoned.append(last)
+        if len(pieces) == 2:
+            poisoned.append(pieces[-1])
         if any(piece is one for piece in pieces for one in poisoned):
             raise RuntimeError("this one cannot be computed")
         compute(streams, pieces)
@@ -164,18 +161,18 @@ def test_one_picture_in_two_prompts_is_encoded_once_for_both(
     for one, expected in zip(found, alone, strict=True):
         assert mx.allclose(one.embeds, expected.embeds, atol=1e-5)
     assert model.vision_cache.misses - encoded == 2
-    assert model._tower is not None and not model._tower._underway
+    assert model.tower is not None and not model.tower.underway
 
 
 def test_pictures_of_a_prompt_that_never_comes_are_let_go(drive: MakeDriver) -> None:
     driver = drive(vision_cache_bytes=0)
     model = driver.model
-    assert model._tower is not None
+    assert model.tower is not None
     first, gone, next_one = prompts(driver, RED, BLUE, picture("green"))
     model.embed(first, beside=[gone])
-    assert model._tower.knows(gone.image_keys)
+    assert model.tower.knows(gone.image_keys)
     model.embed(next_one)
-    assert not model._tower._underway
+    assert not model.tower.underway
 
 
 def test_products_on_two_streams_take_one_thread_each_and_only_then() -> None:

@@ -18,6 +18,7 @@ from shared.messages import (
 )
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Result, job, sampled, user
+from worker.engine.model.language import language_of
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -173,7 +174,7 @@ def test_a_schema_may_refer_to_itself(drive: MakeDriver) -> None:
 def test_a_form_leaves_the_model_free_to_call_a_tool_instead(drive: MakeDriver) -> None:
     driver = drive()
     tokenizer = driver.model.tokenizer
-    mark = tokenizer.encode(driver.engine._language.parser.tool_call_start)[0]
+    mark = tokenizer.encode(language_of(driver.model).parser.tool_call_start)[0]
     fields: dict[str, Any] = {"response_format": ResponseFormat(schema=SCHEMA), "max_tokens": 200}
     policy = ToolPolicy(tools=[WEATHER])
 

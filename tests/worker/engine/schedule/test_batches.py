@@ -49,13 +49,17 @@ def test_rows_apart_say_what_they_say_alone(family: str, drive: MakeDriver) -> N
     assert most[0] >= 2
 
 
+def batches_of(driver: Driver) -> int:
+    return int(driver.engine.gauges()["batches"])
+
+
 def watch_count(driver: Driver) -> list[int]:
     """The most batches there are at once from now on."""
     most, step = [0], driver.engine.step
 
     def watched() -> Any:
         events = step()
-        most[0] = max(most[0], int(driver.engine.gauges()["batches"]))
+        most[0] = max(most[0], batches_of(driver))
         return events
 
     driver.engine.step = watched  # type: ignore[method-assign]
@@ -109,10 +113,7 @@ def test_rows_share_a_batch_while_padding_costs_less_than_weights(
         rows: Any = [Row(tokens)]
         many.join(rows, [], is_batch=False)
         assert many.count == expected, tokens
-    assert [[r.fed for r in batch.rows] for batch in many._batches] == [
-        [100, 200, 150, 160],
-        [900, 1000],
-    ]
+    assert [row.fed for row in many.rows] == [*(100, 200, 150, 160), *(900, 1000)]
 
 
 @pytest.mark.usefixtures("apart")
@@ -122,11 +123,11 @@ def test_a_batch_goes_with_its_last_row(drive: MakeDriver) -> None:
     driver.until(lambda: driver.results["short"].tokens)
     driver.submit(job("long", "How many? " * 30, max_tokens=3, ignore_eos=True))
     driver.until(lambda: driver.results["long"].tokens)
-    assert driver.engine._batch.count == 2
+    assert batches_of(driver) == 2
     driver.until(lambda: driver.results["long"].over)
-    driver.until(lambda: driver.engine._batch.count == 1)
+    driver.until(lambda: batches_of(driver) == 1)
     assert driver.engine.cancel("short")
-    assert driver.engine._batch.count == 0 and not driver.engine._batch.busy
+    assert batches_of(driver) == 0 and not driver.engine.has_work()
 
 
 @pytest.mark.usefixtures("apart")
@@ -139,11 +140,11 @@ def test_a_failed_step_of_one_batch_costs_nobody_an_answer(
     driver.submit(jobs[0])
     driver.until(lambda: driver.results["0"].tokens)
     driver.submit(jobs[1])
-    driver.until(lambda: driver.engine._batch.count == 2)
-    second, step, failures = driver.engine._batch._batches[1], DecodeBatch.step, [True]
+    driver.until(lambda: batches_of(driver) == 2)
+    step, failures = DecodeBatch.step, [True]
 
     def fail_once(batch: DecodeBatch, deliver: Any) -> None:
-        if batch is second and failures:
+        if failures and [row.request.job.id for row in batch.rows] == ["1"]:
             failures.clear()
             raise RuntimeError("a step fails")
         step(batch, deliver)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import shutil
 import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -12,9 +15,11 @@ import pytest
 from shared.messages import ResponseFormat, Resume
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, job, picture, sampled
+from worker.engine.model.vision_tower import CachedVisionTower
 from worker.engine.prepare.preprocess import Preprocessor
 from worker.engine.schedule.batch import DecodeBatch
-from worker.engine.schedule.sampling import Sampler
+from worker.engine.schedule.memory_budget import MemoryBudget
+from worker.engine.schedule.sampling import Rules, Sampler
 
 OOM = "[malloc] Unable to allocate 123 bytes."
 
@@ -67,12 +72,11 @@ def test_a_failing_image_tower_fails_its_own_request(
 ) -> None:
     driver = drive()
     running(driver)
-    tower = driver.model._network.vision_tower
 
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise ValueError("odd shape")
 
-    monkeypatch.setattr(tower, "_start", fail)
+    monkeypatch.setattr(CachedVisionTower, "__call__", fail)
     driver.submit(job("bad", "What?", [picture("red")]))
     assert finish(driver) == expected(drive)
     failed = driver.results["bad"].failed
@@ -187,13 +191,20 @@ def test_the_culprit_of_a_failed_step_is_found(
     """A row that breaks every batch it is in fails; the others say what they would have said."""
     driver = drive()
     running(driver)
-    choose = Sampler.choose
+    make, choose = Sampler.__init__, Sampler.choose
+    broken: list[Sampler] = []
+
+    def noting(sampler: Sampler, rules: Sequence[Rules], *others: Any) -> None:
+        make(sampler, rules, *others)
+        if any(rule.seed == 666 for rule in rules):
+            broken.append(sampler)
 
     def fail_beside_the_culprit(sampler: Sampler, logits: mx.array, places: Any) -> mx.array:
-        if 666 in sampler._seeds.tolist():
+        if any(sampler is one for one in broken):
             raise ValueError("cannot be sampled")
         return choose(sampler, logits, places)
 
+    monkeypatch.setattr(Sampler, "__init__", noting)
     monkeypatch.setattr(Sampler, "choose", fail_beside_the_culprit)
     driver.submit(job("culprit", "I break things", sampling=sampled(666)))
     assert finish(driver) == expected(drive)
@@ -221,11 +232,12 @@ def test_when_memory_runs_out_the_newcomer_gives_way(
     assert failed is not None and failed.code == "out_of_memory"
 
 
-def test_what_can_never_fit_is_refused_and_what_may_fit_waits(drive: MakeDriver) -> None:
+def test_what_can_never_fit_is_refused_and_what_may_fit_waits(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     driver = drive()
-    memory = driver.engine._memory
-    one = memory.estimate(40, 40, 1)
-    memory.usable_bytes = memory.model_bytes + 2 * one
+    one = int((40 + 40) * driver.engine.gauges()["cache_bytes_per_token"])
+    monkeypatch.setattr(MemoryBudget, "for_jobs_bytes", 2 * one)
     jobs = [job(str(i), "Hello", sampling=sampled(i), max_tokens=40) for i in range(5)]
     results = driver.run(*jobs, job("huge", "Hello", max_tokens=4000, choices=4))
     assert all(result.failed is None for result in results[:5])
@@ -241,12 +253,12 @@ def test_a_schema_that_cannot_be_used_is_the_requests_own_fault(drive: MakeDrive
 
 
 def test_a_conversation_that_the_template_refuses_is_a_wrong_request(
-    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+    drive: MakeDriver, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    driver = drive()
-    writer = driver.engine.writer
-    monkeypatch.setattr(writer, "_template", "{{ raise_exception('roles must alternate') }}")
-    failed = driver.solo(job("x")).failed
+    strict = shutil.copytree(checkpoint("qwen2_vl"), tmp_path / "strict")
+    template = "{{ raise_exception('roles must alternate') }}"
+    (strict / "chat_template.jinja").write_text(template)
+    failed = drive(model_path=strict).solo(job("x")).failed
     assert failed is not None
     assert failed.code == "invalid_request" and "roles must alternate" in failed.message
 
