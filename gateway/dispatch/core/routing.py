@@ -10,7 +10,7 @@ the same order, and when a worker comes or goes only its own conversations move.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from gateway.dispatch.core.jobs import Kind
 from gateway.dispatch.core.sessions import Session
@@ -22,20 +22,25 @@ AFFINITY_SLACK = 0.25
 HEAD_CHARACTERS = 2_000
 
 
-def affinity_key(job: Job) -> str:
-    """What marks a conversation: its first image, else its opening text.
+def affinity_key(job: Job) -> bytes:
+    """A digest of what marks a conversation: its first image, else its opening text.
 
     The image alone, because the costly part (its features) is the same in every conversation
     about it; the salt, because tenants share no cache.
     """
-    if job.images:
-        return f"{job.cache_salt}:{job.images[0].sha256}"
-    head: list[str] = [job.prompt or ""]
+    mark = job.images[0].sha256 if job.images else "".join(_opening(job))[:HEAD_CHARACTERS]
+    return hashlib.blake2b(f"{job.cache_salt}:{mark}".encode(), digest_size=16).digest()
+
+
+def _opening(job: Job) -> Iterator[str]:
+    """The texts up to the first of a user, none of them longer than what is looked at."""
+    yield (job.prompt or "")[:HEAD_CHARACTERS]
     for message in job.messages:
-        head.extend(part.text for part in message.content if isinstance(part, TextPart))
+        for part in message.content:
+            if isinstance(part, TextPart):
+                yield part.text[:HEAD_CHARACTERS]
         if message.role == "user":
-            break
-    return f"{job.cache_salt}:{''.join(head)[:HEAD_CHARACTERS]}"
+            return
 
 
 def choose(job: Job, kind: Kind, candidates: Iterable[Session]) -> Session | None:
@@ -55,5 +60,6 @@ def choose(job: Job, kind: Kind, candidates: Iterable[Session]) -> Session | Non
     return preferred
 
 
-def _rank(key: str, worker: str) -> bytes:
-    return hashlib.blake2b(f"{worker}\0{key}".encode(), digest_size=8).digest()
+def _rank(key: bytes, worker: str) -> bytes:
+    """The key is a digest, so that a long prompt is hashed once and not once for each worker."""
+    return hashlib.blake2b(key + worker.encode(), digest_size=8).digest()
