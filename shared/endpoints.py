@@ -5,8 +5,10 @@ libzmq takes most broken ones without a word and then never connects.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import zmq
 import zmq.auth
 from zmq.utils import z85
 
@@ -23,10 +25,17 @@ def check_endpoint(flag: str, endpoint: str, *, listens: bool = False) -> None:
         listens: the endpoint is bound, so that its port may be any that is free.
 
     Raises:
-        SettingsError: it is neither tcp://HOST:PORT nor ipc://PATH.
+        SettingsError: it is neither tcp://HOST:PORT nor ipc://PATH, or too long a path for this
+            platform.
     """
     scheme, _, address = endpoint.partition("://")
     if scheme == "ipc" and address:
+        length = len(os.fsencode(address))
+        if length > zmq.IPC_PATH_MAX_LEN:
+            raise SettingsError(
+                f"{flag}: the path of a socket has at most {zmq.IPC_PATH_MAX_LEN} bytes here, this "
+                f"one {length}: {endpoint!r}"
+            )
         return
     host, _, port = address.rpartition(":")
     bare = host.strip("[]")

@@ -3,6 +3,8 @@ messages go in and out of them."""
 
 from __future__ import annotations
 
+import errno
+import socket as unix
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -125,6 +127,42 @@ def make_dealer(
         socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(curve_key)
         socket.curve_serverkey = zmq.auth.load_certificate(server_key)[0]
     return socket
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
+    """Listen there; return where that really is: port `*` gets a free one.
+
+    Raises:
+        zmq.ZMQError: EADDRINUSE and others.
+    """
+    scheme, _, path = endpoint.partition("://")
+    if scheme == "ipc" and _is_answered(path):
+        # libzmq would take the path away from whoever listens there, without a word.
+        raise zmq.ZMQError(errno.EADDRINUSE)
+    socket.setsockopt(zmq.IPV6, _is_ipv6(endpoint))
+    socket.bind(endpoint)
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Connect; ZeroMQ goes on trying until somebody listens there."""
+    socket.setsockopt(zmq.IPV6, _is_ipv6(endpoint))
+    socket.connect(endpoint)
+
+
+def _is_ipv6(endpoint: str) -> bool:
+    """Of addresses alone: a name such as `localhost` would lead to either kind, and the two sides
+    must mean the same."""
+    return "://[" in endpoint
+
+
+def _is_answered(path: str) -> bool:
+    with unix.socket(unix.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def _set_limits(socket: zmq.Socket[bytes], max_frame_bytes: int) -> None:

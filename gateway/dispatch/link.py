@@ -23,7 +23,7 @@ from gateway.generation import GenerationRequest
 from gateway.settings import Settings
 from shared import wire
 from shared.messages import FromWorker, WorkerAction
-from shared.sockets import make_router, readable, receive, send
+from shared.sockets import bind, make_router, readable, receive, send
 from shared.wire import MessageTooLong
 
 log = logging.getLogger(__name__)
@@ -90,8 +90,7 @@ class Link:
             self._start_authenticator()
         self._router = make_router(self._context, self._curve_key)
         for endpoint in self._binds:
-            self._router.bind(endpoint)
-            self.endpoints.append(self._router.getsockopt_string(zmq.LAST_ENDPOINT))
+            self.endpoints.append(bind(self._router, endpoint))
         self._monitor = self._router.get_monitor_socket(WATCHED_EVENTS)
         self._loop.add_reader(self._router.FD, self._receive)
         self._loop.add_reader(self._monitor.FD, self._connection_changed)
@@ -255,9 +254,19 @@ class Link:
             except zmq.Again:
                 return
             if event["event"] != zmq.EVENT_DISCONNECTED:
-                self._count_dropped(
-                    "refused_key", "refused a worker: its key is unknown, or it has none"
-                )
+                self._count_refused()
+
+    def _count_refused(self) -> None:
+        if self._curve_key is not None:
+            self._count_dropped(
+                "refused_key", "refused a worker: its key is unknown, or it has none"
+            )
+        else:
+            self._count_dropped(
+                "bad_handshake",
+                "refused a connection on the worker port: its greeting is none of ZeroMQ's, or it "
+                "uses keys and this gateway has none (--curve-key)",
+            )
 
     def _find_out_who(self, delay_s: float) -> None:
         """Read what a leaving worker has still said before its connection is judged."""

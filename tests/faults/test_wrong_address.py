@@ -55,7 +55,7 @@ def garbage(port: int, keys: Path) -> Iterator[Callable[[], bool]]:
 @contextlib.contextmanager
 def without_keys(port: int, keys: Path) -> Iterator[Callable[[], bool]]:
     tier = gateway(port)
-    yield lambda: "refused a worker" in tier.output()
+    yield lambda: "uses keys and this gateway has none" in tier.output()
     tier.stop()
 
 

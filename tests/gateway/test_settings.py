@@ -29,6 +29,7 @@ def loaded(*flags: str, **environment: str) -> Settings:
         ["--bind", "tcp://192.168.0.1:5555"],
         ["--bind", "tcp://127.0.0.1"],
         ["--bind", "tcp://::1:5555"],
+        ["--bind", "ipc:///tmp/" + "x" * 120],
         ["--max-images", "65"],
         ["--curve-key", "key"],
         ["--authorized-workers", "keys"],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -12,12 +14,23 @@ from gateway.__main__ import listen
 from tests.imports import ROOT
 
 
-@pytest.mark.parametrize("taken", ["http", "workers"])
+@pytest.mark.parametrize("taken", ["http", "workers", "path"])
 def test_a_taken_port_is_one_line_and_exit_code_2(taken: str) -> None:
-    with listen("127.0.0.1", 0) as listener:
+    with (
+        listen("127.0.0.1", 0) as listener,
+        socket.socket(socket.AF_UNIX) as other,
+        tempfile.TemporaryDirectory(dir="/tmp") as folder,
+    ):
+        path = f"{folder}/workers"
+        other.bind(path)
+        other.listen()
         port = str(listener.getsockname()[1])
         flags = ["--host", "127.0.0.1", "--port", "0", "--bind", "tcp://127.0.0.1:*"]
-        flags += ["--port", port] if taken == "http" else ["--bind", f"tcp://127.0.0.1:{port}"]
+        flags += {
+            "http": ["--port", port],
+            "workers": ["--bind", f"tcp://127.0.0.1:{port}"],
+            "path": ["--bind", f"ipc://{path}"],
+        }[taken]
         ended = subprocess.run(
             [sys.executable, "-m", "gateway", "--log-level", "error", *flags],
             cwd=ROOT,

@@ -25,6 +25,7 @@ def loaded(*flags: str) -> Settings:
         ["--gateway", "tcp://mac-1.local:70000"],
         ["--gateway", "tcp://:5555"],
         ["--gateway", "ipc://"],
+        ["--gateway", "ipc:///tmp/" + "x" * 120],
         ["--max-streams", "4097"],
         ["--worker-key", "missing"],
         ["--worker-key", "missing", "--gateway-key", "missing"],

@@ -14,7 +14,7 @@ import zmq
 
 from shared import wire
 from shared.messages import FromGateway, Message, Welcome, WorkerState
-from shared.sockets import make_dealer, receive, send
+from shared.sockets import connect, make_dealer, receive, send
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class GatewayConnection:
             Path(settings.gateway_key) if settings.gateway_key else None,
         )
         connection = cls(index, endpoint, make_socket(), make_socket)
-        connection.socket.connect(endpoint)
+        connect(connection.socket, endpoint)
         return connection
 
     def is_dead(self, now: float) -> bool:
@@ -79,7 +79,7 @@ class GatewayConnection:
         """Connect anew, under the same routing id: for a gateway it is the same session."""
         self.socket.close(linger=0)
         self.socket = self.make_socket()
-        self.socket.connect(self.endpoint)
+        connect(self.socket, self.endpoint)
         self._built_at = now
 
     def welcomed(self, welcome: Welcome) -> None:

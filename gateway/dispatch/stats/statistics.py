@@ -20,7 +20,7 @@ from gateway.dispatch.stats.token_estimate import estimate_tokens
 log = logging.getLogger("gateway.requests")
 
 REQUEST_KINDS = ("vision", "vision_stream", "text", "text_stream")
-DROP_REASONS = ("version", "malformed", "failed", "refused_key")
+DROP_REASONS = ("version", "malformed", "failed", "refused_key", "bad_handshake")
 """Why a message never reached the core, which tells of others. All are told from the start, so that
 a rate has something to rise from."""
 
