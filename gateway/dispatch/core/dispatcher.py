@@ -127,6 +127,12 @@ class Dispatcher:
                 error = deadline_passed(record, self._queue_timeout_s)
                 self.fail(record, error, now, outcome="timed_out")
 
+    def fail_waiting(self, pool: str, now: float) -> None:
+        """Nobody serves that model any more: whoever waits for it is told at once."""
+        for record in list(self.jobs.values()):
+            if record.pool == pool and record.session is None:
+                self.fail(record, not_served(pool, self._registry), now)
+
     # --- settling --------------------------------------------------------------------------
 
     def refit(self, pool: str) -> None:

@@ -97,6 +97,16 @@ class Liveness:
         self._failover.confirm_death(identity(hello), now)
         session = self._registry.open(routing_id, hello, now)
         session.hung = routing_id in self._hung
+        former = self._registry.model_left(hello)
+        if former is not None:
+            self._left_model(hello, former, now)
+
+    def _left_model(self, hello: Hello, former: str, now: float) -> None:
+        """A worker of a known name is back with another model: the one before is not coming."""
+        for worker in self._registry.end_leases(hello, former):
+            self._failover.confirm_death(worker, now)
+        if not self._registry.expects(former):
+            self._dispatcher.fail_waiting(former, now)
 
     def heartbeat(self, session: Session, beat: Heartbeat, now: float) -> None:
         before = session.state

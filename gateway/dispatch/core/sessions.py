@@ -21,6 +21,7 @@ SUSPECT_HEARTBEATS = 1.7
 MISSED_HEARTBEATS = 3
 LEASE_S = 20.0
 MAX_LEASES = 128
+MAX_NAMES = 1_024
 
 MAX_COUNTS_ASKED = 4
 """Prompts that one worker is asked to count at once: they share its threads with generations."""
@@ -200,6 +201,8 @@ class Registry:
         self._changes = changes
         self.sessions: dict[bytes, Session] = {}
         self.leases: dict[str, Lease] = {}
+        self._served: dict[tuple[str, str], str] = {}
+        """What each name of a machine served last."""
 
     def open(self, routing_id: bytes, hello: Hello, now: float) -> Session:
         session = Session(routing_id, hello, hello.state, now, self._changes)
@@ -207,6 +210,33 @@ class Registry:
         self._changes.resized.add(session.pool)
         self.end_lease(session)
         return session
+
+    def model_left(self, hello: Hello) -> str | None:
+        """What a worker of this name served last, if it was another model; remembers this one."""
+        if len(self._served) >= MAX_NAMES:
+            self._served.clear()
+        name, pool = (hello.worker, hello.host), hello.models[0]
+        former = self._served.get(name, pool)
+        self._served[name] = pool
+        return former if former != pool else None
+
+    def end_leases(self, hello: Hello, pool: str) -> list[str]:
+        """A worker of this name serves `pool` no more. Returns whose leases that ends."""
+        name = (hello.worker, hello.host)
+        ended = [
+            worker
+            for worker, lease in self.leases.items()
+            if (lease.hello.worker, lease.hello.host) == name and lease.hello.models[0] == pool
+        ]
+        for worker in ended:
+            self._drop_lease(worker)
+        return ended
+
+    def expects(self, pool: str) -> bool:
+        """Whether somebody serves that model, is loading it or will be back."""
+        hellos = [session.hello for session in self.sessions.values()]
+        hellos += [lease.hello for lease in self.leases.values()]
+        return any(hello.models[0] == pool for hello in hellos)
 
     def end_lease(self, session: Session) -> None:
         """A worker that is ready again needs no lease."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gateway.dispatch.core.failover import ON_ITS_WAY_S
 from gateway.dispatch.core.jobs import MAX_FRUITLESS_RUNS, Phase
 from gateway.dispatch.core.sessions import HEARTBEAT_S, LEASE_S, MISSED_HEARTBEATS
-from gateway.errors import NoWorker, QueueFull, WorkerFailed
+from gateway.errors import NotFound, NoWorker, QueueFull, WorkerFailed
 from scripts.simulated_worker import SimulatedWorker
 from shared.messages import Cancelled, Delta, Deltas, Goodbye, Heartbeat, Rejected, RejectReason
 from tests.gateway.dispatch.core.simulation import Client, Simulation, finished, one_worker, run
@@ -210,6 +211,38 @@ def test_a_job_is_not_blamed_for_a_worker_that_left_in_order() -> None:
         simulation.say(worker, Goodbye())
         assert following.holds(client.record.id)
         worker = following
+
+
+# --- a worker that comes back as another -----------------------------------------------------
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+@pytest.mark.parametrize("instance", ["", "its second start"])
+def test_who_waits_for_a_model_that_is_gone_is_told_at_once(leaves: bool, instance: str) -> None:
+    simulation, worker = one_worker()
+    running = simulation.request()
+    waiting = simulation.request()
+    preparing = simulation.request(submit=False)
+    if leaves:
+        simulation.say(worker, Goodbye())
+    simulation.kill(worker)
+    back = SimulatedWorker("a")
+    other = msgspec.structs.replace(back.hello(), models=["other"], instance=instance)
+    simulation.connect(back, other)
+    for client in (running, waiting, preparing):
+        assert isinstance(client.ends[0], NotFound), client
+    assert simulation.core.view.active == simulation.core.view.waiting == 0
+
+
+def test_who_waits_for_a_model_that_others_serve_goes_on_waiting() -> None:
+    simulation, worker = one_worker()
+    simulation.connect(SimulatedWorker("b"))
+    clients = [simulation.request() for _ in range(4)]
+    simulation.kill(worker)
+    back = SimulatedWorker("a")
+    simulation.connect(back, msgspec.structs.replace(back.hello(), models=["other"]))
+    run(simulation, 50)
+    assert all(map(finished, clients))
 
 
 # --- a gateway that stood still --------------------------------------------------------------
