@@ -326,6 +326,8 @@ class Heartbeat(FromWorker):
     """... and streams."""
     active: Count = 0
     """All jobs it holds, whoever sent them."""
+    gateways: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
+    """How many gateways it has sessions with, so that what they say of its slots can be summed."""
     steps: Count = 0
     """Counts the engine's steps since its start."""
     last_step_age_s: Amount = 0.0

@@ -40,8 +40,14 @@ def hello(settings: Settings, name: str, state: WorkerState, progress: Progress)
     )
 
 
-def heartbeat(gateway: int, state: WorkerState, slots: Slots, progress: Progress) -> Heartbeat:
-    """Args: gateway: the index of the one it is for; it hears of its own jobs by name."""
+def heartbeat(
+    gateway: int, gateways: int, state: WorkerState, slots: Slots, progress: Progress
+) -> Heartbeat:
+    """
+    Args:
+        gateway: the index of the one it is for; it hears of its own jobs by name.
+        gateways: how many there are with a session.
+    """
     return Heartbeat(
         state=state,
         loaded_fraction=progress.loaded_fraction,
@@ -50,6 +56,7 @@ def heartbeat(gateway: int, state: WorkerState, slots: Slots, progress: Progress
         jobs=slots.jobs_of(gateway, stream=False),
         streams=slots.jobs_of(gateway, stream=True),
         active=len(slots),
+        gateways=max(1, gateways),
         steps=progress.steps,
         last_step_age_s=progress.age_s(),
         memory_bytes=int(progress.gauges.get("memory_bytes", 0)),

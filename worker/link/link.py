@@ -144,8 +144,11 @@ class Link:
             case "hello":
                 gateway.send(announcements.hello(self._settings, self._name, self._state, progress))
             case "heartbeat":
+                welcomed = sum(bool(each.id) for each in self._gateways)
                 gateway.send(
-                    announcements.heartbeat(gateway.index, self._state, self.slots, progress)
+                    announcements.heartbeat(
+                        gateway.index, welcomed, self._state, self.slots, progress
+                    )
                 )
 
     def _forget(self, gateway: GatewayConnection) -> None:

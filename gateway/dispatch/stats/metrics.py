@@ -93,7 +93,7 @@ class Metrics:
         *,
         queue_length: int,
         active: int,
-        slots: int,
+        slots: float,
         token_gaps: Histogram,
         dropped: Mapping[str, int],
         sessions: Iterable[Session],
@@ -106,7 +106,11 @@ class Metrics:
             _inter_token_latency(token_gaps),
             _gauge("queue_length", "Requests waiting for a slot.", queue_length),
             _gauge("active_requests", "Requests that hold a slot.", active),
-            _gauge("slots", "Non-streaming slots of all live workers.", slots),
+            _gauge(
+                "slots",
+                "Non-streaming slots of all live workers, shared among gateways.",
+                slots,
+            ),
             _gauge("event_loop_lag_seconds", "The latest tick of the last 15 s.", lag_s),
             *_of_workers(sessions),
         ]

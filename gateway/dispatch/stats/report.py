@@ -84,7 +84,7 @@ class Report:
         return self._statistics.metrics.render(
             queue_length=self._core.waiting,
             active=self._core.active,
-            slots=self._slots(),
+            slots=self._own_slots(),
             token_gaps=self._core.token_gaps,
             dropped={**self._core.dropped, **self._statistics.dropped},
             sessions=self._core.sessions.values(),
@@ -97,6 +97,14 @@ class Report:
             for hello in self._core.on_lease()
         ]
         return live + away
+
+    def _own_slots(self) -> float:
+        """This gateway's share of those slots: what all gateways say of a worker adds up to it."""
+        return sum(
+            session.hello.slots / (session.heartbeat.gateways if session.heartbeat else 1)
+            for session in self._core.sessions.values()
+            if session.state == "ready"
+        )
 
     def _slots(self) -> int:
         return sum(s.hello.slots for s in self._core.sessions.values() if s.state == "ready")

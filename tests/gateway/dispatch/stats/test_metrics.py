@@ -107,6 +107,17 @@ def test_two_workers_of_one_name_are_one_series() -> None:
     assert told["worker_slots", of(worker="a", model="m")] == 2
 
 
+def test_what_two_gateways_say_of_a_workers_slots_adds_up_to_them() -> None:
+    slots = 0.0
+    for _ in range(2):
+        simulation = Simulation()
+        worker = simulation.connect(SimulatedWorker("a", slots=3))
+        simulation.say(worker, replace(worker.heartbeat(), gateways=2))
+        report = Report(simulation.core.view, Statistics(), lambda worker, action: False)
+        slots += told_by(report.metrics_text())["gateway_slots", of()]
+    assert slots == 3
+
+
 def test_the_worst_lag_of_the_last_ticks_is_told() -> None:
     metrics = Metrics()
     for lag_s in (0.0, 0.2, 0.001):
