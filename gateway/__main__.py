@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+from types import FrameType
 from typing import NoReturn
 
 import uvicorn
@@ -47,12 +48,18 @@ def main() -> None:
     except SettingsError as error:
         refuse(str(error))
     allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Uvicorn stops in order at the first one, and then raises it again.
+        signal.signal(number, leave)
     try:
         uvloop.run(serve(settings, keys, listener, launcher))
     except zmq.ZMQError as error:
         refuse(f"--bind: cannot listen for workers on {', '.join(settings.bind)}: {error}")
-    except KeyboardInterrupt:
-        pass
+
+
+def leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End with 0: being told to stop is no failure."""
+    raise SystemExit(0)
 
 
 def refuse(reason: str) -> NoReturn:

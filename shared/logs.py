@@ -9,7 +9,9 @@ import json
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
+
+from shared.log_writer import LogWriter
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "text", "json")
@@ -19,7 +21,8 @@ _to_json = json.JSONEncoder(default=str).encode
 
 
 def configure(level: str, log_format: str, process: str) -> None:
-    """Send the root logger to stderr.
+    """Send the root logger to stderr; what waits there is written at the interpreter's exit, or by
+    `logging.shutdown`.
 
     Args:
         level: one of `LEVELS`.
@@ -30,14 +33,23 @@ def configure(level: str, log_format: str, process: str) -> None:
     # advice on optimization; most of all the walk up the stack to name the caller).
     logging._srcfile = None  # noqa: SLF001 - as that advice has it
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler(sys.stderr)
-    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    # None where the process was started without one: its number may be another file's by now.
+    stderr: TextIO | None = sys.stderr
+    handler = LogWriter(None if stderr is None else stderr.fileno())
+    on_terminal = stderr is not None and stderr.isatty()
+    as_json = log_format == "json" or (log_format == "auto" and not on_terminal)
     handler.setFormatter(JsonFormatter(process) if as_json else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     for chatty in ("httpx", "httpcore", "uvicorn.access", "asyncio", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def lost_lines() -> int:
+    """Return how many lines nobody read in time, since the start of this process."""
+    handlers = logging.getLogger().handlers
+    return sum(handler.lost for handler in handlers if isinstance(handler, LogWriter))
 
 
 def escape(text: str) -> str:

@@ -22,16 +22,26 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Tier:
-    """One `python -m gateway` or `python -m worker`; its log is kept for failures."""
+    """One `python -m gateway` or `python -m worker`; its log is kept for failures.
 
-    def __init__(self, module: str, *flags: str, environment: dict[str, str] | None = None) -> None:
+    Args:
+        stderr: a descriptor that its log goes to instead.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *flags: str,
+        environment: dict[str, str] | None = None,
+        stderr: int | None = None,
+    ) -> None:
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         self._said = b""
         self.process = subprocess.Popen(
             self.command(module, flags),
             cwd=ROOT,
             stdout=self.log,
-            stderr=self.log,
+            stderr=self.log if stderr is None else stderr,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
         )

@@ -6,6 +6,7 @@ codes of `supervisor_pipe`, or by a signal when MLX aborts.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = EXIT_CRASHED
     else:
         code = EXIT_RECYCLE if ending is Ending.RECYCLE else EXIT_LEFT
-    sys.stderr.flush()
+    logging.shutdown()
     # MLX may abort in its static destructors while its thread still computes.
     os._exit(code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from gateway.__main__ import listen
 from tests.imports import ROOT
+from tests.processes import serving
 
 
 @pytest.mark.parametrize("taken", ["http", "workers", "path"])
@@ -42,3 +44,11 @@ def test_a_taken_port_is_one_line_and_exit_code_2(taken: str) -> None:
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.count("\n") == 1
     assert "Address already in use" in ended.stderr
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_gateway_that_was_told_to_stop_ends_with_0(told: signal.Signals) -> None:
+    with serving(workers=0) as service:
+        service.gateway.process.send_signal(told)
+        assert service.gateway.process.wait(20) == 0
+        assert "Traceback" not in service.gateway.output()

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.dispatch.core.histograms import STEP_S, WAIT_S, Histogram
+from shared.logs import lost_lines
 
 if TYPE_CHECKING:
     from gateway.dispatch.core.jobs import JobRecord
@@ -135,6 +136,9 @@ class Metrics:
         for reason, count in dropped.items():
             family.add_metric([reason], count)
         yield family
+
+        words = "Log lines that nobody read in time."
+        yield CounterMetricFamily("gateway_lost_log_lines", words, value=lost_lines())
 
     def _measured(self) -> Iterator[Metric]:
         for name, histogram in self._histograms.items():
