@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.dispatch.core.jobs import MAX_FRUITLESS_RUNS
 from shared.messages import (
     Accepted,
     Cancelled,
@@ -143,6 +144,22 @@ def test_a_job_is_not_tried_for_ever(service: Service, name: str) -> None:
         response = asked(service, act, peer)
     assert response.json()["error"]["code"] in ("worker_failed", "timeout")
     assert rounds <= 20
+
+
+def test_one_token_a_run_does_not_keep_a_job_going(service: Service) -> None:
+    rounds = 0
+    with false_worker(service.worker_endpoint, "trap") as peer:
+
+        def act(job: str) -> None:
+            nonlocal rounds
+            rounds += 1
+            peer.claim(Deltas, items=[[job, 0, 0, [1], "x"]])
+            peer.claim(Cancelled, job=job)
+            peer.claim(Heartbeat, state="ready", free_slots=4, free_stream_slots=4)
+
+        response = asked(service, act, peer)
+    assert response.json()["error"]["code"] == "worker_failed"
+    assert rounds <= MAX_FRUITLESS_RUNS
 
 
 COUNTS: dict[str, dict[str, Any]] = {
