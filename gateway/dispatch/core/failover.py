@@ -14,6 +14,9 @@ from shared.messages import Cancel, JobMessage
 PATIENT_BEATS = 2
 """How many heartbeats running may lack a job before it counts as lost on its way."""
 
+MISSING_AFTER_S = 1.3 * HEARTBEAT_S
+"""A worker that is well has sent a heartbeat within this time."""
+
 ON_ITS_WAY_S = 1.5 * HEARTBEAT_S
 """For so long a job may be on its way to its worker, which cannot speak of it yet."""
 
@@ -35,7 +38,7 @@ class Failover:
             record = self._dispatcher.take_back(session, run_id)
             if record is None:
                 continue
-            if blame and not record.only_counts:
+            if blame and not record.only_counts and _may_have_had(session, record):
                 record.lost[session.routing_id] = Whereabouts(session.identity, session.process)
             self._dispatcher.run_again(record, now)
 
@@ -115,3 +118,9 @@ class Failover:
             fates = [lost for lost, where in record.lost.items() if meant(lost, where)]
             if fates:
                 self._dispatcher.learn_fates(record, fates, now, died=died)
+
+
+def _may_have_had(session: Session, record: JobRecord) -> bool:
+    """Whether the worker can have been at work when the job was sent: not if a heartbeat had been
+    missing already."""
+    return record.run_at - session.seen_at < MISSING_AFTER_S

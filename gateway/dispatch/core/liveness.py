@@ -86,6 +86,7 @@ class Liveness:
     def _greeted_again(self, session: Session, hello: Hello, now: float) -> None:
         """It has dropped what it held. It may say so several times before it hears the answer, and
         what it is sent in between stays there."""
+        session.heard(now)
         self._failover.forget(session, now)
         session.greeted_again(hello)
         self._registry.end_lease(session)

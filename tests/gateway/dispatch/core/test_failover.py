@@ -203,6 +203,20 @@ def test_a_job_is_not_blamed_for_the_death_of_a_worker_that_never_got_it() -> No
     assert all(third.holds(client.record.id) for client in clients)
 
 
+@pytest.mark.parametrize(("silent_s", "blamed"), [(0.5, True), (1.5, False)])
+def test_a_job_is_not_blamed_for_a_worker_that_had_stopped_before(
+    silent_s: float, blamed: bool
+) -> None:
+    simulation, worker = one_worker()
+    simulation.cut(worker)
+    simulation.pass_time(silent_s)
+    client = simulation.request()
+    assert client.phase() is Phase.DISPATCHED
+    simulation.pass_time(MISSED_HEARTBEATS * HEARTBEAT_S)
+    simulation.pass_time(LEASE_S + 1)
+    assert client.record.deaths == blamed
+
+
 def test_a_job_is_not_blamed_for_a_worker_that_left_in_order() -> None:
     simulation, worker = one_worker()
     client = simulation.request()
