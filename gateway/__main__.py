@@ -38,6 +38,8 @@ LOOK_EVERY_S = 0.5
 
 def main() -> None:
     launcher = Launcher()
+    # Until there are keys to read again; it must not end a tier that is only starting.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = load(Settings, "GATEWAY")
     logs.configure(settings.log_level, settings.log_format, "gateway")
     # Its info lines ("Started server process", "Waiting for ...") repeat ours.
@@ -98,11 +100,23 @@ async def serve(
     await link.start()
     metrics = link.statistics.metrics
     app = create_app(settings, link, link.status, metrics, keys, on_stop=link.stop)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, read_keys_again, keys, link)
     announce(settings, keys, listener, link.endpoints)
     spare_the_collector()
     watch = asyncio.create_task(stop_after(launcher))
     await uvicorn.Server(http_config(app, settings)).serve(sockets=[listener])
     watch.cancel()
+
+
+def read_keys_again(keys: Keys, link: Link) -> None:
+    try:
+        keys.read()
+    except SettingsError as error:
+        log.warning("SIGHUP: the keys stay as they were: %s", error)
+        return
+    link.read_authorized_workers()
+    log.info("SIGHUP: the keys were read again")
 
 
 async def stop_after(launcher: Launcher) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 
@@ -13,6 +14,9 @@ from worker.supervisor import Supervisor
 
 
 def main() -> int:
+    # A closed terminal's, or whoever asks services to read their settings again: a worker has none
+    # to read. Its engine inherits this.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = load(Settings, "WORKER")
     name = name_of(settings)
     logs.configure(settings.log_level, settings.log_format, f"{name} supervisor")

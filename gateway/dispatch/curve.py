@@ -17,5 +17,11 @@ def start_authenticator(
     """Refuse every worker whose public key is not in `authorized_workers` (`*.key` files)."""
     authenticator = AsyncioAuthenticator(context)
     authenticator.start()
-    authenticator.configure_curve(domain="*", location=str(authorized_workers))
+    read_keys(authenticator, authorized_workers)
     return authenticator
+
+
+def read_keys(authenticator: AsyncioAuthenticator, authorized_workers: Path) -> None:
+    """Let in who is authorized now. A worker that is connected already stays so: it is asked for
+    its key when it connects. When the folder cannot be read, that is logged and nothing changes."""
+    authenticator.configure_curve(domain="*", location=str(authorized_workers))

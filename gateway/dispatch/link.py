@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -25,6 +26,9 @@ from shared import wire
 from shared.messages import FromWorker, WorkerAction
 from shared.sockets import bind, make_router, readable, receive, send
 from shared.wire import MessageTooLong
+
+if TYPE_CHECKING:
+    from zmq.auth.asyncio import AsyncioAuthenticator
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ class Link:
         self._authorized_workers = Path(settings.authorized_workers or "")
         self._router: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
-        self._authenticator: object | None = None
+        self._authenticator: AsyncioAuthenticator | None = None
         self._tickets: dict[str, JobTicket] = {}
         self._finding_out: dict[float, bool] = {}
         """Delays after which somebody is going to find out who has gone; true: and once more."""
@@ -113,6 +117,13 @@ class Link:
         from gateway.dispatch.curve import start_authenticator
 
         self._authenticator = start_authenticator(self._context, self._authorized_workers)
+
+    def read_authorized_workers(self) -> None:
+        """Read the folder of workers' keys again, where there is one."""
+        if self._authenticator is not None:
+            from gateway.dispatch.curve import read_keys
+
+            read_keys(self._authenticator, self._authorized_workers)
 
     # --- requests --------------------------------------------------------------------------
 
