@@ -17,12 +17,19 @@ class ClientGone(Exception):
 class Connection(Protocol):
     """The client's connection; `scope["state"]["connection"]` of every request."""
 
+    def answer_begins(self) -> None:
+        """To be called when an answer's head is sent."""
+
     def abort(self) -> None:
         """Cut it: closing it in order would wait for the client to read."""
 
     def when_gone(self, call: Callable[[], None] | None) -> None:
         """Have `call` called, soon, once the connection is lost or if it is already; None: no
         more. There is one call at most, because a connection has one request at a time."""
+
+    def when_half_closed(self, call: Callable[[], None] | None) -> None:
+        """Have `call` called, again and again, while an answer runs to a client that has closed its
+        end: it should write something soon, which finds out whether the client is still there."""
 
     def when_stopping(self, call: Callable[[], object] | None) -> None:
         """Have `call` called when the server begins to stop: for answers that have no end of

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import Forbidden, QueueFull
-from gateway.http.connection import ClientGone
+from gateway.http.connection import ClientGone, connection_of
 from gateway.http.error_body import error_response, internal_error, stopping
 from gateway.http.headers import header, host_name
 from shared.loopback import is_loopback
@@ -49,6 +49,7 @@ class RequestIds:
             nonlocal started, finished
             if message["type"] == "http.response.start":
                 started = True
+                connection_of(scope).answer_begins()
                 message["headers"] = [*message.get("headers", ()), id_header]
             elif not message.get("more_body"):
                 finished = True

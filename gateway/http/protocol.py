@@ -3,6 +3,12 @@
 A client that sends its headers or its body drop by drop, or does not read its answer, holds a
 connection, never a slot, and only for a bounded time; headers, and all that frames a body, are
 bounded in size; what is no HTTP gets the one error body.
+
+Answers that are owed for whole requests come first: what a client sends behind them, or that it has
+closed its end, does not take them away.
+
+Uvicorn's protocol has no public interface; `tests/gateway/http/test_protocol.py` lists the names of
+it that are used here.
 """
 
 from __future__ import annotations
@@ -12,9 +18,11 @@ import enum
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar, cast
 
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from gateway.errors import ApiError, InvalidRequest, QueueFull
 from gateway.http.error_body import error_body
@@ -22,6 +30,15 @@ from gateway.http.error_body import error_body
 MAX_HEADER_BYTES = 64 * 1024
 LINGER_S = 1.0
 FULL_RETRY_S = 1.0
+
+STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
+FIRST_PROBE_S = 0.005
+PROBE_GROWTH = 4
+LONGEST_PROBE_S = 10.0
+"""A client that has closed its end may wait for its answer (`nc -N`) or be gone: only its system's
+reaction to data tells. HTTP/1.1 lets an interim answer go before the final one, and a stream has
+comments. They go out soon, since a client that has gone still holds a slot, and then ever more
+rarely."""
 
 
 class HeadersTooLarge(InvalidRequest):
@@ -56,6 +73,7 @@ def bounded_protocol(
     }
 
     class Bounded(BoundedProtocol):
+        open_connections: ClassVar[set[BoundedProtocol]] = set()
         limits_s = limits
         most_connections = max_connections
         unread_limit_s = write_timeout_s
@@ -64,33 +82,57 @@ def bounded_protocol(
 
 
 class BoundedProtocol(HttpToolsProtocol):
+    open_connections: ClassVar[set[BoundedProtocol]]
     limits_s: dict[Receiving, float]
     most_connections: int
     unread_limit_s: float
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
+        self._loop = _loop or asyncio.get_running_loop()
         self._receiving = Receiving.NOTHING
+        self._unanswered = 0
+        """Requests whose headers are there and whose answer is not complete."""
+        self._answering = False
+        """Whether the answer to the first of them has begun."""
         self._header_bytes = 0
         self._framing_bytes = 0
         self._body_bytes_read = 0
         """Of the data being parsed: a part of a body, or of several."""
-        self._refused = False
+        self._refusal: ApiError | None = None
+        """Told once all answers that are owed are complete. Whatever comes meanwhile is dropped."""
+        self._half_closed = False
+        self._http_1_0 = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._probe: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._lost = False
         self._when_gone: Callable[[], None] | None = None
+        self._when_half_closed: Callable[[], None] | None = None
         self._when_stopping: Callable[[], object] | None = None
 
     # What requests are given as `gateway.http.connection.Connection`
 
+    def answer_begins(self) -> None:
+        self._answering = True
+        self._watch_receiving()
+
     def abort(self) -> None:
-        self.transport.abort()
+        self._transport.abort()
 
     def when_gone(self, call: Callable[[], None] | None) -> None:
         self._when_gone = call
         if self._lost and call is not None:
-            self.loop.call_soon(self._tell_gone)
+            self._loop.call_soon(self._tell_gone)
+
+    def when_half_closed(self, call: Callable[[], None] | None) -> None:
+        self._when_half_closed = call
 
     def when_stopping(self, call: Callable[[], object] | None) -> None:
         self._when_stopping = call
@@ -103,32 +145,51 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        if len(self.connections) > self.most_connections:
+        self._transport = cast(asyncio.Transport, transport)
+        self.open_connections.add(self)
+        if len(self.open_connections) > self.most_connections:
             self._refuse(QueueFull(retry_after_s=FULL_RETRY_S))
         else:
-            self._arm()
+            self._watch_receiving()
 
     def shutdown(self) -> None:
         super().shutdown()
+        if self._transport.is_closing():
+            self._watch_reading()
         if self._when_stopping is not None:
             self._when_stopping()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Return whether the connection stays open for what is owed."""
+        if self._lost or not self._owed():
+            return False
+        self._half_closed = True
+        self._probe_in(FIRST_PROBE_S)
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.open_connections.discard(self)
         self._disarm()
         self._is_read()
-        # Uvicorn does so only when the client has closed in order: after a reset the timer would
-        # hold all of the connection for `--idle-timeout`.
-        self._unset_keepalive_if_required()
-        super().connection_lost(exc)
-        self._lost = True
-        self._tell_gone()
+        if self._probe is not None:
+            self._probe.cancel()
+        # None, whatever it was: after a reset uvicorn would leave its timer for idle connections
+        # running, and with it hold all of the connection for `--idle-timeout`.
+        super().connection_lost(None)
+        self._lose()
+
+    def _lose(self) -> None:
+        """To whoever works for it, the connection is lost."""
+        if not self._lost:
+            self._lost = True
+            self._tell_gone()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._refusal is not None:
             return
         self._body_bytes_read = 0
         super().data_received(data)
-        if self._refused or self.transport.is_closing():
+        if self._refusal is not None or self._transport.is_closing():
             return
         no_body = len(data) - self._body_bytes_read
         if self._receiving is Receiving.HEADERS:
@@ -144,9 +205,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._framing_bytes > MAX_HEADER_BYTES:
                 self._refuse(HeadersTooLarge("The body's framing is too large."))
                 return
-        waiting = self._receiving is not Receiving.NOTHING or self._answered()
-        if waiting and self._deadline is None and self.timeout_keep_alive_task is None:
-            self._arm()
+        self._watch_receiving()
 
     def send_400_response(self, msg: str) -> None:
         if self._receiving is Receiving.HEADERS and self._header_bytes > MAX_HEADER_BYTES:
@@ -154,26 +213,50 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._refuse(InvalidRequest("This is not a valid HTTP request."))
 
+    def on_response_complete(self) -> None:
+        self._unanswered -= 1
+        self._answering = False
+        super().on_response_complete()
+        if self._transport.is_closing():
+            self._watch_reading()
+        elif not self._owed():
+            self._nothing_owed()
+
+    def _nothing_owed(self) -> None:
+        if self._refusal is not None:
+            self._tell(self._refusal)
+        elif self._half_closed:
+            self._transport.close()
+        elif self._receiving is not Receiving.NOTHING:  # else uvicorn has set its timer
+            self._watch_receiving()
+
     # Parser callbacks
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._receiving = Receiving.HEADERS
         self._header_bytes = 0
+        self._parsed_header_bytes = 0
         self._framing_bytes = 0
-        self.scope["state"]["connection"] = self
 
-    def on_headers_complete(self) -> None:
-        self._header_bytes = sum(len(name) + len(value) for name, value in self.headers)
-        if self._header_bytes + len(self.url) > MAX_HEADER_BYTES:
-            raise ValueError("headers too large")  # becomes a call of send_400_response
-        self._receiving = Receiving.BODY
-        self._disarm()
-        super().on_headers_complete()
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._parsed_header_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._receiving is Receiving.HEADERS:  # trailers mean nothing here
             super().on_header(name, value)
+            self._parsed_header_bytes += len(name) + len(value)
+
+    def on_headers_complete(self) -> None:
+        self._header_bytes = self._parsed_header_bytes
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise ValueError("headers too large")  # becomes a call of send_400_response
+        self._http_1_0 = self.parser.get_http_version() == "1.0"
+        super().on_headers_complete()
+        self._receiving = Receiving.BODY
+        self._unanswered += 1
+        self._disarm()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes_read += len(body)
@@ -184,6 +267,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._disarm()
         super().on_message_complete()
 
+    def _owed(self) -> bool:
+        """Whether an answer runs, or waits for its turn, that does not depend on more input."""
+        incomplete = self._receiving is Receiving.BODY and not self._answering
+        return self._unanswered > incomplete
+
     # A client that does not read
 
     def pause_writing(self) -> None:
@@ -192,7 +280,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if not self.transport.is_closing():
+        if not self._transport.is_closing():
             self._is_read()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -201,17 +289,41 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _watch_reading(self) -> None:
         if self._unread is None:
-            self._unread = self.loop.call_later(self.unread_limit_s, self.transport.abort)
+            self._unread = self._loop.call_later(self.unread_limit_s, self._transport.abort)
 
     def _is_read(self) -> None:
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
 
+    # A client that has closed its end
+
+    def _probe_in(self, delay_s: float) -> None:
+        self._probe = self._loop.call_later(delay_s, self._ask_whether_there, delay_s)
+
+    def _ask_whether_there(self, delay_s: float) -> None:
+        if self._transport.is_closing():
+            return
+        if self._answering:
+            if self._when_half_closed is not None:
+                self._when_half_closed()
+        elif self._http_1_0:
+            # It knows no interim answers, so it is taken for gone.
+            self._transport.abort()
+            return
+        else:
+            self._transport.write(STILL_THERE)
+        self._probe_in(min(PROBE_GROWTH * delay_s, LONGEST_PROBE_S))
+
     # The deadline
 
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(self.limits_s[self._receiving], self._late)
+    def _watch_receiving(self) -> None:
+        """A client's time runs while it is its turn: not while an answer is owed to it, before
+        which nobody reads what it sends."""
+        if self._owed() or self._refusal is not None:
+            self._disarm()
+        elif self._deadline is None:
+            self._deadline = self._loop.call_later(self.limits_s[self._receiving], self._late)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -221,32 +333,43 @@ class BoundedProtocol(HttpToolsProtocol):
     def _late(self) -> None:
         self._deadline = None
         if self._receiving is Receiving.NOTHING:
-            self.transport.close()
+            self._transport.close()
         else:
             self._refuse(TooSlow(f"The request's {self._receiving.value} took too long to arrive."))
 
-    def _answered(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+    # The end
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer, unless the application has begun to, and cut. What the application does for
-        this request is undone by the disconnect that it sees."""
-        begun = self._receiving is Receiving.BODY and self.cycle.response_started
-        running = self._receiving is not Receiving.BODY and not self._answered()
-        if not begun and not running:
-            body = error_body(error)
-            lines = (
-                f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
-                "content-type: application/json",
-                f"content-length: {len(body)}",
-                f"x-request-id: {secrets.token_hex(16)}",
-                *(f"{name.lower()}: {value}" for name, value in error.headers.items()),
-                "connection: close",
-            )
-            self.transport.write("\r\n".join((*lines, "\r\n")).encode("ascii") + body)
+        """Take nothing more; answer, once nothing else is owed, and cut."""
+        self._refusal = error
+        self._disarm()
+        if not self._owed():
+            self._tell(error)
+
+    def _tell(self, error: ApiError) -> None:
+        answered = self._receiving is Receiving.BODY and not self._unanswered
+        if not answered:
+            self._transport.write(_http_answer(error))
+        # So that the application stops, and writes nothing more: its answer would come too late.
+        super().connection_lost(ConnectionAbortedError())
+        self._lose()
         # Closing at once, with input unread, would reset the connection and take the answer with
         # it. So the rest is read and dropped for a moment, or until the client closes.
-        self._refused = True
-        self._disarm()
-        self._deadline = self.loop.call_later(LINGER_S, self.transport.abort)
-        self.transport.write_eof()
+        if self._half_closed:
+            self._transport.close()
+            return
+        self._deadline = self._loop.call_later(LINGER_S, self._transport.abort)
+        self._transport.write_eof()
+
+
+def _http_answer(error: ApiError) -> bytes:
+    body = error_body(error)
+    lines = (
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        f"x-request-id: {secrets.token_hex(16)}",
+        *(f"{name.lower()}: {value}" for name, value in error.headers.items()),
+        "connection: close",
+    )
+    return "\r\n".join((*lines, "\r\n")).encode("ascii") + body

@@ -44,8 +44,11 @@ class EventWriter:
         self._write_timeout_s = write_timeout_s
         self._keep_alive_s = keep_alive_s
         self._timeouts = Timeouts(min(write_timeout_s, keep_alive_s))
+        self._silent = False
+        self._connection.when_half_closed(self._end_silence)
 
     def close(self) -> None:
+        self._connection.when_half_closed(None)
         self._timeouts.close()
 
     async def start(self) -> None:
@@ -72,10 +75,18 @@ class EventWriter:
         `news` is cancelled and called again, so it must lose nothing when it is.
         """
         while True:
+            self._silent = True
             try:
                 return await self._timeouts.wait(news(), self._keep_alive_s)
             except TimeoutError:
-                await self.write(KEEP_ALIVE)
+                pass
+            finally:
+                self._silent = False
+            await self.write(KEEP_ALIVE)
+
+    def _end_silence(self) -> None:
+        if self._silent:
+            self._timeouts.expire()
 
     async def _abort(self) -> None:
         self._connection.abort()

@@ -51,9 +51,14 @@ class Timeouts:
         finally:
             self._until = None
 
-    def _tick(self) -> None:
-        if self._until is not None and self._loop.time() >= self._until:
+    def expire(self) -> None:
+        """End the present wait, if there is one, as though its limit had passed."""
+        if self._until is not None:
             self._until = None
             self._ended = True
             self._task.cancel()
+
+    def _tick(self) -> None:
+        if self._until is not None and self._loop.time() >= self._until:
+            self.expire()
         self._timer = self._loop.call_later(self._tick_s, self._tick)
