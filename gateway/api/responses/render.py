@@ -31,8 +31,9 @@ class ResponsesRenderer:
 
     def non_streaming(self, identity: Identity, answer: CollectedAnswer) -> bytes:
         choice = answer.choices[0]
-        status = _status(choice.finish_reason)
-        items = [item(block, identity, status, self._namespaced) for block in choice.blocks]
+        *before, last = choice.blocks
+        items = [item(block, identity, "completed", self._namespaced) for block in before]
+        items.append(item(last, identity, _status(choice.finish_reason), self._namespaced))
         return encode(
             finished(
                 self._repeated, identity, items, choice.finish_reason, answer.usage, answer.timings
@@ -51,6 +52,8 @@ class ResponsesStream:
         self._namespaced = namespaced
         self._identity = identity
         self._blocks = Blocks()
+        self._items: list[dict[str, Any]] = []
+        """Those that have ended, as they were told."""
         self._finish_reason: FinishReason | None = None
         self._sequence = 0
 
@@ -66,7 +69,7 @@ class ResponsesStream:
             if isinstance(event, Delta):
                 self._finish_reason = event.finish_reason or self._finish_reason
                 for change in self._blocks.add(event):
-                    self._add_change(pieces, change)
+                    self._add_change(pieces, change, "completed")
             elif isinstance(event, Done):
                 self._add_end(pieces, event)
         return b"".join(pieces)
@@ -75,13 +78,14 @@ class ResponsesStream:
         content = error_content(error)
         return self._event("error", **{**content, "type": "error"}, error=content)
 
-    def _add_change(self, pieces: list[bytes], change: BlockEvent) -> None:
+    def _add_change(self, pieces: list[bytes], change: BlockEvent, status: str) -> None:
+        """Args: status: of the item, should it end with this."""
         if isinstance(change, Grown):
             pieces.append(self._grown(change))
         elif isinstance(change, Opened):
             pieces += self._opened(change.block)
         else:
-            pieces += self._closed(change.block)
+            pieces += self._closed(change.block, status)
 
     def _grown(self, grown: Grown) -> bytes:
         block = grown.block
@@ -105,7 +109,7 @@ class ResponsesStream:
             events.append(self._event("response.content_part.added", **place))
         return events
 
-    def _closed(self, block: Block) -> list[bytes]:
+    def _closed(self, block: Block, status: str) -> list[bytes]:
         place = self._place(block)
         if block.kind == "call":
             kind = "response.function_call_arguments.done"
@@ -120,20 +124,22 @@ class ResponsesStream:
                 self._event(kind, **place, text=block.text, **extra),
                 self._event("response.content_part.done", **place, part=part(block)),
             ]
-        status = _status(self._finish_reason)
         ended = item(block, self._identity, status, self._namespaced)
+        self._items.append(ended)
         done.append(self._event("response.output_item.done", output_index=block.index, item=ended))
         return done
 
     def _add_end(self, pieces: list[bytes], done: Done) -> None:
-        for change in self._blocks.end():
-            self._add_change(pieces, change)
         status = _status(self._finish_reason)
-        items = [
-            item(block, self._identity, status, self._namespaced) for block in self._blocks.closed
-        ]
+        for change in self._blocks.end():
+            self._add_change(pieces, change, status)
         response = finished(
-            self._repeated, self._identity, items, self._finish_reason, done.usage, done.timings
+            self._repeated,
+            self._identity,
+            self._items,
+            self._finish_reason,
+            done.usage,
+            done.timings,
         )
         pieces.append(self._event(f"response.{status}", response=response))
 

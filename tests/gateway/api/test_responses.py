@@ -132,6 +132,29 @@ async def test_a_cut_answer_is_incomplete() -> None:
     assert "response.completed" not in text
 
 
+@pytest.mark.parametrize("in_one_step", [True, False])
+async def test_only_the_item_that_was_cut_is_incomplete(in_one_step: bool) -> None:
+    """What the stream said of an item stands in the whole as well."""
+
+    def script(ticket: FakeTicket) -> None:
+        if in_one_step:
+            ticket.tell(accepted(), delta("Once", reasoning="Hm.", finish_reason="length"), done())
+        else:
+            cut = delta("Once", finish_reason="length")
+            ticket.tell(accepted(), delta(reasoning="Hm."), cut, done())
+
+    async with gateway(script) as running:
+        body = (await running.client.post(PATH, json={"input": "Hi"})).json()
+        text = (await running.client.post(PATH, json={"input": "Hi", "stream": True})).text
+    datas = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    told = [data["item"] for data in datas if data["type"] == "response.output_item.done"]
+    for output in (body["output"], told, datas[-1]["response"]["output"]):
+        assert [(item["type"], item["status"]) for item in output] == [
+            ("reasoning", "completed"),
+            ("message", "incomplete"),
+        ]
+
+
 async def test_openais_client_asks_streams_and_parses() -> None:
     class Scene(BaseModel):
         colour: str
