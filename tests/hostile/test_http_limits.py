@@ -118,10 +118,10 @@ async def test_an_unread_answer_does_not_outlive_its_connection() -> None:
 BOMBS = [
     b'{"messages": [{"role": "user", "content": "x"}], "prediction": {"a": [%s]}}' % (b"[]," * n)
     for n in (MAX_JSON_MARKS, 4_000_000)
-] + [b"[" * 30_000_000]
+] + [b"[" * 30_000_000, b'""' * 15_000_000, b'\\"' * 15_000_000 + b"[]," * MAX_JSON_MARKS]
 
 
-@pytest.mark.parametrize("bomb", BOMBS, ids=["small", "large", "deep"])
+@pytest.mark.parametrize("bomb", BOMBS, ids=["small", "large", "deep", "quotes", "escapes"])
 async def test_json_that_would_take_seconds_to_parse_is_refused_unparsed(bomb: bytes) -> None:
     async with gateway(says("Hi")) as running:
         began = time.monotonic()
@@ -138,4 +138,12 @@ async def test_a_long_text_is_no_bomb() -> None:
     text = "One, two, [three], {four}. " * 30_000
     async with gateway(says("Hi")) as running:
         response = await running.chat(messages=[{"role": "user", "content": text}])
+        assert response.status_code == 200
+
+
+async def test_a_table_in_a_text_is_no_bomb() -> None:
+    """Commas in a string are no values, however many they are."""
+    table = '1,2,"[3]",{4}\n' * 100_000
+    async with gateway(says("Hi")) as running:
+        response = await running.chat(messages=[{"role": "user", "content": table}])
         assert response.status_code == 200
