@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Any
 
 from gateway.errors import QueueFull
 from gateway.status import Status
+
+log = logging.getLogger(__name__)
 
 SAMPLE_EVERY_S = 1.0
 HISTORY_SAMPLES = 300
@@ -35,8 +38,17 @@ class LiveFeed:
         self._news = asyncio.Event()
 
     async def run(self) -> None:
+        failing = False
         while True:
-            self.sample(time.monotonic())
+            try:
+                self.sample(time.monotonic())
+                failing = False
+            except Exception:
+                # A boundary: one sample is missing, and the next may be there. Told once, not
+                # every second.
+                if not failing:
+                    log.exception("the figures of the page could not be sampled")
+                failing = True
             await asyncio.sleep(SAMPLE_EVERY_S)
 
     def sample(self, now: float) -> None:

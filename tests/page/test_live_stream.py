@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -43,6 +44,30 @@ def test_rates_are_differences_and_never_negative() -> None:
         feed.sample(now)
     points = json.loads(feed.history().split(b"data: ")[1])["points"]
     assert [point["rate"] for point in points] == [0, 25, 0]
+
+
+async def test_one_failure_does_not_end_the_figures(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gateway.page.live.SAMPLE_EVERY_S", 0)
+
+    class FailsTwice(StatusOfOne):
+        calls = 0
+
+        def queue_stats(self) -> dict[str, Any]:
+            self.calls += 1
+            if self.calls in (2, 3):
+                raise KeyError("pid")
+            return super().queue_stats()
+
+    status = FailsTwice()
+    feed = LiveFeed(status)  # type: ignore[arg-type]
+    running = asyncio.create_task(feed.run())
+    async with asyncio.timeout(5):
+        while status.calls < 5:
+            await feed.next_sample()
+    running.cancel()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 def test_listeners_are_bounded() -> None:
