@@ -25,7 +25,10 @@ def allow_descriptors(wanted: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        except (OSError, ValueError):  # a sandbox, or macOS's own limit below an "infinite" one
+            allowed = soft
     if allowed < wanted:
         log.warning("--max-connections: the system allows this process only %d files", allowed)
 
