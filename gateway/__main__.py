@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from gateway.app import create_app
 from gateway.dispatch.link import Link
 from gateway.http.keys import Keys
+from gateway.http.listening import BACKLOG, listen, url
 from gateway.http.protocol import bounded_protocol
 from gateway.process import allow_descriptors, spare_the_collector
 from gateway.settings import Settings
@@ -27,8 +28,6 @@ from shared.launcher import Launcher
 from shared.settings import SettingsError, load
 
 log = logging.getLogger("gateway")
-
-BACKLOG = 2048
 
 SPARE_DESCRIPTORS = 256
 """For workers, image fetches and the interpreter itself."""
@@ -46,7 +45,7 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         keys = Keys(settings)
-        listener = listen(settings.host, settings.port)
+        listeners = listen(settings.host, settings.port)
     except SettingsError as error:
         refuse(str(error))
     allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
@@ -54,7 +53,7 @@ def main() -> None:
         # Uvicorn stops in order at the first one, and then raises it again.
         signal.signal(number, leave)
     try:
-        uvloop.run(serve(settings, keys, listener, launcher))
+        uvloop.run(serve(settings, keys, listeners, launcher))
     except zmq.ZMQError as error:
         refuse(f"--bind: cannot listen for workers on {', '.join(settings.bind)}: {error}")
 
@@ -69,31 +68,8 @@ def refuse(reason: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return the listening HTTP socket.
-
-    Raises:
-        SettingsError: the port is taken, or the address is not this machine's.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # At once, so that a second gateway on the same port fails here and not later.
-        listener.listen(BACKLOG)
-    except OSError as error:
-        raise SettingsError(
-            f"--host, --port: cannot listen on {host}:{port}: {error.strerror}"
-        ) from None
-    listener.setblocking(False)
-    return listener
-
-
 async def serve(
-    settings: Settings, keys: Keys, listener: socket.socket, launcher: Launcher
+    settings: Settings, keys: Keys, listeners: list[socket.socket], launcher: Launcher
 ) -> None:
     """Run until SIGINT or SIGTERM. Raises zmq.ZMQError when the worker port is taken."""
     link = Link(settings)
@@ -102,10 +78,10 @@ async def serve(
     app = create_app(settings, link, link.status, metrics, keys, on_stop=link.stop)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, read_keys_again, keys, link)
-    announce(settings, keys, listener, link.endpoints)
+    announce(settings, keys, listeners, link.endpoints)
     spare_the_collector()
     watch = asyncio.create_task(stop_after(launcher))
-    await uvicorn.Server(http_config(app, settings)).serve(sockets=[listener])
+    await uvicorn.Server(http_config(app, settings)).serve(sockets=listeners)
     watch.cancel()
 
 
@@ -148,18 +124,19 @@ def http_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-def announce(settings: Settings, keys: Keys, listener: socket.socket, endpoints: list[str]) -> None:
-    host, port = listener.getsockname()[:2]
+def announce(
+    settings: Settings, keys: Keys, listeners: list[socket.socket], endpoints: list[str]
+) -> None:
+    http = ", ".join(map(url, listeners))
     log.info(
         "gateway listening",
-        extra={"fields": {"http": f"http://{host}:{port}", "workers": ", ".join(endpoints)}},
+        extra={"fields": {"http": http, "workers": ", ".join(endpoints)}},
     )
     if settings.beyond_loopback and not keys.api:
         log.warning(
-            "everybody who can reach %s:%s may use this server: set --api-key, "
+            "everybody who can reach %s may use this server: set --api-key, "
             "or --host 127.0.0.1 to serve this machine only",
-            host,
-            port,
+            http,
         )
 
 

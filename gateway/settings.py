@@ -19,7 +19,9 @@ MIB = 1024 * 1024
 class Settings:
     """Raises SettingsError at construction when a value cannot be used."""
 
-    host: str = option("0.0.0.0", help="address that HTTP clients connect to")
+    host: str = option(
+        "0.0.0.0", help="address that HTTP clients connect to; localhost: 127.0.0.1 and ::1"
+    )
     port: int = option(
         8000, unit="TCP port", minimum=0, maximum=65535, help="port that HTTP clients connect to"
     )

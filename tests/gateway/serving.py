@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 import uvicorn
 
-from gateway.__main__ import http_config, listen
+from gateway.__main__ import http_config
 from gateway.app import create_app
 from gateway.dispatch.stats.metrics import Metrics
 from gateway.http.keys import Keys
+from gateway.http.listening import listen
 from gateway.settings import Settings
 from tests.gateway.fake_dispatch import FakeDispatch, FakeStatus, Script
 
@@ -69,7 +70,7 @@ def question(**fields: Any) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def gateway(script: Script | None = None, **settings: Any) -> AsyncIterator[Gateway]:
-    listener = listen("127.0.0.1", 0)
+    (listener,) = listen("127.0.0.1", 0)
     chosen = Settings(host="127.0.0.1", **settings)
     running = Gateway(chosen, FakeDispatch(script), listener.getsockname()[1])
     app = create_app(chosen, running.dispatch, running.status, Metrics(), Keys(chosen))

@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from gateway.__main__ import listen
+from gateway.http.listening import listen
 from tests.imports import ROOT
 from tests.processes import serving
 
@@ -19,7 +19,7 @@ from tests.processes import serving
 @pytest.mark.parametrize("taken", ["http", "workers", "path"])
 def test_a_taken_port_is_one_line_and_exit_code_2(taken: str) -> None:
     with (
-        listen("127.0.0.1", 0) as listener,
+        listen("127.0.0.1", 0)[0] as listener,
         socket.socket(socket.AF_UNIX) as other,
         tempfile.TemporaryDirectory(dir="/tmp") as folder,
     ):

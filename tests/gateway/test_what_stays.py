@@ -18,10 +18,11 @@ from collections.abc import AsyncIterator
 import zmq
 import zmq.asyncio
 
-from gateway.__main__ import http_config, listen
+from gateway.__main__ import http_config
 from gateway.app import create_app
 from gateway.dispatch.link import Link
 from gateway.http.keys import Keys
+from gateway.http.listening import listen
 from gateway.settings import Settings
 from shared import wire
 from shared.messages import Accepted, Cancel, Cancelled, FromGateway, Heartbeat, Hello, Submit
@@ -85,7 +86,7 @@ class TakesAll:
 @contextlib.asynccontextmanager
 async def serving() -> AsyncIterator[tuple[Link, ServerOfTests, int]]:
     settings = Settings(host="127.0.0.1", bind=("tcp://127.0.0.1:*",), queue_size=4)
-    listener = listen("127.0.0.1", 0)
+    (listener,) = listen("127.0.0.1", 0)
     link = Link(settings)
     await link.start()
     app = create_app(
