@@ -114,6 +114,19 @@ def state(cache: Cache) -> list[Any]:
     return [layer.state for layer in cache]
 
 
+def held(cache: Cache) -> list[mx.array]:
+    """The arrays that the layers hold themselves, as they are: nothing is cut out or copied."""
+    return [array for layer in cache for array in _arrays_in(layer)]
+
+
+def _arrays_in(value: Any) -> list[mx.array]:
+    if isinstance(value, mx.array):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [array for one in value for array in _arrays_in(one)]
+    return _arrays_in(list(vars(value).values())) if hasattr(value, "__dict__") else []
+
+
 def materialize(cache: Cache) -> None:
     """Compute what is still lazy, so that no step inherits the work of another."""
     mx.eval(state(cache))
