@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -30,6 +31,9 @@ class Fleet:
         self._client = httpx.Client(
             base_url=url, headers=headers, timeout=10, trust_env=not is_loopback(url)
         )
+
+    def close(self) -> None:
+        self._client.close()
 
     def workers(self) -> list[dict[str, Any]]:
         answer = self._client.get("/v1/workers")
@@ -105,17 +109,19 @@ def main() -> int:
         actions.add_parser(action, help=f"tell one worker to {action}").add_argument("worker")
     actions.add_parser("rolling-restart", help="restart all, one after another; nothing is lost")
     options = parser.parse_args()
-    fleet = Fleet(options.url, admin_key(options.admin_key) or options.key)
-    try:
-        if options.action == "list":
-            return show(fleet)
-        if options.action == "rolling-restart":
-            return rolling_restart(fleet)
-        problem = fleet.order(options.worker, options.action)
-    except httpx.HTTPStatusError as error:
-        problem = refusal(error.response)
-    except httpx.HTTPError as error:
-        problem = f"the gateway at {options.url} does not answer as it should: {error}"
+    with contextlib.closing(
+        Fleet(options.url, admin_key(options.admin_key) or options.key)
+    ) as fleet:
+        try:
+            if options.action == "list":
+                return show(fleet)
+            if options.action == "rolling-restart":
+                return rolling_restart(fleet)
+            problem = fleet.order(options.worker, options.action)
+        except httpx.HTTPStatusError as error:
+            problem = refusal(error.response)
+        except httpx.HTTPError as error:
+            problem = f"the gateway at {options.url} does not answer as it should: {error}"
     if problem:
         print(problem, file=sys.stderr)
     return 1 if problem else 0

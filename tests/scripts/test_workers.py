@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from scripts.workers import Fleet, rolling_restart
+from scripts.workers import ADMIN_KEY_VARIABLE, Fleet, admin_key, main, rolling_restart
+from tests.processes import serving
 
 
 class Twins(Fleet):
@@ -25,3 +26,37 @@ def test_workers_of_one_name_are_not_ordered(capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr()
     assert "twin" in told.err and "--name" in told.err
     assert "other" not in told.err + told.out
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "key"),
+    [("flag", "variable", "flag"), ("", "one, two", "one"), ("", "", "")],
+)
+def test_an_admin_key_comes_from_the_flag_or_the_gateways_own_variable(
+    given: str, environment: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ADMIN_KEY_VARIABLE, environment)
+    assert admin_key(given) == key
+
+
+def test_orders_are_given_with_an_admin_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(ADMIN_KEY_VARIABLE, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    keys = ("--api-key", "api", "--admin-key", "admin")
+    with serving(workers=0, gateway_flags=keys) as service:
+        service.client.headers["authorization"] = "Bearer api"
+        service.add_worker("--name", "one")
+        service.await_ready(1)
+
+        def drains(*flags: str) -> int:
+            command = ["workers", "--url", service.url, *flags, "drain", "one"]
+            monkeypatch.setattr("sys.argv", command)
+            return main()
+
+        assert drains() == 1
+        assert "--admin-key" in capsys.readouterr().err
+        assert drains("--key", "api") == 1
+        assert "holders of an admin key" in capsys.readouterr().err
+        assert drains("--key", "api", "--admin-key", "admin") == 0
