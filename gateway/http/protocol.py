@@ -101,7 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Requests whose headers are there and whose answer is not complete."""
         self._answering = False
         """Whether the answer to the first of them has begun."""
-        self._header_bytes = 0
+        self._header_bytes = self._parsed_header_bytes = 0
         self._framing_bytes = 0
         self._body_bytes_read = 0
         """Of the data being parsed: a part of a body, or of several."""
@@ -235,8 +235,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._receiving = Receiving.HEADERS
-        self._header_bytes = 0
-        self._parsed_header_bytes = 0
+        self._header_bytes = self._parsed_header_bytes = 0
         self._framing_bytes = 0
 
     def on_url(self, url: bytes) -> None:
