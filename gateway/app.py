@@ -22,7 +22,8 @@ from gateway.http.fast_path import FastPath
 from gateway.http.keys import ApiKeys, Keys
 from gateway.http.middleware import BodyBudget, HostNames, RequestIds
 from gateway.images.fetch import Fetcher, FetchLimits
-from gateway.images.loader import ImageLoader, ImageTimes
+from gateway.images.loader import ImageLimits, ImageLoader, ImageTimes
+from gateway.memory import MemoryBudget
 from gateway.page.routes import page_routes
 from gateway.process import FreedMemory
 from gateway.settings import Settings
@@ -55,7 +56,8 @@ def create_app(
         keys: what requests and orders are let in by.
         on_stop: called last when the application stops.
     """
-    images = _image_loader(settings, image_times)
+    memory = MemoryBudget(settings.max_buffered_bytes, FreedMemory().freed)
+    images = _image_loader(settings, memory, image_times)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -80,27 +82,32 @@ def create_app(
     app.include_router(worker_routes(status, keys))
     app.include_router(docs_routes(app))
     app.include_router(page_routes(status, settings))
-    return _in_middleware(FastPath(app, by_path), settings, keys)
+    return _in_middleware(FastPath(app, by_path), settings, keys, memory)
 
 
-def _image_loader(settings: Settings, times: ImageTimes) -> ImageLoader:
-    limits = FetchLimits(
+def _image_loader(settings: Settings, memory: MemoryBudget, times: ImageTimes) -> ImageLoader:
+    fetching = FetchLimits(
         max_bytes=settings.max_image_bytes,
         timeout_s=settings.fetch_timeout,
         concurrency=settings.fetch_concurrency,
         allow_private=settings.allow_private_image_hosts,
         hosts=settings.image_hosts,
     )
-    return ImageLoader(Fetcher(limits), settings.max_image_bytes, settings.max_image_pixels, times)
+    limits = ImageLimits(
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        max_request_pixels=settings.max_request_pixels,
+    )
+    return ImageLoader(Fetcher(fetching, memory), limits, memory, times)
 
 
-def _in_middleware(app: ASGIApp, settings: Settings, keys: Keys) -> ASGIApp:
+def _in_middleware(app: ASGIApp, settings: Settings, keys: Keys, memory: MemoryBudget) -> ASGIApp:
     """The last one is the outermost: even a refused key or origin gets a request id.
 
     They stand before FastAPI and not among its middleware, so that what takes the fast path does
     not pass FastAPI at all.
     """
-    app = BodyBudget(app, settings.max_buffered_bytes, FreedMemory().freed)
+    app = BodyBudget(app, memory)
     if keys.api:
         app = ApiKeys(app, keys)
     hosts = _accepted_hosts(settings)

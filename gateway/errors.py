@@ -109,8 +109,8 @@ class QueueFull(Retryable):
     code = "queue_full"
     type = "rate_limit_error"
 
-    def __init__(self, *, retry_after_s: float) -> None:
-        super().__init__(AT_CAPACITY, retry_after_s=retry_after_s)
+    def __init__(self, *, retry_after_s: float, param: str | None = None) -> None:
+        super().__init__(AT_CAPACITY, retry_after_s=retry_after_s, param=param)
 
 
 class NoWorker(Retryable):

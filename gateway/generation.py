@@ -32,10 +32,11 @@ SEED_BYTES = 6
 """Every JSON reader can hold such a number."""
 
 
-class ImageSource(msgspec.Struct, frozen=True):
+class ImageSource(msgspec.Struct):
     """An image as the client named it: a data URL or an http(s) URL.
 
-    `param` is the path of the field it came from, for error messages.
+    `param` is the path of the field it came from, for error messages. `url` is empty once the
+    image is loaded, so that a data URL's text is not held beside its bytes.
     """
 
     url: str

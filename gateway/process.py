@@ -13,6 +13,7 @@ log = logging.getLogger("gateway")
 GC_THRESHOLD = 10_000
 """New objects before the collector looks at them; about what a hundred requests make."""
 
+M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 1 << 20
 REST_S = 1.0
 """After the last large request: returning memory while they come would only make each of them ask
@@ -48,7 +49,11 @@ class FreedMemory:
     it by themselves."""
 
     def __init__(self) -> None:
-        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        libc = ctypes.CDLL(None)
+        self._trim = getattr(libc, "malloc_trim", None)
+        if self._trim is not None:
+            # glibc raises this by itself as large blocks are freed, and then keeps those below.
+            libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
         self._due: asyncio.TimerHandle | None = None
 
     def freed(self, size_bytes: int) -> None:

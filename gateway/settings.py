@@ -73,7 +73,7 @@ class Settings:
         1024 * MIB,
         unit="bytes",
         minimum=1,
-        help="most memory that the bodies of all running and waiting requests may take",
+        help="most memory that all requests may take: bodies, images and the pixels being checked",
     )
     max_connections: int = option(1024, minimum=1, help="most HTTP connections at once")
     max_images: int = option(
@@ -83,6 +83,9 @@ class Settings:
     max_image_pixels: int = option(
         50_000_000, unit="pixels", minimum=1, help="largest image, width times height"
     )
+    max_request_pixels: int = option(
+        200_000_000, unit="pixels", minimum=1, help="most pixels of all images of a request"
+    )
     image_hosts: tuple[str, ...] = option(
         (), unit="host or *.domain", help="the only hosts that image URLs may name; none: any"
     )
@@ -90,10 +93,15 @@ class Settings:
         False, help="image URLs may lead to loopback, private and link-local addresses"
     )
     fetch_timeout: float = option(
-        10.0, unit="seconds", minimum=0.001, help="longest that fetching one image URL may take"
+        10.0,
+        unit="seconds",
+        minimum=0.001,
+        help="longest that fetching one image URL may take, without waiting for its turn",
     )
     fetch_concurrency: int = option(
-        16, minimum=1, help="most image URLs fetched at once (a quarter of it from one host)"
+        16,
+        minimum=1,
+        help="most image URLs fetched at once, in turns by request (a quarter of it from one host)",
     )
 
     header_timeout: float = option(

@@ -40,10 +40,12 @@ def endpoint(dialect: Dialect[Any], runner: Runner, settings: Settings) -> Endpo
     async def respond(request: Request) -> Response:
         body = parse(dialect.body, await read_json_body(request, settings.max_body_bytes))
         generation = dialect.translate(body, rules, tenant_of(request))
+        renderer = dialect.renderer and dialect.renderer(body, generation)
+        # It has the texts of data URLs, of which nothing may be left once they are decoded.
+        del body
         if dialect.count is not None:
             return json_response(dialect.count(await runner.count(generation, request.scope)))
-        assert dialect.renderer is not None
-        renderer = dialect.renderer(body, generation)
+        assert renderer is not None
         return GenerationResponse(runner, settings, generation, renderer)
 
     return respond

@@ -47,7 +47,7 @@ class GenerationResponse(Response):
         with UntilGone(scope):
             ticket = self._runner.admit(self._generation, request_id)
             try:
-                await self._runner.submit(ticket, self._generation, request_id)
+                await self._runner.submit(ticket, self._generation, scope)
                 identity = Identity(ticket.job_id, ticket.model)
                 if self._generation.stream:
                     await self._send_stream(ticket, identity, scope, send)

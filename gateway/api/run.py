@@ -14,6 +14,7 @@ from gateway.errors import ApiError
 from gateway.generation import Dispatch, Event, GenerationRequest, Ticket
 from gateway.http.connection import UntilGone
 from gateway.images.loader import ImageLoader, LoadedImage
+from gateway.memory import memory_of
 from shared.messages import Accepted, Done
 
 HEADERS_AFTER_ACCEPTED_S = 1.0
@@ -33,13 +34,14 @@ class Runner:
         the ticket in the end. Raises as `Dispatch.reserve` does."""
         return self.dispatch.reserve(generation, request_id)
 
-    async def submit(self, ticket: Ticket, generation: GenerationRequest, request_id: str) -> None:
-        """Fetch and check the images, then hand over the job. Raises InvalidImage."""
+    async def submit(self, ticket: Ticket, generation: GenerationRequest, scope: Scope) -> None:
+        """Fetch and check the images, then hand over the job. Raises as `ImageLoader.load`."""
         loaded: list[LoadedImage] = []
         if generation.images:
-            loaded = await unless_over(ticket, self.images.load(generation.images))
+            loading = self.images.load(generation.images, memory_of(scope))
+            loaded = await unless_over(ticket, loading)
         infos = [info for info, _ in loaded]
-        job = to_job(generation, infos, ticket, request_id)
+        job = to_job(generation, infos, ticket, scope["state"]["request_id"])
         ticket.submit(job, [data for _, data in loaded])
 
     async def count(self, generation: GenerationRequest, scope: Scope) -> int:
@@ -53,7 +55,7 @@ class Runner:
         with UntilGone(scope):
             ticket = self.dispatch.count(generation, request_id)
             try:
-                await self.submit(ticket, generation, request_id)
+                await self.submit(ticket, generation, scope)
                 accepted = [e for e in await ticket.next_events() if isinstance(e, Accepted)]
                 return accepted[0].prompt_tokens
             except ApiError as error:

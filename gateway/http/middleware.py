@@ -2,7 +2,7 @@
 
 `RequestIds` names the request and is the last boundary for faults of ours; `HostNames` turns away
 those who come by a host name that is not ours, and `ApiKeys` (`keys.py`) those who hold no key;
-`BodyBudget` bounds what all bodies take together.
+`BodyBudget` counts what all bodies take together.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import Forbidden, QueueFull
+from gateway.errors import Forbidden
 from gateway.http.connection import ClientGone, connection_of
 from gateway.http.error_body import error_response, internal_error, stopping
 from gateway.http.headers import header, host_name
+from gateway.memory import MemoryBudget
 from shared.loopback import is_loopback
 
 log = logging.getLogger(__name__)
-
-FULL_RETRY_S = 1.0
 
 ID_BYTES = 16
 
@@ -102,38 +101,26 @@ class HostNames:
 
 
 class BodyBudget:
-    """Bounds the memory that all requests' bodies take together, from their first byte until
-    they are answered: what a body held (its images) lives that long.
+    """Counts each body, from its first byte until its request is answered, in the memory that all
+    requests hold together. What else the request comes to hold is counted in `memory_of` it."""
 
-    Args:
-        max_bytes: for all requests at once.
-        freed: told what each request held when it is over.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int, freed: Callable[[int], None]) -> None:
+    def __init__(self, app: ASGIApp, memory: MemoryBudget) -> None:
         self.app = app
-        self._max_bytes = max_bytes
-        self._freed = freed
-        self._used_bytes = 0
+        self._memory = memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held_bytes = 0
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        with self._memory.open() as held:
+            scope["state"]["memory"] = held
 
-        async def receive_within_budget() -> Message:
-            nonlocal held_bytes
-            message = await receive()
-            size = len(message.get("body", b""))
-            if self._used_bytes + size > self._max_bytes:
-                raise QueueFull(retry_after_s=FULL_RETRY_S)
-            held_bytes += size
-            self._used_bytes += size
-            return message
+            async def receive_within_budget() -> Message:
+                message = await receive()
+                held.take(len(message.get("body", b"")))
+                return message
 
-        try:
             await self.app(scope, receive_within_budget, send)
-        finally:
-            self._used_bytes -= held_bytes
-            self._freed(held_bytes)
 
 
 def _client_request_id(scope: Scope) -> str | None:

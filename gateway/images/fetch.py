@@ -22,6 +22,8 @@ import httpx
 from gateway.generation import ImageSource
 from gateway.images.addresses import may_connect
 from gateway.images.sources import InvalidImage
+from gateway.images.turns import Flow, Turns
+from gateway.memory import Holding, MemoryBudget
 
 MAX_REDIRECTS = 3
 CONNECT_TIMEOUT_S = 2.5
@@ -56,14 +58,19 @@ class Refused(Exception):
 
 
 class Fetcher:
-    """Fetches images; at most `concurrency` at once and a quarter of that from one host."""
+    """Fetches images; at most `concurrency` at once and a quarter of that from one host, in turns
+    by request."""
 
-    def __init__(self, limits: FetchLimits, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self, limits: FetchLimits, memory: MemoryBudget, resolve: Resolve = resolve
+    ) -> None:
         self._limits = limits
         self._resolve = resolve
-        self._slots = asyncio.Semaphore(limits.concurrency)
-        self._per_host = max(1, limits.concurrency // 4)
-        self._hosts: dict[str, tuple[asyncio.Semaphore, int]] = {}
+        self._turns = Turns(
+            limits.concurrency,
+            per_key=max(1, limits.concurrency // 4),
+            room_for=lambda fetches: memory.fits(fetches * limits.max_bytes),
+        )
         # No connection is kept: a kept one would be chosen by address and serve another name.
         self._transport = httpx.AsyncHTTPTransport(
             verify=_tls_context(),
@@ -74,15 +81,20 @@ class Fetcher:
     async def close(self) -> None:
         await self._transport.aclose()
 
-    async def fetch(self, source: ImageSource) -> bytes:
+    async def fetch(self, source: ImageSource, flow: Flow, memory: Holding) -> bytes:
         """Return the bytes behind the URL.
+
+        Args:
+            flow: the request's fetches.
+            memory: what is fetched is counted there, as it comes. After a failure it stays so:
+                the failure of one image ends the request.
 
         Raises:
             InvalidImage: refused, not there, too large or too slow.
+            BodyTooLarge, QueueFull: see `Holding.take`.
         """
         try:
-            async with asyncio.timeout(self._limits.timeout_s):
-                return await self._follow(source.url)
+            return await self._follow(source, flow, memory)
         except Refused as refused:
             reason = str(refused)
         except TimeoutError:
@@ -91,23 +103,29 @@ class Fetcher:
             reason = "the image could not be fetched: the connection failed"
         raise InvalidImage(f"{source.param}: {reason}.", param=source.param)
 
-    async def _follow(self, address: str) -> bytes:
-        url = _parsed(address)
+    async def _follow(self, source: ImageSource, flow: Flow, memory: Holding) -> bytes:
+        url = _parsed(source.url)
+        clock = asyncio.get_running_loop().time
+        left_s = self._limits.timeout_s
         for _ in range(MAX_REDIRECTS + 1):
-            async with HostSlot(self._hosts, url.host, self._per_host), self._slots:
-                answer = await self._hop(url)
+            async with self._turns.turn(flow, 1, url.host):
+                # Waiting for the turn is not the host's slowness.
+                began = clock()
+                async with asyncio.timeout(left_s):
+                    answer = await self._hop(url, source.param, memory)
+                left_s -= clock() - began
             if isinstance(answer, bytes):
                 return answer
             url = _parsed(str(url.join(answer)))
         raise Refused(f"it redirects more than {MAX_REDIRECTS} times")
 
-    async def _hop(self, url: httpx.URL) -> bytes | httpx.URL:
+    async def _hop(self, url: httpx.URL, param: str, memory: Holding) -> bytes | httpx.URL:
         """Return the body, or where it redirects to."""
         response = await self._request(url)
         try:
             if response.status_code in REDIRECTS and "location" in response.headers:
                 return httpx.URL(response.headers["location"])
-            return await self._read(response)
+            return await self._read(response, param, memory)
         finally:
             await response.aclose()
 
@@ -152,7 +170,7 @@ class Fetcher:
             raise Refused("the URL leads to an address that this server does not fetch from")
         return addresses
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response, param: str, memory: Holding) -> bytes:
         if response.status_code != 200:
             raise Refused(f"the image could not be fetched: HTTP status {response.status_code}")
         if response.headers.get("content-encoding", "identity").lower() != "identity":
@@ -165,37 +183,11 @@ class Fetcher:
         async for chunk in response.aiter_raw():
             if body.tell() + len(chunk) > self._limits.max_bytes:
                 raise too_large
+            memory.take(len(chunk), param)
             body.write(chunk)
         if not body.tell():
             raise Refused("the answer was empty")
         return body.getvalue()
-
-
-class HostSlot:
-    """One of a host's fetch slots; hosts that nobody fetches from are forgotten."""
-
-    def __init__(
-        self, hosts: dict[str, tuple[asyncio.Semaphore, int]], host: str, slots: int
-    ) -> None:
-        self._hosts, self._host, self._slots = hosts, host, slots
-
-    async def __aenter__(self) -> None:
-        semaphore, users = self._hosts.get(self._host, (asyncio.Semaphore(self._slots), 0))
-        self._hosts[self._host] = (semaphore, users + 1)
-        try:
-            await semaphore.acquire()
-        except BaseException:
-            self._forget()
-            raise
-
-    async def __aexit__(self, *error: object) -> None:
-        self._hosts[self._host][0].release()
-        self._forget()
-
-    def _forget(self) -> None:
-        semaphore, users = self._hosts.pop(self._host)
-        if users > 1:
-            self._hosts[self._host] = (semaphore, users - 1)
 
 
 @cache

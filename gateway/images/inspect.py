@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 
 from PIL import Image, UnidentifiedImageError
 
-from gateway.images.jpeg_scans import MAX_SCANS, has_too_many_scans
+from gateway.images.jpeg_scans import MAX_SCANS, count_scans
 from gateway.images.sources import InvalidImage
 from shared.messages import ImageInfo
 
@@ -17,6 +20,11 @@ FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF"
 # A phone's JPEG with a second picture behind the first; the first one counts.
 ALIASES = {"MPO": "JPEG"}
 
+BYTES_PER_PIXEL = {"image/png": 4, "image/jpeg": 4, "image/webp": 17, "image/gif": 4}
+BYTES_OF_SCANS = 12
+"""Memory of decoding, as measured with Pillow 12 over 16 million pixels. libwebp keeps four copies
+of a picture; libjpeg keeps the coefficients of all components until the last of several scans."""
+
 
 def set_pillow_limits(max_pixels: int) -> None:
     """Make Pillow itself refuse, for this process, what we would not decode."""
@@ -24,25 +32,63 @@ def set_pillow_limits(max_pixels: int) -> None:
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
-def inspect(data: bytes, param: str, max_pixels: int) -> ImageInfo:
-    """Decode the image once, to be sure of it, and describe it.
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture, before any pixel is decoded."""
 
-    Takes up to 4 bytes of memory a pixel and belongs off the event loop.
+    media_type: str
+    width_px: int
+    height_px: int
+    decoding_bytes: int
+    """Memory that decoding takes."""
+
+    @property
+    def pixels(self) -> int:
+        return self.width_px * self.height_px
+
+
+def read_header(data: bytes, param: str, max_pixels: int) -> Header:
+    """Judge what can be judged without decoding; belongs off the event loop.
 
     Raises:
-        InvalidImage: unknown format, too many pixels, or the file is damaged or cut off.
+        InvalidImage: unknown format or too many pixels or scans, or the header is damaged.
     """
+    with _opened(data, param, max_pixels) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise _too_many_pixels(param, max_pixels)
+        media_type = FORMATS[ALIASES.get(image.format or "", image.format or "")]
+        scans = count_scans(data) if media_type == "image/jpeg" else 1
+        if scans > MAX_SCANS:
+            raise InvalidImage(f"{param}: the JPEG has more than {MAX_SCANS} scans.", param=param)
+    pixel_bytes = BYTES_OF_SCANS if scans > 1 else BYTES_PER_PIXEL[media_type]
+    return Header(media_type, width, height, width * height * pixel_bytes)
+
+
+def decode(data: bytes, header: Header, param: str, max_pixels: int) -> ImageInfo:
+    """Decode the image once, to be sure of it, and describe it.
+
+    Takes `header.decoding_bytes` of memory and belongs off the event loop.
+
+    Raises:
+        InvalidImage: the file is damaged or cut off.
+    """
+    with _opened(data, param, max_pixels) as image:
+        image.load()
+    return ImageInfo(
+        sha256=sha256(data).hexdigest(),
+        media_type=header.media_type,
+        width_px=header.width_px,
+        height_px=header.height_px,
+    )
+
+
+@contextmanager
+def _opened(data: bytes, param: str, max_pixels: int) -> Iterator[Image.Image]:
+    """Raises InvalidImage for whatever goes wrong in the block, too."""
     try:
         with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise _too_many_pixels(param, max_pixels)
-            media_type = FORMATS[ALIASES.get(image.format or "", image.format or "")]
-            if media_type == "image/jpeg" and has_too_many_scans(data):
-                raise InvalidImage(
-                    f"{param}: the JPEG has more than {MAX_SCANS} scans.", param=param
-                )
-            image.load()
+            yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(param, max_pixels) from None
     except UnidentifiedImageError:
@@ -58,9 +104,6 @@ def inspect(data: bytes, param: str, max_pixels: int) -> ImageInfo:
         raise InvalidImage(
             f"{param}: the image file is damaged or incomplete.", param=param
         ) from None
-    return ImageInfo(
-        sha256=sha256(data).hexdigest(), media_type=media_type, width_px=width, height_px=height
-    )
 
 
 def _too_many_pixels(param: str, max_pixels: int) -> InvalidImage:

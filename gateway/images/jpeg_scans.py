@@ -20,19 +20,19 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 
 
-def has_too_many_scans(data: bytes) -> bool:
-    """Return whether the first picture of a JPEG file has more than `MAX_SCANS` scans."""
+def count_scans(data: bytes) -> int:
+    """Return the number of scans of a JPEG file's first picture, or `MAX_SCANS` + 1 for more."""
     scans = 0
     place = 2
     while (found := _MARKER.search(data, place)) is not None:
         marker = found[1][0]
         place = found.end()
         if marker == _END_OF_IMAGE:
-            return False
+            break
         if marker in _WITHOUT_LENGTH:
             continue
         scans += marker == _START_OF_SCAN
         if scans > MAX_SCANS:
-            return True
+            break
         place += int.from_bytes(data[place : place + 2], "big")
-    return False
+    return scans

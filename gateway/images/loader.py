@@ -1,24 +1,33 @@
-"""From image sources to described bytes, off the event loop and within bounds."""
+"""From image sources to described bytes: off the event loop, within bounds, in turns by request."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
+from gateway.errors import ApiError
 from gateway.generation import ImageSource
 from gateway.images.data_urls import decode_data_url
 from gateway.images.fetch import Fetcher
-from gateway.images.inspect import inspect, set_pillow_limits
-from gateway.images.sources import is_data_url
+from gateway.images.inspect import Header, decode, read_header, set_pillow_limits
+from gateway.images.sources import InvalidImage, is_data_url
+from gateway.images.turns import Flow, Turns
+from gateway.memory import Holding, MemoryBudget
 from shared.messages import ImageInfo
 
 DECODERS = 2
-"""Images decoded at once: bounds the memory that decoding may take."""
+"""Images decoded at once."""
+
+OPENING_PIXELS = 1_000_000
+"""What opening a file counts beside decoding so many pixels: it unpacks texts and profiles."""
 
 LoadedImage = tuple[ImageInfo, bytes]
+
+T = TypeVar("T")
 
 
 class ImageTimes(Protocol):
@@ -29,65 +38,142 @@ class ImageTimes(Protocol):
     def image_decoded(self, seconds: float) -> None: ...
 
 
+@dataclass(frozen=True)
+class ImageLimits:
+    """Of one file: `max_bytes` and `max_pixels`; of all images of a request together:
+    `max_request_pixels`."""
+
+    max_bytes: int
+    max_pixels: int
+    max_request_pixels: int
+
+
+@dataclass
+class RequestImages:
+    """The images of one request while they are loaded."""
+
+    memory: Holding
+    fetching: Flow = field(default_factory=Flow)
+    decoding: Flow = field(default_factory=Flow)
+    pixels: int = 0
+
+
 class ImageLoader:
     """Loads the images of requests.
 
     Args:
         fetcher: gets what http(s) URLs name; closed together with the loader.
-        max_bytes: largest file.
-        max_pixels: largest width times height.
     """
 
     def __init__(
-        self,
-        fetcher: Fetcher,
-        max_bytes: int,
-        max_pixels: int,
-        times: ImageTimes,
+        self, fetcher: Fetcher, limits: ImageLimits, memory: MemoryBudget, times: ImageTimes
     ) -> None:
-        set_pillow_limits(max_pixels)
+        set_pillow_limits(limits.max_pixels)
         self._fetcher = fetcher
-        self._max_bytes = max_bytes
-        self._max_pixels = max_pixels
+        self._limits = limits
+        self._memory = memory
         self._times = times
-        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="image")
+        self._turns = Turns(DECODERS)
+        self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="image")
+        self._decoding: set[asyncio.Future[None]] = set()
 
     async def close(self) -> None:
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         await self._fetcher.close()
 
-    async def load(self, sources: Sequence[ImageSource]) -> list[LoadedImage]:
+    async def load(self, sources: Sequence[ImageSource], memory: Holding) -> list[LoadedImage]:
         """Return all images in order; the first failure ends the others.
+
+        Args:
+            memory: what the images take is counted there, in place of the data URLs' texts.
 
         Raises:
             InvalidImage: one of them cannot be had or used; `param` names it.
+            BodyTooLarge, QueueFull: they take too much memory; `param` names the one.
         """
+        try:
+            return await self._load_all(sources, RequestImages(memory))
+        except ApiError as error:
+            # Its traceback would hold the images, in a circle that only the collector finds.
+            raise error.with_traceback(None) from None
+
+    async def _load_all(
+        self, sources: Sequence[ImageSource], request: RequestImages
+    ) -> list[LoadedImage]:
         if len(sources) == 1:
-            return [await self._load(sources[0])]
-        tasks = [asyncio.create_task(self._load(source)) for source in sources]
+            return [await self._load(sources[0], request)]
+        tasks = [asyncio.create_task(self._load(source, request)) for source in sources]
         try:
             return await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _load(self, source: ImageSource) -> LoadedImage:
-        data = None if is_data_url(source.url) else await self._fetch(source)
-        loop = asyncio.get_running_loop()
+    async def _load(self, source: ImageSource, request: RequestImages) -> LoadedImage:
+        fetched = None if is_data_url(source.url) else await self._fetch(source, request)
         began = time.monotonic()
         try:
-            return await loop.run_in_executor(self._decoders, self._inspect, source, data)
+            return await self._inspect(source, fetched, request)
         finally:
             self._times.image_decoded(time.monotonic() - began)
 
-    async def _fetch(self, source: ImageSource) -> bytes:
+    async def _fetch(self, source: ImageSource, request: RequestImages) -> bytes:
         began = time.monotonic()
         try:
-            return await self._fetcher.fetch(source)
+            return await self._fetcher.fetch(source, request.fetching, request.memory)
         finally:
             self._times.image_fetched(time.monotonic() - began)
 
-    def _inspect(self, source: ImageSource, data: bytes | None) -> LoadedImage:
-        if data is None:
-            data = decode_data_url(source, self._max_bytes)
-        return inspect(data, source.param, self._max_pixels), data
+    async def _inspect(
+        self, source: ImageSource, fetched: bytes | None, request: RequestImages
+    ) -> LoadedImage:
+        async with self._turns.turn(request.decoding, OPENING_PIXELS):
+            data, header = await self._on_thread(lambda: self._open(source, fetched))
+        if fetched is None:
+            # Less than the text, which was counted with the body: this always fits.
+            request.memory.give_back(len(source.url))
+            request.memory.take(len(data), source.param)
+        source.url = ""
+        self._count_pixels(request, header, source.param)
+        async with self._turns.turn(request.decoding, header.pixels):
+            return await self._decode(data, header, source.param, request.memory), data
+
+    def _open(self, source: ImageSource, fetched: bytes | None) -> tuple[bytes, Header]:
+        limits = self._limits
+        data = decode_data_url(source, limits.max_bytes) if fetched is None else fetched
+        return data, read_header(data, source.param, limits.max_pixels)
+
+    def _count_pixels(self, request: RequestImages, header: Header, param: str) -> None:
+        request.pixels += header.pixels
+        most = self._limits.max_request_pixels
+        if request.pixels > most:
+            raise InvalidImage(
+                f"{param}: the images of the request have more than {most} pixels together.",
+                param=param,
+            )
+
+    async def _decode(self, data: bytes, header: Header, param: str, memory: Holding) -> ImageInfo:
+        """Decode once the pixels fit, or alone."""
+        memory.check(header.decoding_bytes, param)
+        while self._decoding and not self._memory.fits(header.decoding_bytes):
+            await asyncio.wait(self._decoding, return_when=asyncio.FIRST_COMPLETED)
+        decoded = asyncio.get_running_loop().create_future()
+        self._decoding.add(decoded)
+        try:
+            # Held apart from the request, which may be over before the thread is.
+            with self._memory.open() as pixels:
+                pixels.take(header.decoding_bytes, param)
+                max_pixels = self._limits.max_pixels
+                return await self._on_thread(lambda: decode(data, header, param, max_pixels))
+        finally:
+            self._decoding.remove(decoded)
+            decoded.set_result(None)
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        """A thread cannot be cancelled: what it uses stays taken until it is done."""
+        working = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.gather(working, return_exceptions=True)
+            raise

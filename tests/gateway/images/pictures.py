@@ -11,6 +11,12 @@ from typing import Any
 
 from PIL import Image
 
+from gateway.memory import MemoryBudget
+
+
+def budget(max_bytes: int = 1 << 40) -> MemoryBudget:
+    return MemoryBudget(max_bytes, lambda size_bytes: None)
+
 
 def drawn(image_format: str, size: tuple[int, int] = (8, 6), mode: str = "RGB", **kw: Any) -> bytes:
     buffer = io.BytesIO()

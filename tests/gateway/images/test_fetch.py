@@ -12,8 +12,10 @@ import pytest
 
 from gateway.generation import ImageSource
 from gateway.images.addresses import may_connect
-from gateway.images.fetch import Fetcher, FetchLimits, HostSlot, resolve
+from gateway.images.fetch import Fetcher, FetchLimits, resolve
 from gateway.images.sources import InvalidImage
+from gateway.images.turns import Flow
+from tests.gateway.images.pictures import budget
 
 Handler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -91,17 +93,21 @@ async def names(host: str, port: int) -> list[str]:
 @contextlib.asynccontextmanager
 async def fetcher(**limits: Any) -> AsyncIterator[Fetcher]:
     chosen = {"max_bytes": 1000, "timeout_s": 2.0, "concurrency": 8, "allow_private": True}
-    built = Fetcher(FetchLimits(**(chosen | limits)), names)
+    built = Fetcher(FetchLimits(**(chosen | limits)), budget(), names)
     try:
         yield built
     finally:
         await built.close()
 
 
+async def fetch(built: Fetcher, source: ImageSource, flow: Flow | None = None) -> bytes:
+    return await built.fetch(source, flow or Flow(), budget().open())
+
+
 async def refusal(url: str, **limits: Any) -> str:
     async with fetcher(**limits) as built:
         with pytest.raises(InvalidImage) as caught:
-            await built.fetch(ImageSource(url, "here"))
+            await fetch(built, ImageSource(url, "here"))
     assert caught.value.param == "here"
     return caught.value.message
 
@@ -109,7 +115,7 @@ async def refusal(url: str, **limits: Any) -> str:
 async def test_an_image_is_fetched_by_the_name_it_was_asked_for() -> None:
     async with site({"/a.png?x=1": answer(b"picture")}) as running, fetcher() as built:
         url = f"http://pictures.example:{running.port}/a.png?x=1#fragment"
-        assert await built.fetch(ImageSource(url, "here")) == b"picture"
+        assert await fetch(built, ImageSource(url, "here")) == b"picture"
     head = running.requests[0].lower()
     assert f"host: pictures.example:{running.port}\r\n" in head
     assert "cookie" not in head
@@ -119,7 +125,7 @@ async def test_an_image_is_fetched_by_the_name_it_was_asked_for() -> None:
 async def test_an_address_that_does_not_answer_gives_way_to_the_next() -> None:
     async with site({"/a.png": answer(b"picture")}) as running, fetcher() as built:
         url = f"http://half-dead.example:{running.port}/a.png"
-        assert await built.fetch(ImageSource(url, "here")) == b"picture"
+        assert await fetch(built, ImageSource(url, "here")) == b"picture"
 
 
 # Spellings of loopback and of the inside, as collections of such tricks list them.
@@ -219,9 +225,9 @@ async def test_redirects_to_the_inside_are_refused(
             return next(first, False) or may_connect(address, allow_private=allow_private)
 
         monkeypatch.setattr("gateway.images.fetch.may_connect", site_may_be_asked_once)
-        built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=False), here)
+        built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=False), budget(), here)
         with pytest.raises(InvalidImage) as caught:
-            await built.fetch(ImageSource(public, "here"))
+            await fetch(built, ImageSource(public, "here"))
         await built.close()
     assert "does not fetch from" in caught.value.message
     assert len(running.requests) == 1
@@ -236,9 +242,9 @@ async def test_the_checked_address_is_the_one_connected_to() -> None:
         return ["127.0.0.1"] if len(asked) == 1 else ["169.254.169.254"]
 
     async with site({"/": answer(b"picture")}) as running:
-        built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=True), rebinding)
+        built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=True), budget(), rebinding)
         url = f"http://rebinding.example:{running.port}/"
-        assert await built.fetch(ImageSource(url, "here")) == b"picture"
+        assert await fetch(built, ImageSource(url, "here")) == b"picture"
         await built.close()
     assert asked == ["rebinding.example"]
 
@@ -249,7 +255,7 @@ async def test_redirects_are_followed_three_times() -> None:
     } | {"/5": answer(b"picture"), "/loop": answer(b"", status="307 X", location="/loop")}
     async with site(answers) as running, fetcher() as built:
         base = f"http://pictures.example:{running.port}"
-        assert await built.fetch(ImageSource(f"{base}/2", "here")) == b"picture"
+        assert await fetch(built, ImageSource(f"{base}/2", "here")) == b"picture"
         assert "redirects" in await refusal(f"{base}/1")
         assert "redirects" in await refusal(f"{base}/loop")
 
@@ -297,26 +303,29 @@ async def test_only_listed_hosts_are_asked() -> None:
     assert "certain hosts" in await refusal("http://cdn.example/", hosts=hosts)
     async with site({"/": answer(b"picture")}) as running, fetcher(hosts=hosts) as built:
         url = f"http://PICTURES.example:{running.port}/"
-        assert await built.fetch(ImageSource(url, "here")) == b"picture"
+        assert await fetch(built, ImageSource(url, "here")) == b"picture"
 
 
 async def test_fetches_at_once_are_bounded_per_host() -> None:
     async with site({"/": answer(b"picture")}) as running, fetcher(concurrency=8) as built:
         running.gate = asyncio.Event()
         source = ImageSource(f"http://pictures.example:{running.port}/", "here")
-        fetches = [asyncio.create_task(built.fetch(source)) for _ in range(10)]
+        fetches = [asyncio.create_task(fetch(built, source)) for _ in range(10)]
         await asyncio.sleep(0.1)
         running.gate.set()
         assert await asyncio.gather(*fetches) == [b"picture"] * 10
         assert running.most_open == 2
 
 
-async def test_only_hosts_in_use_are_remembered() -> None:
-    hosts: dict[str, tuple[asyncio.Semaphore, int]] = {}
-    async with HostSlot(hosts, "a", 2), HostSlot(hosts, "a", 2), HostSlot(hosts, "b", 2):
-        waiting = asyncio.create_task(HostSlot(hosts, "a", 2).__aenter__())
+async def test_waiting_for_a_turn_is_not_in_the_hosts_time() -> None:
+    stalls = {"/stall": answer(b"x", content_length="500"), "/": answer(b"picture")}
+    async with site(stalls) as running, fetcher(concurrency=1, timeout_s=0.3) as built:
+        base = f"http://pictures.example:{running.port}"
+        slow = [
+            asyncio.create_task(fetch(built, ImageSource(f"{base}/stall", "slow"))) for _ in "ab"
+        ]
         await asyncio.sleep(0)
-        assert hosts.keys() == {"a", "b"}
-        waiting.cancel()
-        await asyncio.wait([waiting])
-    assert hosts == {}
+        assert await fetch(built, ImageSource(f"{base}/", "here")) == b"picture"
+        assert all(
+            isinstance(e, InvalidImage) for e in await asyncio.gather(*slow, return_exceptions=True)
+        )

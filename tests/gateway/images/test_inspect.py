@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gateway.images.inspect import inspect, set_pillow_limits
+from gateway.images.inspect import decode, read_header, set_pillow_limits
 from gateway.images.sources import InvalidImage
+from shared.messages import ImageInfo
 from tests.gateway.images.pictures import (
     drawn,
     gif_of,
@@ -24,6 +25,10 @@ from tests.gateway.images.pictures import (
 from tests.properties import examples
 
 MAX_PIXELS = 10_000
+
+
+def inspect(data: bytes, param: str, max_pixels: int) -> ImageInfo:
+    return decode(data, read_header(data, param, max_pixels), param, max_pixels)
 
 
 @pytest.fixture(autouse=True)

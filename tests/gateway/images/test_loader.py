@@ -10,16 +10,18 @@ from gateway.dispatch.stats.metrics import Metrics
 from gateway.errors import DeadlinePassed
 from gateway.generation import ImageSource
 from gateway.images.fetch import Fetcher, FetchLimits
-from gateway.images.loader import ImageLoader
+from gateway.images.loader import ImageLimits, ImageLoader, ImageTimes
 from gateway.images.sources import InvalidImage
 from tests.gateway.fake_dispatch import says
-from tests.gateway.images.pictures import data_url, drawn
+from tests.gateway.images.pictures import budget, data_url, drawn
 from tests.gateway.serving import gateway
 
 
-def image_loader() -> ImageLoader:
-    limits = FetchLimits(1000, 1.0, 1, allow_private=False)
-    return ImageLoader(Fetcher(limits), 40_000_000, 50_000_000, Metrics())
+def image_loader(times: ImageTimes | None = None) -> ImageLoader:
+    memory = budget()
+    fetcher = Fetcher(FetchLimits(1000, 1.0, 1, allow_private=False), memory)
+    limits = ImageLimits(40_000_000, 50_000_000, 100_000_000)
+    return ImageLoader(fetcher, limits, memory, times or Metrics())
 
 
 def asking(*urls: str) -> dict[str, Any]:
@@ -65,7 +67,10 @@ async def test_health_answers_while_a_large_image_is_opened() -> None:
     huge = drawn("PNG", (4000, 3000), compress_level=0)
     assert len(huge) > 20_000_000
     async with gateway(says("Hi")) as running:
-        opening = asyncio.create_task(image_loader().load([ImageSource(data_url(huge), "here")]))
+        source = ImageSource(data_url(huge), "here")
+        memory = budget().open()
+        memory.take(len(source.url))
+        opening = asyncio.create_task(image_loader().load([source], memory))
         answers = 0
         while not opening.done():
             assert (await running.client.get("/health")).status_code == 200
@@ -97,12 +102,11 @@ async def test_each_image_is_timed_as_it_is_fetched_and_decoded() -> None:
         image_fetched = staticmethod(times["fetched"].append)
         image_decoded = staticmethod(times["decoded"].append)
 
-    limits = FetchLimits(1000, 1.0, 1, allow_private=False)
-    loader = ImageLoader(Fetcher(limits), 40_000_000, 50_000_000, Times())
+    loader = image_loader(Times())
     urls = [data_url(drawn("PNG", (5, 4))), data_url(b"no image"), "http://127.0.0.1/x.png"]
     for url in urls:
         with contextlib.suppress(InvalidImage):
-            await loader.load([ImageSource(url, "here")])
+            await loader.load([ImageSource(url, "here")], budget().open())
     await loader.close()
     assert [len(seconds) for seconds in times.values()] == [1, 2]
     assert all(seconds >= 0 for each in times.values() for seconds in each)

@@ -14,7 +14,7 @@ from gateway.api.dialect import DIALECTS
 from gateway.errors import InvalidRequest
 from gateway.generation import ImageSource
 from gateway.images.data_urls import decode_data_url
-from gateway.images.inspect import inspect, set_pillow_limits
+from gateway.images.inspect import decode, read_header, set_pillow_limits
 from gateway.images.sources import InvalidImage
 from shared import wire
 from shared.messages import Message
@@ -41,7 +41,8 @@ def images(data: bytes) -> None:
     for url in (as_picture, "data:" + data.decode("latin-1")):
         try:
             decoded = decode_data_url(ImageSource(url, "here"), MAX_BYTES)
-            info = inspect(decoded, "here", MAX_PIXELS)
+            header = read_header(decoded, "here", MAX_PIXELS)
+            info = decode(decoded, header, "here", MAX_PIXELS)
         except InvalidImage as refusal:
             assert refusal.param == "here"
         else:

@@ -1,0 +1,121 @@
+"""The memory of pictures: within `--max-buffered-bytes`, whoever they come from, and given back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.gateway.images.pictures import data_url, drawn
+from tests.processes import Service, serving
+from tests.scripted import scripted
+from tests.waiting import await_condition
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+MIB = 1 << 20
+BUDGET_MIB = 64
+SLACK_MIB = 40
+"""What connections, threads and the allocator may take beside the pictures."""
+
+
+def memory_mib(service: Service, what: str) -> float:
+    """`VmRSS`: what is resident now; `VmHWM`: the most there has been."""
+    status = Path(f"/proc/{service.gateway.process.pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith(what))
+    return int(line.split()[1]) / 1024
+
+
+@contextlib.asynccontextmanager
+async def picture_host(picture: bytes) -> AsyncIterator[str]:
+    """A server on loopback that has one picture, under every path."""
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(picture)}\r\nconnection: close\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.writelines([head.encode(), picture])
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+def asking(*urls: str, **script: Any) -> dict[str, Any]:
+    body = scripted(**script)
+    text = {"type": "text", "text": body["messages"][0]["content"]}
+    images = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    body["messages"][0]["content"] = [*images, text]
+    return body
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    budget = ("--max-buffered-bytes", str(BUDGET_MIB * MIB))
+    with serving(gateway_flags=(*budget, "--allow-private-image-hosts")) as running:
+        assert running.script(tokens=3).status_code == 200
+        yield running
+
+
+async def test_small_requests_for_large_pictures_stay_within_the_budget(service: Service) -> None:
+    """Ten requests of 1 kB ask for six pictures of 5 MiB each."""
+    picture = drawn("PNG", (1300, 1300), compress_level=0)
+    before = memory_mib(service, "VmRSS")
+    async with (
+        picture_host(picture) as host,
+        httpx.AsyncClient(base_url=service.url, timeout=60) as client,
+    ):
+        bodies = [asking(*(f"{host}/{n}" for n in range(6)), tokens=50, delay_s=0.02)] * 10
+        posts = (client.post("/v1/chat/completions", json=body) for body in bodies)
+        answers = await asyncio.gather(*posts)
+    for answer in answers:
+        assert answer.status_code in {200, 429}, answer.text
+        if answer.status_code == 429:
+            assert answer.headers["retry-after"]
+            assert answer.json()["error"]["param"].startswith("messages[0].content[")
+    assert any(answer.status_code == 200 for answer in answers)
+    assert memory_mib(service, "VmHWM") < before + BUDGET_MIB + SLACK_MIB
+    await asyncio.to_thread(
+        await_condition,
+        lambda: memory_mib(service, "VmRSS") < before + SLACK_MIB,
+        "the memory is given back",
+        30,
+    )
+
+
+async def test_a_picture_whose_pixels_never_fit_is_refused_by_name(service: Service) -> None:
+    many_pixels = data_url(drawn("PNG", (5000, 4000)))
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+        answer = await client.post("/v1/chat/completions", json=asking(many_pixels, tokens=1))
+    assert answer.status_code == 413
+    assert answer.json()["error"]["param"] == "messages[0].content[0].image_url.url"
+    assert "--max-buffered-bytes" in answer.text
+
+
+async def test_the_text_of_a_data_url_goes_when_its_bytes_are_there() -> None:
+    """Held while its request runs: 15 MiB of picture, not the 20 MiB of base64 beside them."""
+    body = asking(data_url(drawn("PNG", (2280, 2280), compress_level=0)), tokens=50, delay_s=0.1)
+    with serving() as service:
+        assert service.script(tokens=3).status_code == 200
+        before = memory_mib(service, "VmRSS")
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+            streaming = client.stream("POST", "/v1/chat/completions", json=body | {"stream": True})
+            async with streaming as answer:
+                lines = answer.aiter_lines()
+                await anext(lines)
+                await asyncio.to_thread(
+                    await_condition,
+                    lambda: memory_mib(service, "VmRSS") < before + 30,
+                    "the text is gone",
+                    4,
+                )
