@@ -85,6 +85,7 @@ class SimulatedWorker:
             free_stream_slots=self.free(stream=True),
             jobs=[run.job.id for run in self.runs.values() if not run.job.stream],
             streams=[run.job.id for run in self.runs.values() if run.job.stream],
+            counting=[*self.prompts],
             active=len(self.runs),
         )
 

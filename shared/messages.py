@@ -324,6 +324,9 @@ class Heartbeat(FromWorker):
     """The jobs it holds for this gateway: whole answers, ..."""
     streams: HeldJobs = []
     """... and streams."""
+    counting: HeldJobs | None = None
+    """The prompts that it counts for this gateway; null when it does not say, and then nobody
+    notices that a count was lost."""
     active: Count = 0
     """All jobs it holds, whoever sent them."""
     gateways: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1

@@ -41,12 +41,18 @@ def hello(settings: Settings, name: str, state: WorkerState, progress: Progress)
 
 
 def heartbeat(
-    gateway: int, gateways: int, state: WorkerState, slots: Slots, progress: Progress
+    gateway: int,
+    gateways: int,
+    state: WorkerState,
+    slots: Slots,
+    counting: list[str],
+    progress: Progress,
 ) -> Heartbeat:
     """
     Args:
         gateway: the index of the one it is for; it hears of its own jobs by name.
         gateways: how many there are with a session.
+        counting: the prompts that are counted for it.
     """
     return Heartbeat(
         state=state,
@@ -55,6 +61,7 @@ def heartbeat(
         free_stream_slots=slots.free(stream=True),
         jobs=slots.jobs_of(gateway, stream=False),
         streams=slots.jobs_of(gateway, stream=True),
+        counting=counting,
         active=len(slots),
         gateways=max(1, gateways),
         steps=progress.steps,

@@ -24,6 +24,7 @@ from shared.messages import (
     Done,
     Failed,
     Goodbye,
+    Heartbeat,
     Identify,
     Job,
     M,
@@ -42,7 +43,7 @@ from worker.link.delta_batch import DeltaBatch
 from worker.link.draining import Draining, Ending
 from worker.link.engine_outputs import EngineOutputs
 from worker.link.slots import Slots
-from worker.loop import CountPrompt, Drop, EngineLoop, Output, Run
+from worker.loop import CountPrompt, Drop, EngineLoop, Output, Progress, Run
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -144,12 +145,17 @@ class Link:
             case "hello":
                 gateway.send(announcements.hello(self._settings, self._name, self._state, progress))
             case "heartbeat":
-                welcomed = sum(bool(each.id) for each in self._gateways)
-                gateway.send(
-                    announcements.heartbeat(
-                        gateway.index, welcomed, self._state, self.slots, progress
-                    )
-                )
+                gateway.send(self._heartbeat(gateway, progress))
+
+    def _heartbeat(self, gateway: GatewayConnection, progress: Progress) -> Heartbeat:
+        return announcements.heartbeat(
+            gateway=gateway.index,
+            gateways=sum(bool(each.id) for each in self._gateways),
+            state=self._state,
+            slots=self.slots,
+            counting=[job for job, index in self._counts.items() if index == gateway.index],
+            progress=progress,
+        )
 
     def _forget(self, gateway: GatewayConnection) -> None:
         gateway.forget()

@@ -9,7 +9,7 @@ from gateway.dispatch.core.effects import Send
 from gateway.dispatch.core.jobs import JobRecord, Phase, Whereabouts
 from gateway.dispatch.core.refusals import job_too_large
 from gateway.dispatch.core.sessions import HEARTBEAT_S, Registry, Session
-from shared.messages import Cancel, JobMessage
+from shared.messages import Cancel, Heartbeat, JobMessage
 
 PATIENT_BEATS = 2
 """How many heartbeats running may lack a job before it counts as lost on its way."""
@@ -85,13 +85,19 @@ class Failover:
         """The session's engine hangs, which is as bad as a death, even if it is heard of again."""
         self._learn(now, lambda lost, _: lost == routing_id, died=True)
 
-    def reconcile(self, session: Session, held: set[str], now: float) -> None:
+    def reconcile(self, session: Session, beat: Heartbeat, now: float) -> None:
         """Compare with the runs a heartbeat says the worker holds, so that any lost message
-        heals: unknown ones are cancelled there, missing ones go elsewhere."""
+        heals: unknown ones are cancelled there, missing ones go elsewhere. Unknown counts end by
+        themselves."""
+        held = {*beat.jobs, *beat.streams}
         strangers = [run_id for run_id in held if run_id not in session.outstanding]
         if strangers:
             self._dispatcher.send(session.routing_id, Cancel(jobs=strangers))
-        for run_id in reversed(session.outstanding.copy()):
+        expected = [*session.outstanding]
+        if beat.counting is not None:
+            held.update(beat.counting)
+            expected += session.counting
+        for run_id in reversed(expected):
             if run_id in held:
                 session.absent_beats.pop(run_id, None)
                 continue

@@ -113,7 +113,7 @@ class Liveness:
         before = session.state
         session.observe(beat)
         self._registry.end_lease(session)
-        self._failover.reconcile(session, {*beat.jobs, *beat.streams}, now)
+        self._failover.reconcile(session, beat, now)
         if before != session.state:
             log.info("worker %s is %s", session.name, session.state)
 

@@ -30,9 +30,9 @@ def test_a_heartbeat_names_a_gateways_own_jobs_and_counts_all() -> None:
     slots.take("mine", 0, stream=True)
     slots.take("anothers", 1, stream=False)
     progress = Progress(loaded_fraction=1.0, steps=9, gauges={"memory_bytes": 5.0, "x": 0.5})
-    beat = announcements.heartbeat(0, 2, "ready", slots, progress)
+    beat = announcements.heartbeat(0, 2, "ready", slots, ["c"], progress)
     assert (beat.streams, beat.jobs, beat.active) == (["mine"], [], 2)
     assert (beat.free_stream_slots, beat.free_slots) == (2, 1)
     assert (beat.steps, beat.memory_bytes, beat.gauges["x"]) == (9, 5, 0.5)
-    assert beat.gateways == 2
+    assert (beat.gateways, beat.counting) == (2, ["c"])
     assert beat.last_step_age_s >= 0

@@ -183,3 +183,26 @@ def test_a_number_is_no_answer_to_a_generation() -> None:
     assert client.phase() is Phase.RUNNING
     (session,) = simulation.core.view.sessions.values()
     assert client.record.run_id in session.outstanding
+
+
+def test_counts_that_were_lost_on_their_way_do_not_end_counting() -> None:
+    simulation, (worker,) = desk("a")
+    lost = ask(simulation, MAX_COUNTS_ASKED)
+    worker.prompts.clear()
+    waiting = ask(simulation)
+    simulation.pass_time(2.0)
+    for _ in range(3):
+        simulation.pass_time(1.0)
+    for _ in range(2):
+        simulation.step(worker)
+    assert all(client.accepted for client in (*lost, *waiting))
+
+
+def test_a_worker_that_does_not_say_what_it_counts_is_believed_to_count() -> None:
+    simulation, (worker,) = desk("a")
+    (client,) = ask(simulation)
+    for _ in range(5):
+        simulation.say(worker, Heartbeat(state="ready"))
+    assert len(asked(simulation)) == 1
+    simulation.step(worker)
+    assert client.accepted
