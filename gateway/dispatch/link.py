@@ -147,8 +147,10 @@ class Link:
         return ticket
 
     def _perform(self, act: Act) -> None:
-        self._carry_out(self._core.request(act, time.monotonic()))
-        self._look_again()
+        effects = self._core.request(act, time.monotonic())
+        if effects:
+            self._carry_out(effects)
+            self._look_again()
 
     def _order(self, worker: str, action: WorkerAction) -> bool:
         effects = self._core.request(Order(worker, action), time.monotonic())
