@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from scripts.benchmarks.report import Report
+from scripts.benchmarks.report import Report, Row
 
 EXACT = {"MLX_ENABLE_TF32": "0"}
 """On CUDA, MLX multiplies float32 with ten bits of mantissa unless told otherwise."""
@@ -93,9 +93,17 @@ def run_apart(name: str, limit_s: float, report: Report) -> bool:
         why = (done.stderr.splitlines() or ["nothing was said"])[-1]
         report.notes.append(f"{name}: code {done.returncode} after {seconds:.0f} s: {why}")
         return False
-    report.tables.update(json.loads(done.stdout.splitlines()[-1]))
-    report.notes.append(f"{name}: {seconds:.0f} s")
-    return True
+    tables = json.loads(done.stdout.splitlines()[-1])
+    report.tables.update(tables)
+    wrong = wrong_rows(tables)
+    report.notes.append(f"{name}: {seconds:.0f} s" + "".join(f"; wrong: {row}" for row in wrong))
+    return not wrong
+
+
+def wrong_rows(tables: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Name the rows, by their first column, whose check says that they are not as they must be."""
+    rows = [row for table in tables.values() for row in table]
+    return [str(next(iter(row.values()))) for row in rows if row.get("ok") is False]
 
 
 def run_one(module_name: str) -> int:

@@ -36,6 +36,7 @@ def _family(name: str, folder: Path) -> Row:
         shared = [common(one, other) for one, other in zip(said, expected, strict=True)]
         row[f"equal {case}"] = sum(length == TOKENS for length in shared)
         row[f"first to differ {case}"] = min((n for n in shared if n < TOKENS), default=None)
+    row["ok"] = row["equal alone"] == row["equal in company, cached"] == len(asked)
     return row
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.benchmarks.report import Row
+from scripts.gpu_checks.__main__ import wrong_rows
 from tests.processes import ROOT
 
 
@@ -32,3 +34,8 @@ def test_a_check_without_time_is_told_and_fails_the_whole(tmp_path: Path) -> Non
     done = check("--only", "device", "--minutes", "0")
     assert done.returncode == 1
     assert "device: not done within 0 s" in done.stdout
+
+
+def test_a_wrong_answer_is_named() -> None:
+    rows: list[Row] = [{"family": "llava", "ok": False}, {"family": "gemma3", "ok": True}]
+    assert wrong_rows({"Families": rows, "Memory": [{"step": 1}]}) == ["llava"]
