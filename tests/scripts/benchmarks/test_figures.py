@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("psutil", reason="scripts/benchmarks/requirements.txt")
-
 from scripts.benchmarks import gateway, scale
 from scripts.benchmarks.load.loops import closed_loop, open_loop
 from scripts.benchmarks.load.target import Target

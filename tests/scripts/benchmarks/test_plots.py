@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("matplotlib", reason="scripts/benchmarks/requirements.txt")
-
 from scripts.benchmarks import blas, plots, system
 from scripts.benchmarks.load.loops import Outcome
 from scripts.benchmarks.load.target import CASES

@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("psutil", reason="scripts/benchmarks/requirements.txt")
-
 from safetensors.numpy import load_file
 
 from scripts.benchmarks.load.client import AnswerTimes, Client

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import pytest
-
-pytest.importorskip("psutil", reason="scripts/benchmarks/requirements.txt")
-
 import psutil
+import pytest
 
 from scripts.benchmarks import blas, start
 from scripts.benchmarks.servers.processes import DEMO_MODEL, Tier

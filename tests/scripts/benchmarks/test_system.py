@@ -7,8 +7,6 @@ import random
 
 import pytest
 
-pytest.importorskip("psutil", reason="scripts/benchmarks/requirements.txt")
-
 from scripts.benchmarks import system
 from scripts.benchmarks.load.target import Case, Target, body, question
 
