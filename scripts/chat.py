@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import httpx
 
 from scripts.called_from import go_back
+from scripts.installation import command_name
 from scripts.loopback import is_loopback
 from shared.version import VERSION_LINE
 
@@ -42,14 +43,14 @@ def main(argv: Sequence[str], output: TextIO = sys.stdout) -> int:
             if arguments.interactive or not (question or pictures):
                 converse(chat, output)
     except ChatError as error:
-        print(f"scripts/chat: {error}", file=sys.stderr)
+        print(f"{command_name('chat')}: {error}", file=sys.stderr)
         return 1
     return 130 if chat.was_stopped and not arguments.interactive else 0
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="scripts/chat", description="Ask a running server about pictures, or anything."
+        prog=command_name("chat"), description="Ask a running server about pictures, or anything."
     )
     parser.add_argument("words", nargs="*", help="pictures (paths or URLs) and the question")
     parser.add_argument("-i", "--interactive", action="store_true", help="go on after the answer")
@@ -170,8 +171,8 @@ class Chat:
                 yield from deltas(reply.iter_lines())
         except httpx.ConnectError:
             raise ChatError(
-                f"no server answers at {self._url}; start one with scripts/serve, or name "
-                "another with --url"
+                f"no server answers at {self._url}; start one with "
+                f"{command_name('serve')}, or name another with --url"
             ) from None
         except httpx.InvalidURL as error:
             raise ChatError(f"--url {self._url}: {error}") from None

@@ -12,14 +12,13 @@ import zmq
 import zmq.auth
 
 from scripts.called_from import go_back
+from scripts.installation import command_name, home
 
-ROOT = Path(__file__).resolve().parent.parent
-
-DESCRIPTION = """\
+DESCRIPTION = f"""\
 Makes CURVE keys, so that gateway and workers on different machines know each other and nobody
 can listen in. Call it again for more workers: what is there is kept, above all the gateway's pair.
 
-  scripts/keys mac-2 mac-3
+  {command_name("keys")} mac-2 mac-3
 
 writes below keys/:
   gateway.key_secret      stays on the gateway   python -m gateway --curve-key
@@ -33,13 +32,13 @@ Removing a file from keys/authorized and restarting the gateway shuts that worke
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="scripts/keys",
+        prog=command_name("keys"),
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("worker", nargs="+", help="a name for each worker's machine")
     parser.add_argument(
-        "--folder", type=Path, default=ROOT / "keys", help="[default: keys, beside scripts]"
+        "--folder", type=Path, default=home() / "keys", help="[default: %(default)s]"
     )
     options = parser.parse_args()
     for name in options.worker:
@@ -53,7 +52,7 @@ def main() -> int:
         for name in options.worker:
             _make_worker_pair(options.folder, name, authorized)
     except KeyProblem as problem:
-        print(f"scripts/keys: {problem}", file=sys.stderr)
+        print(f"{command_name('keys')}: {problem}", file=sys.stderr)
         return 1
     return 0
 

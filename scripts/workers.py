@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from scripts.installation import command_name
 from scripts.loopback import is_loopback
 
 RESTART_TIMEOUT_S = 600.0
@@ -90,7 +91,10 @@ def admin_key(given: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/workers", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=command_name("workers"),
+        description="List, drain and restart workers through the gateway.",
+    )
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway")
     parser.add_argument(
         "--key",

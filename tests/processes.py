@@ -26,6 +26,7 @@ class Tier:
 
     Args:
         stderr: a descriptor that its log goes to instead.
+        folder: what it runs in.
     """
 
     def __init__(
@@ -34,12 +35,13 @@ class Tier:
         *flags: str,
         environment: dict[str, str] | None = None,
         stderr: int | None = None,
+        folder: Path = ROOT,
     ) -> None:
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         self._said = b""
         self.process = subprocess.Popen(
             self.command(module, flags),
-            cwd=ROOT,
+            cwd=folder,
             stdout=self.log,
             stderr=self.log if stderr is None else stderr,
             env={**os.environ, **(environment or {})},

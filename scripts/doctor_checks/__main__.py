@@ -14,6 +14,7 @@ from scripts.doctor_checks.machine import check_machine, check_packages
 from scripts.doctor_checks.model import check_model
 from scripts.doctor_checks.picture import ask_about_a_picture
 from scripts.doctor_checks.service import Service, check_service
+from scripts.installation import command_name
 
 BUILT_IN_MODEL = Path(__file__).resolve().parents[2] / "worker" / "demo_model"
 
@@ -33,7 +34,8 @@ def main(argv: Sequence[str]) -> int:
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="scripts/doctor", description="Tell what is wrong with a set-up and how to mend it."
+        prog=command_name("doctor"),
+        description="Tell what is wrong with a set-up and how to mend it.",
     )
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the gateway")
     parser.add_argument("--key", default=os.environ.get("OPENAI_API_KEY"), help="its API key")

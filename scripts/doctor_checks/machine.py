@@ -11,11 +11,16 @@ from importlib import metadata
 from pathlib import Path
 
 from scripts.doctor_checks.findings import GB, Finding, fine, note, wrong
+from scripts.installation import IS_CLONE, PROGRAM, project_file
 
 OLDEST_PYTHON = (3, 11)
-REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
+REQUIREMENTS = project_file("requirements.txt")
 REQUIREMENT = re.compile(r"^([A-Za-z0-9_-]+)(?:\[[^]]*\])?([^;]*)(?:;(.*))?$")
-INSTALL = "Run scripts/serve once: it makes .venv and installs what is missing."
+INSTALL = (
+    "Run scripts/serve once: it makes .venv and installs what is missing."
+    if IS_CLONE
+    else f"Install it again: pip install --force-reinstall {PROGRAM}"
+)
 
 
 def check_machine() -> Iterator[Finding]:

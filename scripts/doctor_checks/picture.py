@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from scripts.doctor_checks.findings import Finding, fine, note, wrong
 from scripts.doctor_checks.service import Service, reason
+from scripts.installation import project_file
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "example.png"
+EXAMPLE = project_file("docs/example.png")
 ANSWER_S = 300.0
 
 READING_PACE = 7.0

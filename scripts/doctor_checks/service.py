@@ -12,7 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scripts.doctor_checks.findings import Finding, fine, note, wrong
+from scripts.installation import command_name
 from scripts.loopback import is_loopback
+
+SERVE, DOCTOR = command_name("serve"), command_name("doctor")
 
 WORKER_PORT = 5555
 LOOK_S = 3.0
@@ -55,7 +58,7 @@ def check_service(service: Service, *, needed: bool) -> Iterator[Finding]:
     yield fine(f"A gateway runs at {service.url}")
     status, body = service.ask("/ready")
     if status == 401:
-        yield wrong("The gateway asks for an API key.", "Give it: scripts/doctor --key KEY")
+        yield wrong("The gateway asks for an API key.", f"Give it: {DOCTOR} --key KEY")
         return
     if status != 200:
         yield wrong(
@@ -79,12 +82,15 @@ def _nobody(service: Service, needed: bool) -> Iterator[Finding]:
     if port_taken(host, port):
         yield wrong(
             f"Port {port} is taken by a program that is no gateway.",
-            f"End it (lsof -i :{port} names it), or start with scripts/serve --port {port + 1}",
+            f"End it (lsof -i :{port} names it), or start with {SERVE} --port {port + 1}",
         )
     elif needed:
-        yield wrong(f"No gateway runs at {service.url}.", "Start one: scripts/serve")
+        yield wrong(f"No gateway runs at {service.url}.", f"Start one: {SERVE}")
     else:
-        yield note(f"No gateway runs at {service.url}; the port is free.", "Start: scripts/serve")
+        yield note(
+            f"No gateway runs at {service.url}; the port is free.",
+            f"Start: {SERVE}",
+        )
     if host in ("127.0.0.1", "localhost") and port_taken(host, WORKER_PORT):
         yield note(
             f"Port {WORKER_PORT}, where workers connect, is taken.",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.settings import Settings as GatewaySettings
+from scripts.installation import command_name
 from shared.settings import environment_name, flag_name
 from worker.settings import Settings as WorkerSettings
 
@@ -74,7 +75,7 @@ def read_flags(argv: Sequence[str], here: Path) -> tuple[dict[str, str], int]:
     while rest:
         flag = rest.pop(0)
         if flag not in known:
-            raise ValueError(f"unknown flag {flag} (scripts/serve --help lists them)")
+            raise ValueError(f"unknown flag {flag} ({command_name('serve')} --help lists them)")
         takes_value = known[flag][0].switch is None
         if takes_value and not rest:
             raise ValueError(f"{flag} needs a value")

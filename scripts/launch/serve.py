@@ -16,6 +16,7 @@ from honcho.environ import parse
 from gateway.settings import Settings as GatewaySettings
 from gateway.settings import read_api_keys
 from scripts.called_from import called_from
+from scripts.installation import PROCFILE, command_name, home, project_file
 from scripts.launch.flags import flags_help, read_flags
 from scripts.launch.ports import reachable, taken_ports
 from scripts.launch.tiers import Tiers, say
@@ -23,12 +24,11 @@ from shared.settings import SettingsError, load
 from shared.version import VERSION_LINE
 from worker.settings import Settings as WorkerSettings
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "docs" / "example_request.json"
+EXAMPLE = project_file("docs/example_request.json")
 ENVIRONMENT_FILE = ".env"
 
-USAGE = """\
-usage: scripts/serve [--version] [--workers N] [flags of either tier]
+USAGE = f"""\
+usage: {command_name("serve")} [--version] [--workers N] [flags of either tier]
 
 Starts the gateway and N workers (default 1). With no --model-path it serves the built-in demo
 model. The flags of the tiers:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         flags, workers = read_flags(argv, called_from())
     except ValueError as error:
         return _refuse(error)
-    environment = complete(flags, ROOT / ENVIRONMENT_FILE)
+    environment = complete(flags, home() / ENVIRONMENT_FILE)
     gateway = load(GatewaySettings, "GATEWAY", [], environment)
     worker = load(WorkerSettings, "WORKER", [], environment)
     try:
@@ -67,11 +67,11 @@ def main(argv: Sequence[str]) -> int:
         return ready
 
     finish_s = max(gateway.shutdown_timeout, worker.drain_timeout)
-    return Tiers(finish_s).run(workers, ROOT, environment, is_ready)
+    return Tiers(finish_s).run(workers, project_file(PROCFILE), home(), environment, is_ready)
 
 
 def _refuse(reason: object) -> int:
-    print(f"scripts/serve: {reason}", file=sys.stderr)
+    print(f"{command_name('serve')}: {reason}", file=sys.stderr)
     return 2
 
 
@@ -88,6 +88,8 @@ def complete(flags: Mapping[str, str], environment_file: Path) -> dict[str, str]
         environment.setdefault("GATEWAY_LOG_FORMAT", "text")
         environment.setdefault("WORKER_LOG_FORMAT", "text")
     environment["PYTHONUNBUFFERED"] = "1"
+    # The Procfile says `python`, and means this one, whether or not its environment is active.
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     return environment
 
 

@@ -48,21 +48,23 @@ class Tiers:
     def run(
         self,
         workers: int,
-        root: Path,
+        procfile: Path,
+        folder: Path,
         environment: Mapping[str, str],
         is_ready: Callable[[], bool],
     ) -> int:
         """Run the tiers until they end or this process is told to stop; return the exit code.
 
         Args:
+            folder: what the tiers run in.
             is_ready: asked again and again, until it says yes.
         """
         self._listen()
         leash, held = os.pipe()
         command = [*HONCHO, str(leash), "start", "--env", os.devnull]
         honcho = subprocess.Popen(
-            [*command, "-c", f"gateway=1,worker={workers}"],
-            cwd=root,
+            [*command, "-f", str(procfile), "-c", f"gateway=1,worker={workers}"],
+            cwd=folder,
             env=environment,
             pass_fds=[leash],
             start_new_session=True,
