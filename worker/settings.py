@@ -22,6 +22,9 @@ class Settings:
         ("tcp://127.0.0.1:5555",), help="where a gateway listens for workers", unit="endpoint"
     )
     model_path: str = option("", help="a folder or a hub id that mlx-vlm loads; none: the demo")
+    trust_remote_code: bool = option(
+        False, help="run the Python that a model brings; read it before (docs/security.md)"
+    )
     served_model_name: tuple[str, ...] = option(
         (), help="the ids /v1/models lists; none: taken from the path"
     )
@@ -88,6 +91,7 @@ class Settings:
     def engine_options(self) -> EngineOptions:
         return EngineOptions(
             model_path=self.model,
+            trust_remote_code=self.trust_remote_code,
             max_context=self.max_context,
             image_position=self.image_position,
             prefix_cache_bytes=int(self.prefix_cache_gib * GIB),

@@ -12,6 +12,7 @@ class EngineOptions:
     """
     Attributes:
         model_path: a folder or a hub id that mlx-vlm loads.
+        trust_remote_code: whether Python that the model brings may run.
         max_context: most tokens of prompt plus answer; None: the model's own limit.
         image_position: where images stand in a user message, relative to its text.
         prefix_cache_bytes: most memory for key-value caches of prompts seen before; 0: none.
@@ -23,6 +24,7 @@ class EngineOptions:
     """
 
     model_path: str
+    trust_remote_code: bool = False
     max_context: int | None = None
     image_position: str = "as-sent"
     prefix_cache_bytes: int = 1024 * MIB

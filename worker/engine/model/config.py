@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
+
+from worker.engine.interface import ModelError
 
 CONTEXT_NAMES = ("max_position_embeddings", "max_sequence_length", "seq_length", "n_positions")
 
@@ -20,6 +24,23 @@ class SamplingDefaults:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in the file; empty when there is no such file.
+
+    Raises:
+        ModelError: it is not a JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path.name} of the model is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path.name} of the model is not a JSON object.")
+    return content
 
 
 def sampling_defaults(generation: Mapping[str, Any]) -> SamplingDefaults:

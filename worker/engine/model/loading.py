@@ -7,7 +7,6 @@ heal it. A network that is down is not the model's fault and becomes a `ModelUna
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,21 @@ from mlx.utils import tree_flatten
 from tqdm.auto import tqdm
 
 from worker.engine.interface import ModelError, ModelUnavailable, Report
+from worker.engine.model import own_code
 from worker.engine.model.device import has_gpu
 
 log = logging.getLogger(__name__)
 
-KINDS = ("json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja", "py")
-DOWNLOADED = [f"*.{kind}" for kind in KINDS]
+DOWNLOADED = ("json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja")
 """What mlx-vlm reads of a model; hubs hold the same weights in other forms beside it."""
 TEXT_OPTIONS = frozenset({"padding", "padding_side", "add_special_tokens", "truncation"})
 
 
-def resolve_folder(model_path: str, report: Report) -> Path:
+def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool = False) -> Path:
     """Return the model's folder, downloading it if `model_path` is a hub id.
+
+    Args:
+        trust_remote_code: whether the model's Python is fetched, too.
 
     Raises:
         ModelError: there is no such folder, or no such model on the hub.
@@ -48,10 +50,11 @@ def resolve_folder(model_path: str, report: Report) -> Path:
         return folder
     if folder.is_absolute() or model_path.startswith((".", "~")) or model_path.count("/") != 1:
         raise ModelError(f"No model at {model_path}: it is neither a folder nor a hub id.")
+    patterns = [f"*.{kind}" for kind in (*DOWNLOADED, *(["py"] if trust_remote_code else []))]
     try:
-        missing = _bytes_to_download(model_path)
+        missing = _bytes_to_download(model_path, patterns)
         bar = _reporting_bar(report, missing)
-        return Path(snapshot_download(model_path, allow_patterns=DOWNLOADED, tqdm_class=bar))
+        return Path(snapshot_download(model_path, allow_patterns=patterns, tqdm_class=bar))
     except GatedRepoError as error:
         raise ModelError(
             f"The model {model_path} wants its terms accepted on the hub, and a token (HF_TOKEN)."
@@ -66,12 +69,12 @@ def resolve_folder(model_path: str, report: Report) -> Path:
         ) from error
 
 
-def _bytes_to_download(model_path: str) -> int:
+def _bytes_to_download(model_path: str, patterns: list[str]) -> int:
     """0 when all is here, or when the hub cannot be asked."""
     try:
         files = snapshot_download(
             model_path,
-            allow_patterns=DOWNLOADED,
+            allow_patterns=patterns,
             dry_run=True,
             tqdm_class=_reporting_bar(lambda part: None, 0),
         )
@@ -80,46 +83,53 @@ def _bytes_to_download(model_path: str) -> int:
     return sum(file.file_size or 0 for file in files if file.will_download)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in the file; empty when there is no such file.
-
-    Raises:
-        ModelError: it is not a JSON object.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path.name} of the model is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path.name} of the model is not a JSON object.")
-    return content
-
-
-def load_weights(folder: Path) -> tuple[nn.Module, Any]:
+def load_weights(folder: Path, *, trust_remote_code: bool = False) -> tuple[nn.Module, Any]:
     """Return mlx-vlm's model and processor.
 
+    Args:
+        trust_remote_code: whether Python that lies in the folder may run.
+
     Raises:
-        ModelError: mlx-vlm cannot load it (unknown architecture, missing or odd files).
+        ModelError: mlx-vlm cannot load it (unknown architecture, missing or odd files), or only
+            by running the folder's Python.
     """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds no config.json: it is not a model's folder.")
+    if trust_remote_code:
+        model, processor = _load(folder, trust_remote_code=True)
+    else:
+        model, processor = _load_without_own_code(folder)
+    if not has_gpu():
+        _to_float32(model)
+    mx.eval(model.parameters())
+    _keep_text_options_from_images(processor)
+    return model, processor
+
+
+def _load_without_own_code(folder: Path) -> tuple[nn.Module, Any]:
+    own_code.check_model_file(folder)
+    with own_code.forbidden(folder) as guard:
+        try:
+            model, processor = _load(folder, trust_remote_code=False)
+        except ModelError as error:
+            raise own_code.explained(error, folder, guard) from error
+    own_code.check_tokenizer(folder, getattr(processor, "tokenizer", processor))
+    if names := own_code.declared(folder):
+        log.info("built-in classes serve %s; not run: %s", folder.name, ", ".join(names))
+    return model, processor
+
+
+def _load(folder: Path, *, trust_remote_code: bool) -> tuple[nn.Module, Any]:
     from mlx_vlm.utils import load
 
     try:
-        model, processor = load(str(folder))
+        return load(str(folder), trust_remote_code=trust_remote_code)  # type: ignore[no-any-return]
     except MemoryError:
         raise
     except Exception as error:
         # mlx-vlm raises whatever its models and processors trip over; none of it heals.
         log.debug("loading failed", exc_info=True)
         raise ModelError(f"mlx-vlm cannot load {folder.name}: {_one_line(error)}") from error
-    if not has_gpu():
-        _to_float32(model)
-    mx.eval(model.parameters())
-    _keep_text_options_from_images(processor)
-    return model, processor
 
 
 def versions() -> dict[str, str]:

@@ -27,6 +27,7 @@ from worker.engine.model.config import (
     eos_ids,
     ids_of,
     image_token_ids,
+    read_json,
     sampling_defaults,
 )
 from worker.engine.model.device import device_name
@@ -274,11 +275,14 @@ def load_model(options: EngineOptions, report: Report) -> LoadedModel:
     Raises:
         ModelError: the model cannot be served.
     """
-    folder = loading.resolve_folder(options.model_path, lambda part: report(part * 0.8))
+    trusted = options.trust_remote_code
+    folder = loading.resolve_folder(
+        options.model_path, lambda part: report(part * 0.8), trust_remote_code=trusted
+    )
     report(0.8)
-    network, processor = loading.load_weights(folder)
-    config = loading.read_json(folder / "config.json")
-    defaults = sampling_defaults(loading.read_json(folder / "generation_config.json"))
+    network, processor = loading.load_weights(folder, trust_remote_code=trusted)
+    config = read_json(folder / "config.json")
+    defaults = sampling_defaults(read_json(folder / "generation_config.json"))
     model = LoadedModel(network, processor, config, defaults, options)
     report(0.9)
     return model

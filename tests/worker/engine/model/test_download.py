@@ -20,12 +20,13 @@ from worker.engine.model.loading import resolve_folder
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"config.json": b"{}", "model.safetensors": b"x" * 300_000, "b.safetensors": b"y" * 700_000}
 UNWANTED = {"model.gguf": b"z" * 900_000}
+CODE = {"modeling.py": b"print('it runs')"}
 
 
 class Hub(BaseHTTPRequestHandler):
     """As much of the hub's API as a download needs."""
 
-    everything: ClassVar[dict[str, bytes]] = FILES | UNWANTED
+    everything: ClassVar[dict[str, bytes]] = FILES | UNWANTED | CODE
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -92,6 +93,14 @@ def test_a_download_tells_how_far_it_is_and_never_goes_back() -> None:
     told.clear()
     assert resolve_folder("someone/model", told.append) == folder
     assert told == []
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_models_python_is_fetched_only_where_it_is_trusted() -> None:
+    folder = resolve_folder("someone/model", lambda part: None)
+    assert not list(folder.glob("*.py"))
+    folder = resolve_folder("someone/model", lambda part: None, trust_remote_code=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES | CODE
 
 
 @pytest.mark.usefixtures("hub")
