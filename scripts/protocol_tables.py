@@ -2,7 +2,7 @@
 
 python -m scripts.protocol_tables
 
-The words are the docstrings of the classes and of their fields in `shared/messages.py`.
+The words are the docstrings of the classes and of their fields in `shared/messages`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from shared import messages
 from shared.messages import FromGateway, FromWorker, Job, JobMessage, Message, kinds
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
+REPOSITORY = Path(__file__).resolve().parent.parent
+DOCUMENT = REPOSITORY / "docs" / "protocol.md"
+DEFINITIONS = REPOSITORY / "shared" / "messages"
 PLAIN = {
     str: "string",
     bool: "boolean",
@@ -139,23 +141,23 @@ def meaning(kind: type[Any], field: str) -> str:
         words = DOCSTRINGS.get((base.__name__, field))
         if words is not None:
             return PYTHONS_NIL.sub("nil", words)
-    raise KeyError(f"{kind.__name__}.{field} has no docstring in shared/messages.py")
+    raise KeyError(f"{kind.__name__}.{field} has no docstring in shared/messages")
 
 
-def docstrings(source: str) -> dict[tuple[str, str], str]:
+def docstrings(source: str) -> Iterator[tuple[tuple[str, str], str]]:
     """The string after each annotated field, by class and field, on one line."""
-    found = {}
     for node in ast.parse(source).body:
         if not isinstance(node, ast.ClassDef):
             continue
         for field, after in zip(node.body, node.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr):
                 words = ast.literal_eval(after.value)
-                found[node.name, ast.unparse(field.target)] = " ".join(words.split())
-    return found
+                yield (node.name, ast.unparse(field.target)), " ".join(words.split())
 
 
-DOCSTRINGS = docstrings(inspect.getsource(messages))
+DOCSTRINGS = dict(
+    chain.from_iterable(docstrings(path.read_text()) for path in DEFINITIONS.glob("*.py"))
+)
 
 
 # --- fields --------------------------------------------------------------------------------

@@ -1,0 +1,194 @@
+"""What a worker says to its gateways."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from shared.messages.answer import Delta, Timings, Usage
+from shared.messages.base import (
+    Amount,
+    Count,
+    FailureCode,
+    FromWorker,
+    Gauge,
+    HeldJobs,
+    RejectReason,
+    SlotCount,
+    WorkerState,
+)
+
+
+class Hello(FromWorker):
+    """Opens a session; the only message a gateway accepts from an unknown peer.
+
+    `worker` is a name for people; `instance` is its supervisor's, random, so that two workers of
+    one name are not taken for one. Both outlive restarts of the engine process, the socket's
+    routing id does not: a second session of the same instance supersedes the first.
+    """
+
+    type_code = 1
+
+    worker: str
+    """A name for people; unique among workers, or `instance` is."""
+    models: list[str]
+    """Ids that it serves, all the same model; the first is canonical. 1 to 64, none empty."""
+    slots: SlotCount
+    """Most jobs at once that are not streams."""
+    stream_slots: SlotCount
+    """Most streams at once, besides."""
+    state: WorkerState
+    """See "States"."""
+    instance: str = ""
+    """Random, chosen once for each start of the worker; outlives engine restarts."""
+    device: str = ""
+    """What it computes on, for people."""
+    context_tokens: Count | None = None
+    """Longest prompt and answer together; nil: not known, or not yet."""
+    vision: bool = True
+    """Whether it takes images."""
+    stall_timeout_s: Amount = 30.0
+    """Active jobs and no step for so long: it hangs, and its jobs go elsewhere."""
+    pid: Count = 0
+    """Its process; the same `worker`, `instance` and `host` with the same one has not died."""
+    host: str = ""
+    """Its machine, for people."""
+    versions: dict[str, str] = {}
+    """Names and versions of what it is made of, for people. 64 at most."""
+    counts: bool = False
+    """Whether it answers `CountTokens`."""
+
+
+class Heartbeat(FromWorker):
+    """The worker's whole truth, every heartbeat interval and at once when it changes."""
+
+    type_code = 2
+    max_body_bytes = 1 << 20
+
+    state: WorkerState
+    """See "States"."""
+    loaded_fraction: Amount = 0.0
+    """How much of the model is loaded, 0 to 1."""
+    free_slots: Count = 0
+    """`slots` less the jobs of this kind that it holds, whoever sent them."""
+    free_stream_slots: Count = 0
+    """`stream_slots` less the streams that it holds, whoever sent them."""
+    jobs: HeldJobs = []
+    """The jobs it holds for this gateway: whole answers, ..."""
+    streams: HeldJobs = []
+    """... and streams."""
+    counting: HeldJobs | None = None
+    """The prompts that it counts for this gateway; null when it does not say, and then nobody
+    notices that a count was lost."""
+    active: Count = 0
+    """All jobs it holds, whoever sent them."""
+    gateways: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
+    """How many gateways it has sessions with, so that what they say of its slots can be summed."""
+    steps: Count = 0
+    """Counts the engine's steps since its start."""
+    last_step_age_s: Amount = 0.0
+    """Since the engine last came round, busy or idle. Compared with `stall_timeout_s`."""
+    memory_bytes: Count = 0
+    """What model and caches take."""
+    gauges: dict[str, Gauge] = {}
+    """Further figures, shown to people under their names; `tokens_per_second` is one of the
+    metrics."""
+
+
+class Accepted(FromWorker):
+    """A slot is taken, the prompt is tokenized and fits; prefill comes next."""
+
+    type_code = 3
+
+    job: str
+    """The run's id, `Job.id`."""
+    prompt_tokens: Count
+    """Length of the prompt, images included."""
+
+
+class Rejected(FromWorker):
+    """Not done here, through no fault of the job: it goes back to the head of the queue."""
+
+    type_code = 4
+
+    job: str
+    """The run's id."""
+    reason: RejectReason
+    """See "Rejections"."""
+
+
+class Deltas(FromWorker):
+    """One message a step with everything that step brought for one gateway's jobs.
+
+    `accepted` and `done` may as well be messages of their own. A short answer is one message.
+    """
+
+    type_code = 5
+    max_body_bytes = 8 << 20
+
+    items: list[Delta]
+    """In the order they were made."""
+    accepted: list[Accepted] = []
+    """To be read before `items`."""
+    done: list[Done] = []
+    """To be read after `items`."""
+
+
+class Done(FromWorker):
+    """The job is over and its slot is free. Every choice's finish reason came in a Delta."""
+
+    type_code = 6
+
+    job: str
+    """The run's id."""
+    usage: Usage
+    """What clients are told."""
+    timings: Timings
+    """Shown to people, and in metrics."""
+    stops: list[str | None] = []
+    """The stop string that ended each choice, None where it was something else; empty: nowhere."""
+
+
+class Failed(FromWorker):
+    """This job alone has failed and its slot is free."""
+
+    type_code = 7
+
+    job: str
+    """The run's id."""
+    code: FailureCode
+    """See "Failures"."""
+    message: str
+    """For the client: what is wrong and what to do."""
+    param: str | None = None
+    """The field at fault, as OpenAI's chat completions name it (`messages`, `logit_bias`)."""
+
+
+class Cancelled(FromWorker):
+    """Answers `Cancel`: the job is gone and its slot is free."""
+
+    type_code = 8
+
+    job: str
+    """The run's id."""
+
+
+class CountedTokens(FromWorker):
+    """Answers `CountTokens`."""
+
+    type_code = 10
+
+    job: str
+    """The id of the job in `CountTokens`."""
+    prompt_tokens: Count
+    """Length of the prompt, images included."""
+
+
+class Goodbye(FromWorker):
+    """The worker leaves; what it still held was `Rejected` before."""
+
+    type_code = 9
+
+    returning: bool = False
+    """Whether it is about to start again, so that its slots are worth waiting for."""
