@@ -1,18 +1,31 @@
-"""Data URLs: strict base64, any spelling of the media type, bounded before it is decoded."""
+"""Data URLs, and base64 alone, as tools write them: bounded while they are decoded.
+
+White space, the alphabet for URLs, escapes such as `%3D` and missing padding change nothing of what
+is meant; a character of no alphabet, or padding before the end, does.
+"""
 
 from __future__ import annotations
 
 import binascii
 import io
+import re
+from urllib.parse import unquote_to_bytes
 
 from gateway.generation import ImageSource
-from gateway.images.sources import InvalidImage
+from gateway.images.sources import InvalidImage, is_data_url
 
 SLICE_CHARACTERS = 1 << 18
-"""Base64 is decoded in slices of this size (a multiple of 4): decoding holds the interpreter's
-lock, and the event loop must get its turn in between. For the same reason nothing here copies a
-whole image at once: cutting the payload off its URL, padding it and joining the pieces took 20 ms
-each for 20 MB (measured on the busy development machine)."""
+"""Base64 is decoded in slices of this size: decoding holds the interpreter's lock, and the event
+loop must get its turn in between. For the same reason nothing here copies a whole image at once:
+cutting the payload off its URL, padding it and joining the pieces took 20 ms each for 20 MB
+(measured on the busy development machine)."""
+
+HEAD_CHARACTERS = 1024
+"""A data URL's comma comes before."""
+
+_SAYS_BASE64 = re.compile(r";\s*base64\s*\Z", re.IGNORECASE)
+_FROM_URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
+_WHITE_SPACE = b" \t\r\n\f\v"
 
 
 def decode_data_url(source: ImageSource, max_bytes: int) -> bytes:
@@ -21,38 +34,60 @@ def decode_data_url(source: ImageSource, max_bytes: int) -> bytes:
     Raises:
         InvalidImage: not base64, not a data URL's form, empty, or more than `max_bytes`.
     """
-    url = source.url
-    comma = url.find(",")
-    if comma < 0:
-        raise InvalidImage(
-            f"{source.param}: a data URL needs a comma before the data.", param=source.param
-        )
-    if url[max(0, comma - 7) : comma].lower() != ";base64":
-        raise InvalidImage(
-            f"{source.param}: a data URL must say ';base64' before the comma.", param=source.param
-        )
-    if (len(url) - comma - 1) * 3 // 4 > max_bytes + 2:
-        raise InvalidImage(
-            f"{source.param}: the image is larger than {max_bytes} bytes.", param=source.param
-        )
-    data = _decode(url, comma + 1, source.param)
+    begin = _begin_of_data(source) if is_data_url(source.url) else 0
+    data = _decode(source, begin, max_bytes)
     if not data:
         raise InvalidImage(f"{source.param}: the data URL holds no data.", param=source.param)
     return data
 
 
-def _decode(url: str, start: int, param: str) -> bytes:
-    """Decode what follows `start`. Some clients leave the padding out; the rest must be exact."""
+def _begin_of_data(source: ImageSource) -> int:
+    comma = source.url.find(",", 0, HEAD_CHARACTERS)
+    if comma < 0:
+        raise InvalidImage(
+            f"{source.param}: a data URL needs a comma before the data.", param=source.param
+        )
+    if not _SAYS_BASE64.search(source.url[:comma]):
+        raise InvalidImage(
+            f"{source.param}: a data URL must say ';base64' before the comma.", param=source.param
+        )
+    return comma + 1
+
+
+def _decode(source: ImageSource, begin: int, max_bytes: int) -> bytes:
+    url = source.url
     decoded = io.BytesIO()
+    rest, padded = b"", False
     try:
-        for begin in range(start, len(url), SLICE_CHARACTERS):
-            end = begin + SLICE_CHARACTERS
-            piece = url[begin:end]
-            if end >= len(url):
-                piece += "=" * (-len(piece) % 4)
-            elif "=" in piece:
+        for start in range(begin, len(url), SLICE_CHARACTERS):
+            end = start + SLICE_CHARACTERS
+            piece, rest = _whole_groups(rest + url[start:end].encode("ascii"), end >= len(url))
+            if padded and piece:
                 raise binascii.Error("padding before the end")
+            padded = piece.endswith(b"=")
             decoded.write(binascii.a2b_base64(piece, strict_mode=True))
-    except (binascii.Error, ValueError):
-        raise InvalidImage(f"{param}: the data is not valid base64.", param=param) from None
+            if decoded.tell() > max_bytes:
+                raise InvalidImage(
+                    f"{source.param}: the image is larger than {max_bytes} bytes.",
+                    param=source.param,
+                )
+    except (binascii.Error, UnicodeEncodeError):
+        raise InvalidImage(
+            f"{source.param}: the data is not valid base64.", param=source.param
+        ) from None
     return decoded.getvalue()
+
+
+def _whole_groups(text: bytes, is_last: bool) -> tuple[bytes, bytes]:
+    """Return plain base64 in groups of four characters, and what belongs to the next slice."""
+    kept = b""
+    if b"%" in text:
+        escape = text.rfind(b"%", max(0, len(text) - 2))
+        if escape >= 0 and not is_last:
+            text, kept = text[:escape], text[escape:]
+        text = unquote_to_bytes(text)
+    text = text.translate(_FROM_URL_ALPHABET, _WHITE_SPACE)
+    if is_last:
+        return text + b"=" * (-len(text) % 4), b""
+    whole = len(text) // 4 * 4
+    return text[:whole], text[whole:] + kept

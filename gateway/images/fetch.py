@@ -199,7 +199,7 @@ def _tls_context() -> ssl.SSLContext:
 
 def _parsed(address: str) -> httpx.URL:
     try:
-        url = httpx.URL(address)
+        url = httpx.URL(address.rstrip())
         host = url.raw_host
     except (httpx.InvalidURL, ValueError, TypeError):
         raise Refused("the URL is malformed") from None

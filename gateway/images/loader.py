@@ -14,7 +14,7 @@ from gateway.generation import ImageSource
 from gateway.images.data_urls import decode_data_url
 from gateway.images.fetch import Fetcher
 from gateway.images.inspect import Header, decode, read_header, set_pillow_limits
-from gateway.images.sources import InvalidImage, is_data_url
+from gateway.images.sources import InvalidImage, is_web_url
 from gateway.images.turns import Flow, Turns
 from gateway.memory import Holding, MemoryBudget
 from shared.messages import ImageInfo
@@ -110,7 +110,7 @@ class ImageLoader:
                 task.cancel()
 
     async def _load(self, source: ImageSource, request: RequestImages) -> LoadedImage:
-        fetched = None if is_data_url(source.url) else await self._fetch(source, request)
+        fetched = await self._fetch(source, request) if is_web_url(source.url) else None
         began = time.monotonic()
         try:
             return await self._inspect(source, fetched, request)

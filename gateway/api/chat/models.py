@@ -33,6 +33,8 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "
 
 
 class ImageURL(RequestPart):
+    model_config = ConfigDict(extra="ignore")
+
     url: str = Field(min_length=1)
     detail: Literal["auto", "low", "high", "original"] | None = ignored(
         "images are always used as the model's own processor asks for"
@@ -47,6 +49,8 @@ class TextContent(RequestPart):
 
 
 class ImageContent(RequestPart):
+    model_config = ConfigDict(extra="ignore")
+
     type: Literal["image_url"]
     image_url: Annotated[
         Annotated[str, Tag(TAG + "string"), Field(min_length=1)]

@@ -35,10 +35,13 @@ class Conversation:
         self._unanswered: set[str] = set()
         self._calls_param = ""
         self._answer_param = ""
+        self._shown: Parts = []
+        """Pictures of tools, until the next turn of the user, or one made for them, shows them: a
+        model looks at pictures in a user's turn only."""
 
     def image(self, url: str, param: str) -> ImagePart:
         """Register an image and return what stands for it in a user's parts."""
-        source = ImageSource(url=url, param=param)
+        source = ImageSource(url=url.lstrip(), param=param)
         check_source(source)
         most = self._rules.max_images
         if len(self.images) >= most:
@@ -51,6 +54,7 @@ class Conversation:
 
     def add_system(self, parts: Parts, param: str, name: str | None = None) -> None:
         self._close_calls()
+        self._show_pictures()
         self.turns.append(
             ChatMessage(role="system", content=without_images(parts, param), name=name)
         )
@@ -59,7 +63,8 @@ class Conversation:
         self._close_calls()
         if not any(isinstance(part, ImagePart) or part.text.strip() for part in parts):
             raise InvalidRequest(f"{param}: a user's message cannot be empty.", param=param)
-        self.turns.append(ChatMessage(role="user", content=parts, name=name))
+        shown, self._shown = self._shown, []
+        self.turns.append(ChatMessage(role="user", content=[*shown, *parts], name=name))
 
     def add_assistant(
         self,
@@ -77,6 +82,7 @@ class Conversation:
             parts: None when the turn has no content, which needs calls instead.
         """
         self._close_calls()
+        self._show_pictures()
         if parts is None and not calls:
             raise InvalidRequest(
                 f"{param}: is required in a message without tool calls.", param=param
@@ -99,16 +105,18 @@ class Conversation:
     def add_tool_result(
         self, call_id: str, parts: Parts, param: str, *, id_param: str, name: str | None = None
     ) -> None:
+        """Add what a tool answered. Its pictures are shown in the user's turn after all results."""
         if call_id not in self._unanswered:
             raise InvalidRequest(
                 f"{id_param}: no call of the assistant's message before it has this id.",
                 param=id_param,
             )
         self._unanswered.discard(call_id)
+        self._shown += [part for part in parts if isinstance(part, ImagePart)]
         self.turns.append(
             ChatMessage(
                 role="tool",
-                content=without_images(parts, param),
+                content=[part for part in parts if isinstance(part, TextPart)],
                 name=name,
                 tool_call_id=call_id,
             )
@@ -121,6 +129,7 @@ class Conversation:
             param: the field of all messages.
         """
         self._close_calls()
+        self._show_pictures()
         if not self.turns:
             raise InvalidRequest(f"{param}: must not be empty.", param=param)
         continues = self.turns[-1].role == "assistant"
@@ -143,6 +152,11 @@ class Conversation:
                 param=self._answer_param,
             )
 
+    def _show_pictures(self) -> None:
+        if self._shown:
+            shown, self._shown = self._shown, []
+            self.turns.append(ChatMessage(role="user", content=shown))
+
     def _close_calls(self) -> None:
         if not self._unanswered:
             return
@@ -159,6 +173,7 @@ def without_images(parts: Parts, param: str) -> Parts:
         if isinstance(part, ImagePart):
             where = f"{param}[{index}]"
             raise InvalidRequest(
-                f"{where}: images can stand in a user's messages only.", param=where
+                f"{where}: images can stand in a user's messages and in tools' results only.",
+                param=where,
             )
     return parts

@@ -49,7 +49,7 @@ class TextBlock(RequestPart):
 
 class Base64Source(RequestPart):
     type: Literal["base64"]
-    media_type: Literal["image/png", "image/jpeg", "image/webp", "image/gif"]
+    media_type: str | None = ignored("the file itself tells")
     data: str = Field(min_length=1)
 
 

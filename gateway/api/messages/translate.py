@@ -89,8 +89,7 @@ def _add_message(conversation: Conversation, message: models.Message, path: str)
 
 
 def _add_user(conversation: Conversation, content: Any, param: str) -> None:
-    """Tool results become turns of their own; the images they hold open the user's turn after
-    them, since a model looks at pictures in a user's turn only."""
+    """Tool results become turns of their own, before what else the user says."""
     if isinstance(content, str):
         conversation.add_user([TextPart(text=content)], param)
         return
@@ -102,11 +101,9 @@ def _add_user(conversation: Conversation, content: Any, param: str) -> None:
             own.append(_part(conversation, block, path))
             continue
         results += 1
-        parts = _result_parts(conversation, block, f"{path}.content")
-        own += [part for part in parts if isinstance(part, ImagePart)]
         conversation.add_tool_result(
             block.tool_use_id,
-            [part for part in parts if isinstance(part, TextPart)],
+            _result_parts(conversation, block, f"{path}.content"),
             f"{path}.content",
             id_param=f"{path}.tool_use_id",
         )
@@ -157,8 +154,7 @@ def _part(conversation: Conversation, block: Any, path: str) -> TextPart | Image
     source = block.source
     if isinstance(source, models.URLSource):
         return conversation.image(source.url, f"{path}.source.url")
-    url = f"data:{source.media_type};base64,{source.data}"
-    return conversation.image(url, f"{path}.source.data")
+    return conversation.image(source.data, f"{path}.source.data")
 
 
 def _tool(tool: models.ClientTool) -> Tool:

@@ -53,8 +53,7 @@ def to_generation(
 
 class Turns:
     """Gathers items into turns: thoughts, a message and calls in a row are one turn of the
-    assistant, which is added when something else follows. Images in a tool's output wait for
-    the user's next turn, or make one, since a model looks at pictures in a user's turn only."""
+    assistant, which is added when something else follows."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -62,14 +61,12 @@ class Turns:
         self._texts: Parts | None = None
         self._thoughts: list[str] = []
         self._calls: list[ToolCall] = []
-        self._pictures: Parts = []
 
     def add_all(self, items: list[models.Item]) -> None:
         """Raises InvalidRequest."""
         for index, item in enumerate(items):
             self._add(item, f"input[{index}]")
         self._end_turn()
-        self._show_pictures()
 
     def _add(self, item: models.Item, path: str) -> None:
         if isinstance(item, models.ReasoningItem):
@@ -94,18 +91,14 @@ class Turns:
     def _add_message(self, item: models.Message, param: str) -> None:
         parts = self._parts(item.content, param)
         if item.role == "user":
-            pictures, self._pictures = self._pictures, []
-            self._conversation.add_user([*pictures, *parts], param)
+            self._conversation.add_user(parts, param)
         else:
-            self._show_pictures()
             self._conversation.add_system(parts, param)
 
     def _add_output(self, item: models.FunctionCallOutput, path: str) -> None:
-        parts = self._parts(item.output, f"{path}.output")
-        self._pictures += [part for part in parts if isinstance(part, ImagePart)]
         self._conversation.add_tool_result(
             item.call_id,
-            [part for part in parts if isinstance(part, TextPart)],
+            self._parts(item.output, f"{path}.output"),
             f"{path}.output",
             id_param=f"{path}.call_id",
             name=item.name and tools.full_name(item.namespace, item.name),
@@ -114,7 +107,6 @@ class Turns:
     def _begin_turn(self, path: str, *, fresh: bool = False) -> None:
         if fresh:
             self._end_turn()
-        self._show_pictures()
         self._param = self._param or path
 
     def _end_turn(self) -> None:
@@ -128,11 +120,6 @@ class Turns:
             reasoning="\n".join(self._thoughts) or None,
         )
         self._param, self._texts, self._thoughts, self._calls = "", None, [], []
-
-    def _show_pictures(self) -> None:
-        pictures, self._pictures = self._pictures, []
-        if pictures:
-            self._conversation.add_user(pictures, "input")
 
     def _parts(self, content: Any, param: str) -> Parts:
         if isinstance(content, str):
