@@ -22,7 +22,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map
 
 from worker.engine.cache.arrays import to_host
 from worker.engine.cache.vision import Features, VisionCache
@@ -30,6 +30,10 @@ from worker.engine.model.streams import Streams
 
 ImageKeys = tuple[str, ...]
 """The hashes of a prompt's images, in order: who asks."""
+
+
+MOST_LAYERS = 1000
+"""More than any tower has: all of them."""
 
 
 class MoreToEncode(Exception):
@@ -67,6 +71,7 @@ class Underway:
 
     Attributes:
         askers: the prompts it belongs to.
+        size: how many numbers its pixels are.
         layers: what is left to compute before the features, in order.
         error: what has failed, if anything has.
     """
@@ -74,22 +79,28 @@ class Underway:
     askers: set[ImageKeys]
     features: Features
     layers: deque[Any]
+    size: int = 0
     done: bool = False
     error: Exception | None = None
 
+    @property
+    def left(self) -> int:
+        """How many layers are left; what comes after the last counts as one."""
+        return len(self.layers) + 1
+
     def next(self, count: int) -> Any:
         """What to compute to get on by so many layers."""
-        for _ in range(min(count, len(self.layers)) - 1):
+        if count >= self.left:
+            return self.rest()
+        for _ in range(count - 1):
             self.layers.popleft()  # those after it cannot be computed without it
-        if self.layers:
-            return self.layers.popleft()
-        self.done = True
-        return self.features
+        return self.layers.popleft()
 
     def rest(self) -> Any:
         """What to compute to get it done."""
         self.layers.clear()
-        return self.next(1)
+        self.done = True
+        return self.features
 
 
 class CachedVisionTower:
@@ -111,6 +122,8 @@ class CachedVisionTower:
         self._call = 0
         self.underway: dict[tuple[object, ...], Underway] = {}
         self._started = 0
+        self._layer = (0, 0.0)
+        """The size of the image whose layers were computed last, and the seconds of each."""
         self._notes: list[Any] = []
         _note_layers(tower, self._notes)
 
@@ -200,29 +213,38 @@ class CachedVisionTower:
         self._started += 1
         layers = deque(self._notes)
         self._notes.clear()
-        return Underway({self._asker}, features, layers)
+        return Underway({self._asker}, features, layers, _size(item.pixels))
 
     def _advance(self, images: dict[tuple[object, ...], Underway], deadline: float) -> None:
         """Compute layers, as many at once as the time seems to allow, until an image is done.
 
         Waiting for the device after every layer would cost more than a small layer itself.
         """
-        together = 1
+        size = max(image.size for image in images.values())
         while True:
             started = time.perf_counter()
-            if deadline < math.inf:
-                due = [image.next(together) for image in images.values()]
-            else:
-                due = [image.rest() for image in images.values()]
+            together = self._layers_within(deadline - started, size)
+            layers = max(image.left for image in images.values())
+            due = [image.next(together) for image in images.values()]
             self._compute(list(images.values()), due)
             done = {key: image for key, image in images.items() if image.done}
             for key, image in done.items():
                 self._note_done(key, image)
             now = time.perf_counter()
+            self._layer = (size, (now - started) / min(together, layers))
             if done or now >= deadline:
                 return
-            each_s = (now - started) / together
-            together = max(1, int((deadline - now) / max(each_s, 1e-6)))
+
+    def _layers_within(self, seconds: float, size: int) -> int:
+        """How many layers to compute at once. Attention takes the square of an image's size."""
+        if seconds == math.inf:
+            return MOST_LAYERS
+        known, each_s = self._layer
+        if not known:
+            return 1
+        growth = size / known
+        each_s *= growth * max(1.0, growth)
+        return max(1, min(MOST_LAYERS, int(seconds / max(each_s, 1e-6))))
 
     def _compute(self, images: Sequence[Underway], due: Sequence[Any]) -> None:
         try:
@@ -242,6 +264,10 @@ class CachedVisionTower:
 
     def _drop_unwanted(self) -> None:
         self.underway = {key: image for key, image in self.underway.items() if image.askers}
+
+
+def _size(pixels: Any) -> int:
+    return sum(leaf.size for _, leaf in tree_flatten(pixels) if isinstance(leaf, mx.array)) or 1
 
 
 def _note_layers(module: nn.Module, notes: list[Any]) -> None:

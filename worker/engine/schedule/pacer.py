@@ -6,6 +6,14 @@ import statistics
 from collections import deque
 from itertools import combinations
 
+from worker.engine.schedule.piece_speed import PieceSpeed
+
+LONGEST_WORK_S = 1.0
+"""About the longest that the device gets to do at once, whoever decodes: until it is done, nobody
+can be cancelled or let in, and the engine looks as if it hung."""
+AIMED_AT = 0.6
+"""Of that; the rest is for what is not foreseen."""
+
 
 class Pacer:
     """Chooses how much to prefill between two decode steps.
@@ -21,11 +29,15 @@ class Pacer:
     more of them: on an H200 a chunk of new shape took 40 ms beside steps of 7, and a prompt of
     1,500 tokens was cut into more than a hundred. There half of a chunk's time goes to its tokens.
 
+    With nobody decoding a chunk is as large as can be, within `LONGEST_WORK_S`.
+
     Args:
         prefill_pause_s: how long prefilling may take then, if that is more than a few decode steps.
     """
 
     SMALLEST, SHORT, LARGEST = 6, 256, 2048
+    FIRST = 64
+    """Before anything was measured."""
     GENTLE_STEPS, HURRIED_STEPS = 1.0, 4.0
     REMEMBERED = 15
     FUTILE = 2.0
@@ -39,6 +51,7 @@ class Pacer:
         self._hurries = False
         self._chunks: deque[tuple[int, float]] = deque(maxlen=self.REMEMBERED)
         self._fixed_s = self._token_s = 0.0
+        self._speed = PieceSpeed()
 
     def note_newcomers(self, *, tokens: int, waiting: int, running: int) -> None:
         """Take note of how much the next one needs, and of how many wait for how many."""
@@ -66,8 +79,13 @@ class Pacer:
         # Not the mean: after one slow step everybody would have to wait longer, too.
         self._step_s = statistics.median(self._steps)
 
-    def note_chunk(self, tokens: int, seconds: float) -> None:
-        """Take note of how long a chunk took."""
+    def note_chunk(self, tokens: int, seconds: float, middle: float | None = None) -> None:
+        """Take note of how long a chunk took.
+
+        Args:
+            middle: how many tokens its middle one looked back at; None: only at the chunk's.
+        """
+        self._speed.note(tokens, seconds, tokens / 2 if middle is None else middle)
         self._chunks.append((tokens, seconds))
         self._estimate()
         room = self.allowance_s / max(seconds, 1e-6)
@@ -76,11 +94,15 @@ class Pacer:
             fitting = gentle_tokens * max(0.25, min(room, 1.5))
             self._size = max(float(self.SMALLEST), min(float(self.LARGEST), fitting))
 
-    def chunk(self, *, decoding: bool) -> int:
-        """How many tokens to prefill in one piece now."""
+    def chunk(self, *, decoding: bool, start: int = 0) -> int:
+        """How many tokens to prefill in one piece now, from the `start`th on."""
+        within = self.LARGEST if decoding else self.FIRST
+        if self._speed.known:
+            within = self._speed.tokens_within(AIMED_AT * LONGEST_WORK_S, start, self.LARGEST)
+        most = max(self.SMALLEST, within)
         if not decoding:
-            return self.LARGEST
-        return min(self.LARGEST, max(int(self._size * self._scale), self._least_worthwhile))
+            return most
+        return min(most, max(int(self._size * self._scale), self._least_worthwhile))
 
     @property
     def _least_worthwhile(self) -> int:

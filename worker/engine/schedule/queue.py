@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from itertools import islice
 
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.model.model import LoadedModel
-from worker.engine.schedule.pacer import Pacer
+from worker.engine.schedule.pacer import LONGEST_WORK_S, Pacer
 from worker.engine.schedule.prefill import MOST_TOGETHER, Prefill, Prefilled, Prefiller
 from worker.engine.schedule.request import Request
 from worker.engine.schedule.sequences import State
@@ -76,9 +75,9 @@ class PrefillQueue:
         """
         progress = Progress()
         tokens = self.pacer.chunk(decoding=decoding)
-        seconds = self.pacer.allowance_s if decoding else math.inf
+        seconds = min(self.pacer.allowance_s, LONGEST_WORK_S) if decoding else LONGEST_WORK_S
         started = time.perf_counter()
-        ready = self._embed(tokens, seconds, progress)
+        ready = self._embed(tokens, seconds, progress, decoding=decoding)
         if 2 * (time.perf_counter() - started) > seconds:
             return progress  # that was enough for now
         if others_come and not decoding and self._may_wait():
@@ -88,6 +87,7 @@ class PrefillQueue:
         if len(together) > 1 and self._run_together(together, progress):
             return progress
         if ready:
+            tokens = self.pacer.chunk(decoding=decoding, start=ready[0].done)
             self._advance(ready[0], tokens, progress, decoding=decoding)
         return progress
 
@@ -99,18 +99,21 @@ class PrefillQueue:
 
     # --- pieces ----------------------------------------------------------------------------------
 
-    def _embed(self, tokens: int, seconds: float, progress: Progress) -> list[Prefill]:
+    def _embed(
+        self, tokens: int, seconds: float, progress: Progress, *, decoding: bool
+    ) -> list[Prefill]:
         """Embed those at the head that fit into this piece of work; return those ready."""
         ready: list[Prefill] = []
+        ends_at = time.perf_counter() + seconds
         for prefill in list(self._prefills)[:MOST_TOGETHER]:
             if prefill not in self._prefills:
                 continue  # another one of its request has just failed
             if ready and tokens < prefill.target:
                 break
-            if ready and seconds < math.inf and not self._prefiller.is_encoded(prefill):
+            if ready and decoding and not self._prefiller.is_encoded(prefill):
                 break  # pictures of those behind wait for their own turn
             try:
-                if not self._is_embedded(prefill, seconds):
+                if not self._is_embedded(prefill, max(0.0, ends_at - time.perf_counter())):
                     break
             except Exception as error:
                 # The boundary of a job: image towers fail in their own ways.
@@ -160,8 +163,8 @@ class PrefillQueue:
             return False
         if batches is None:
             return False
-        padded = max(prefill.target for prefill in prefills) * len(prefills)
-        self.pacer.note_chunk(padded, time.perf_counter() - started)
+        longest = max(prefill.target for prefill in prefills)
+        self.pacer.note_chunk(longest * len(prefills), time.perf_counter() - started, longest / 2)
         for prefill in prefills:
             self._prefills.remove(prefill)
             _account(prefill)
@@ -174,8 +177,10 @@ class PrefillQueue:
         started = time.perf_counter()
         try:
             if not prefill.computed:
+                before = prefill.done
                 count = self._prefiller.advance(prefill, tokens)
-                self.pacer.note_chunk(count, time.perf_counter() - started)
+                middle = before + count / 2
+                self.pacer.note_chunk(count, time.perf_counter() - started, middle)
                 copying_bytes = self._prefiller.copying_bytes(prefill)
                 if not prefill.computed or (decoding and copying_bytes > COPIED_APART_BYTES):
                     return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.engine.schedule.pacer import Pacer
+from worker.engine.schedule.pacer import LONGEST_WORK_S, Pacer
 
 STEP_S = 0.01
 
@@ -45,7 +45,53 @@ def test_those_who_wait_are_hurried_when_they_are_more() -> None:
     pacer.note_newcomers(tokens=2000, waiting=9, running=8)
     assert pacer.allowance_s == pytest.approx(0.05)
     assert pacer.chunk(decoding=True) > gentle
-    assert pacer.chunk(decoding=False) == Pacer.LARGEST
+
+
+def undisturbed_pieces(pacer: Pacer, prompt: int, base_s: float, slope_s: float) -> list[float]:
+    """How long the pieces of a prompt take with nobody decoding, where a token costs `base_s` and
+    `slope_s` more for each before it."""
+    pieces: list[float] = []
+    done = 0
+    while done < prompt:
+        tokens = min(pacer.chunk(decoding=False, start=done), prompt - done)
+        middle = done + tokens / 2
+        pieces.append(tokens * (base_s + slope_s * middle))
+        pacer.note_chunk(tokens, pieces[-1], middle)
+        done += tokens
+    return pieces
+
+
+@pytest.mark.parametrize("slow", [1, 20, 500], ids=["GPU", "CPU", "loaded CPU"])
+def test_with_nobody_decoding_a_piece_takes_about_a_second_at_most(slow: int) -> None:
+    """As the demo model on a CPU, and many times faster."""
+    pacer = Pacer(prefill_pause_s=0.05)
+    pieces = undisturbed_pieces(pacer, 20_000, slow * 9e-6, slow * 13e-9)
+    assert max(pieces) <= LONGEST_WORK_S
+    assert len(pieces) <= 12 + 3 * sum(pieces)
+
+
+def test_what_comes_after_a_known_prefix_is_cut_like_the_rest() -> None:
+    """Though nothing was ever computed so far back."""
+    pacer = Pacer(prefill_pause_s=0.05)
+    undisturbed_pieces(pacer, 500, 180e-6, 260e-9)
+    tokens = pacer.chunk(decoding=False, start=16_000)
+    assert tokens * (180e-6 + 260e-9 * 16_000) <= LONGEST_WORK_S
+
+
+def test_a_machine_that_gets_other_work_is_noticed_with_the_next_piece() -> None:
+    pacer = Pacer(prefill_pause_s=0.05)
+    undisturbed_pieces(pacer, 20_000, 180e-6, 0.0)
+    pieces = undisturbed_pieces(pacer, 20_000, 900e-6, 0.0)
+    assert max(pieces[1:]) <= LONGEST_WORK_S
+
+
+def test_those_who_decode_do_not_make_a_piece_longer_than_without_them() -> None:
+    pacer = Pacer(prefill_pause_s=5.0)
+    pacer.note_newcomers(tokens=20_000, waiting=9, running=1)
+    for _ in range(30):
+        tokens = pacer.chunk(decoding=True)
+        pacer.note_chunk(tokens, tokens * 2e-3)
+    assert pacer.chunk(decoding=True) * 2e-3 <= LONGEST_WORK_S
 
 
 def prompt_pieces(pacer: Pacer, prompt: int, fixed_s: float, token_s: float) -> list[int]:
