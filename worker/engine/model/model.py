@@ -1,7 +1,6 @@
-"""A loaded model, and all that the engine must know of mlx-vlm's models and their quirks.
+"""A loaded model: token ids and pixel inputs in, logits out, whatever the family.
 
-This is the one place where attributes are looked up by name because models differ. What the rest
-sees: token ids and pixel inputs in, logits out, whatever the family.
+What families differ in stands in their record (`family.py`).
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ from worker.engine.model.config import (
     context_tokens,
     eos_ids,
     ids_of,
-    image_token_ids,
     read_json,
     sampling_defaults,
 )
 from worker.engine.model.device import device_name
+from worker.engine.model.families import family_of
 from worker.engine.model.inputs import Embedded, PromptInputs, sorted_inputs
+from worker.engine.model.positions import PositionState
 from worker.engine.model.streams import Streams
 from worker.engine.model.vision_tower import CachedVisionTower, MoreToEncode
 from worker.engine.options import EngineOptions
 from worker.engine.text.harmony import ENDS, speaks_harmony
 
-TOWER_NAMES = ("vision_tower", "vision_model", "vision_encoder", "visual", "vit")
 IMAGE_INPUTS = frozenset({"pixel_values", "attention_mask"})
 """Inputs that are of no use once the embeddings are there."""
 
@@ -46,14 +45,14 @@ class LoadedModel:
     """
     Attributes:
         processor: mlx-vlm's; for text-only models the tokenizer itself.
+        family: what is known of models of its kind.
+        abilities: what may be done with this one: the family's, less what its proof switches off.
         eos_ids: tokens that end an answer.
-        image_token_ids: placeholders that stand where image features go.
         context_tokens: most tokens of prompt plus answer; None: unknown.
         vocabulary: how many logits it has.
         bytes_per_token: what a token costs in key-value memory.
-        batchable: whether rows can be decoded together.
         weight_bytes: of the language model, which a decode step reads.
-        tower: computes its pictures' features and remembers them; None for text-only models.
+        tower: computes its pictures' features and remembers them; None where that is not known.
         streams: where pictures and prompts are computed side by side.
     """
 
@@ -68,22 +67,20 @@ class LoadedModel:
         self.processor = processor
         self.defaults = defaults
         self.tokenizer = getattr(processor, "tokenizer", processor)
-        self.model_type = str(network.config.model_type)
-        self._network = network
+        self.network = network
+        self.family = family_of(network, processor)
+        self.abilities = self.family.abilities
         self._language = getattr(network, "language_model", network)
         self.eos_ids = eos_ids(network, processor, self.tokenizer)
         if speaks_harmony(self.chat_template):
             self.eos_ids |= ids_of(self.tokenizer, ENDS)
-        self.image_token_ids = image_token_ids(network)
-        self.image_token_index = getattr(network.config, "image_token_index", None)
         self.context_tokens = context_tokens(config, options.max_context)
         self.vision_cache = VisionCache(options.vision_cache_bytes)
         self.streams = Streams.of_this_machine()
-        self.tower = self._install_tower()
-        self.vision = self.tower is not None
-        self.uses_rope_deltas = hasattr(self._language, "_rope_deltas")
+        self.tower = self._make_tower()
+        axes = self.family.position_axes
+        self._positions = PositionState(self._language, axes) if axes else None
         cache = self.new_cache()
-        self.batchable = can_merge(cache)
         self.weight_bytes = _weight_bytes(self._language)
         self.vocabulary = self.try_out(1, 8, cache).shape[-1]
         # Caches allocate in steps of 256 tokens; rotating ones stop growing at their window.
@@ -94,10 +91,25 @@ class LoadedModel:
     def facts(self) -> ModelFacts:
         return ModelFacts(
             device=device_name(),
-            vision=self.vision,
+            vision=self.abilities.pictures,
             context_tokens=self.context_tokens,
             versions=loading.versions(),
         )
+
+    @property
+    def model_type(self) -> str:
+        """As its configuration calls it."""
+        return self.family.model_type
+
+    @property
+    def batchable(self) -> bool:
+        """Whether rows can be decoded together."""
+        return self.abilities.batching
+
+    @property
+    def uses_rope_deltas(self) -> bool:
+        """Whether its language model is told each row's offset of rotary positions."""
+        return self.family.rope_deltas
 
     @property
     def chat_template(self) -> str | None:
@@ -179,10 +191,13 @@ class LoadedModel:
         tokens = mx.array([prompt.ids])
         if mask is None:
             mask = mx.ones_like(tokens)
-        if self.tower is not None:
-            self.tower.begin(prompt.image_keys)
-        found = self._network.get_input_embeddings(tokens, pixels, mask=mask, **arrays)
-        return {name: value for name, value in found.to_dict().items() if value is not None}
+        if self._positions is not None:
+            self._positions.clear()
+        tower = self.tower
+        with contextlib.nullcontext() if tower is None else tower.standing_in(prompt.image_keys):
+            found = self.network.get_input_embeddings(tokens, pixels, mask=mask, **arrays)
+        given = {name: value for name, value in found.to_dict().items() if value is not None}
+        return given if self._positions is None else given | self._positions.take(len(prompt.ids))
 
     def forward(
         self,
@@ -207,21 +222,25 @@ class LoadedModel:
             keywords["inputs_embeds"] = embeds
         if rope_deltas is not None:
             keywords["rope_deltas"] = rope_deltas
+        if self._positions is not None and "position_ids" not in keywords:
+            keywords["position_ids"] = self._positions.after(cache, tokens, rope_deltas)
         output = self._language(tokens, cache=cache, **keywords)
         logits: mx.array = getattr(output, "logits", output)
         return logits
 
     def takes_chunks(self, embedded: Embedded, cache: Cache) -> bool:
         """Whether this prompt may be prefilled in pieces: not where attention looks ahead."""
+        if not self.abilities.pieces:
+            return False
         keywords = {**embedded.aligned, **embedded.fixed}
-        for module in (self._network, self._language):
+        for module in (self.network, self._language):
             policy = getattr(module, "chunked_prefill_policy", None)
             if callable(policy):
                 verdict = policy(
                     inputs_embeds=embedded.embeds, prompt_cache=cache, prefill_kwargs=keywords
                 )
                 return bool(getattr(verdict, "enabled", verdict))
-        modules = (self._network, self._language)
+        modules = (self.network, self._language)
         return not any(getattr(module, "no_chunked_prefill", False) for module in modules)
 
     def try_out(self, rows: int, tokens: int, cache: Cache | None = None) -> mx.array:
@@ -243,31 +262,18 @@ class LoadedModel:
         mx.eval(logits)
         return logits
 
-    # --- quirks ------------------------------------------------------------------------------
-
-    def _install_tower(self) -> CachedVisionTower | None:
-        for name in TOWER_NAMES:
-            tower = getattr(self._network, name, None)
-            if isinstance(tower, nn.Module):
-                cached = CachedVisionTower(tower, self.vision_cache, self.streams)
-                setattr(self._network, name, cached)
-                return cached
-        return None
+    def _make_tower(self) -> CachedVisionTower | None:
+        path = self.family.tower
+        if path is None or not self.abilities.pictures:
+            return None
+        return CachedVisionTower(
+            self.network, path, self.family.split, self.vision_cache, self.streams
+        )
 
 
 def _weight_bytes(language: nn.Module) -> int:
     weights = (value for _, value in tree_flatten(language.parameters()))
     return sum(value.nbytes for value in weights if isinstance(value, mx.array))
-
-
-def can_merge(row: Cache) -> bool:
-    return all(_mergeable(layer) for layer in row)
-
-
-def _mergeable(layer: Any) -> bool:
-    if isinstance(layer, kv.CacheList):
-        return all(_mergeable(child) for child in layer.caches)
-    return hasattr(type(layer), "merge")
 
 
 def load_model(options: EngineOptions, report: Report) -> LoadedModel:

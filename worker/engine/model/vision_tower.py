@@ -1,8 +1,9 @@
 """Image features are computed once per image and remembered.
 
-A stand-in takes the place of the model's vision tower, so that every family profits, whatever it
-does with the features afterwards (mlx-vlm's own `cached_image_features` loses the deep features
-of Qwen3-VL).
+While a prompt is embedded, a stand-in takes the place of the model's vision tower, so that every
+family profits, whatever it does with the features afterwards (mlx-vlm's own
+`cached_image_features` loses the deep features of Qwen3-VL). At all other times the model is as
+mlx-vlm has made it.
 
 Running streams must not wait for the whole of a newcomer's pictures. MLX is lazy: calling the
 tower only describes the work. The stand-in notes what each of the tower's layers will yield and
@@ -12,10 +13,11 @@ the same time as there are streams.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -26,6 +28,7 @@ from mlx.utils import tree_flatten, tree_map
 
 from worker.engine.cache.arrays import to_host
 from worker.engine.cache.vision import Features, VisionCache
+from worker.engine.model.family import Split
 from worker.engine.model.streams import Streams
 
 ImageKeys = tuple[str, ...]
@@ -42,11 +45,22 @@ class MoreToEncode(Exception):
 
 @dataclass(frozen=True)
 class Item:
-    """What the tower is called with for one image."""
+    """What the tower is called with, for one image where calls are taken apart."""
 
-    pixels: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+    @property
+    def shapes(self) -> tuple[object, ...]:
+        """Of all arrays: how an image is cut or padded may depend on the others of its prompt."""
+        values = (*self.args, *self.kwargs.values())
+        return tuple(value.shape for value in values if isinstance(value, mx.array))
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has, about what it costs."""
+        values = tree_flatten([self.args, self.kwargs])
+        return sum(leaf.size for _, leaf in values if isinstance(leaf, mx.array)) or 1
 
 
 class NotedLayer:
@@ -107,15 +121,27 @@ class CachedVisionTower:
     """Called like the tower it wraps; knows what it remembers and sets the rest on its way.
 
     A call whose images are not all computed raises `MoreToEncode`; `advance` computes them, and
-    the same call then returns. `begin` says whose images a call brings, `end` that they have been
-    used. In between, features are held whatever the cache's limit.
+    the same call then returns. `standing_in` says whose images the calls bring, `end` that they
+    have been used. In between, features are held whatever the cache's limit.
+
+    Args:
+        network: the model whose tower it is.
+        path: where the tower lies in it, with dots.
 
     Attributes:
+        split: how calls are taken apart into one for each image.
         underway: the images that somebody still asks for, computed or not.
     """
 
-    def __init__(self, tower: nn.Module, cache: VisionCache, streams: Streams) -> None:
-        self._tower = tower
+    def __init__(
+        self, network: nn.Module, path: str, split: Split, cache: VisionCache, streams: Streams
+    ) -> None:
+        *above, self._name = path.split(".")
+        for name in above:
+            network = network[name]
+        self._owner = network
+        self._tower = network[self._name]
+        self.split = split
         self._vision_cache = cache
         self._streams = streams
         self._asker: ImageKeys = ()
@@ -124,16 +150,21 @@ class CachedVisionTower:
         self._started = 0
         self._layer = (0, 0.0)
         """The size of the image whose layers were computed last, and the seconds of each."""
-        self._notes: list[Any] = []
-        _note_layers(tower, self._notes)
+        self._layers = list(_layer_lists(self._tower))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tower, name)
 
-    def begin(self, asker: ImageKeys) -> None:
-        """The next calls come from this prompt, from its first image on."""
+    @contextlib.contextmanager
+    def standing_in(self, asker: ImageKeys) -> Iterator[None]:
+        """Calls of the model's tower come here, from this prompt, from its first image on."""
         self._asker = asker
         self._call = 0
+        self._owner[self._name] = self
+        try:
+            yield
+        finally:
+            self._owner[self._name] = self._tower
 
     def end(self, asker: ImageKeys) -> None:
         """This prompt has got its features."""
@@ -157,9 +188,9 @@ class CachedVisionTower:
             image.done for image in self.underway.values() if asker in image.askers
         )
 
-    def __call__(self, pixels: Any, *args: Any, **kwargs: Any) -> Features:
+    def __call__(self, *args: Any, **kwargs: Any) -> Features:
         self._call += 1
-        items = _split(pixels, args, kwargs) or [Item(pixels, args, kwargs)]
+        items = taken_apart(Item(args, kwargs), self.split)
         keys = [self._key(index, item, len(items)) for index, item in enumerate(items)]
         parts = [self._found(key, item) for key, item in zip(keys, items, strict=True)]
         if any(part is None for part in parts):
@@ -184,10 +215,12 @@ class CachedVisionTower:
                 return
 
     def _key(self, index: int, item: Item, items: int) -> tuple[object, ...]:
-        """Every image by its own hash, if the tower is called with one item for each. Some models
-        call it for one image after the other, or for the whole of each and then its tiles."""
-        owner = self._asker[index] if items == len(self._asker) else (self._asker, index)
-        return owner, self._call, getattr(item.pixels, "shape", None)
+        """Whose features these are: every image's own, by its hash, if its family's calls bring
+        one item for each. Else those of all the prompt's images, in their order: which of them
+        a call, or a tile, belongs to is the model's affair."""
+        own = self.split is not Split.NOT and items == len(self._asker) and self._call == 1
+        owner = self._asker[index] if own else (self._asker, index)
+        return owner, self._call, item.shapes
 
     def _found(self, key: tuple[object, ...], item: Item) -> Features | None:
         """An image's features; None if they are not computed yet."""
@@ -207,13 +240,10 @@ class CachedVisionTower:
         return image.features if image.done else None
 
     def _start(self, item: Item) -> Underway:
-        self._notes.clear()
-        with mx.stream(self._streams.stream(self._started)):
-            features = self._tower(item.pixels, *item.args, **item.kwargs)
+        with mx.stream(self._streams.stream(self._started)), _noting(self._layers) as notes:
+            features = self._tower(*item.args, **item.kwargs)
         self._started += 1
-        layers = deque(self._notes)
-        self._notes.clear()
-        return Underway({self._asker}, features, layers, _size(item.pixels))
+        return Underway({self._asker}, features, deque(notes), item.size)
 
     def _advance(self, images: dict[tuple[object, ...], Underway], deadline: float) -> None:
         """Compute layers, as many at once as the time seems to allow, until an image is done.
@@ -266,67 +296,69 @@ class CachedVisionTower:
         self.underway = {key: image for key, image in self.underway.items() if image.askers}
 
 
-def _size(pixels: Any) -> int:
-    return sum(leaf.size for _, leaf in tree_flatten(pixels) if isinstance(leaf, mx.array)) or 1
-
-
-def _note_layers(module: nn.Module, notes: list[Any]) -> None:
-    """Put stand-ins into every list of equal layers within the tower."""
+def _layer_lists(module: nn.Module) -> Iterator[list[Any]]:
+    """Every list of equal layers within the tower."""
     # Not `children()`: its lists are copies.
     for child in module.values():
         if isinstance(child, nn.Module):
-            _note_layers(child, notes)
+            yield from _layer_lists(child)
         elif isinstance(child, list) and _are_layers(child):
-            child[:] = [NotedLayer(layer, notes) for layer in child]
+            yield child
 
 
 def _are_layers(items: list[Any]) -> bool:
     return len({type(item) for item in items}) == 1 and isinstance(items[0], nn.Module)
 
 
-def _split(pixels: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Item] | None:
-    """Cut a tower's inputs into one set per image; None where it is not known how."""
-    if not isinstance(pixels, mx.array):
-        return None
-    grid = _grid(args, kwargs)
-    if grid is not None:
-        return _split_by_grid(pixels, grid, args, kwargs)
-    if pixels.ndim == 4:
-        return _split_by_row(pixels, args, kwargs)
-    return None
+@contextlib.contextmanager
+def _noting(lists: Sequence[list[Any]]) -> Iterator[list[Any]]:
+    """What the layers yield meanwhile, in the order they are called."""
+    notes: list[Any] = []
+    originals = [list(layers) for layers in lists]
+    for layers in lists:
+        layers[:] = [NotedLayer(layer, notes) for layer in layers]
+    try:
+        yield notes
+    finally:
+        for layers, own in zip(lists, originals, strict=True):
+            layers[:] = own
 
 
-def _grid(args: tuple[Any, ...], kwargs: dict[str, Any]) -> mx.array | None:
-    """The [images, 3] array of patch counts (frames, height, width), if there is one."""
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, mx.array) and value.ndim == 2 and value.shape[1] == 3:
-            return value
-    return None
+def taken_apart(call: Item, split: Split) -> list[Item]:
+    """Cut a tower's call into one for each image; the call itself where that is not possible."""
+    if not call.args or not isinstance(call.args[0], mx.array):
+        return [call]
+    if split is Split.BY_GRID:
+        return _by_grid(call)
+    if split is Split.BY_ROW and call.args[0].ndim == 4:
+        return _by_row(call)
+    return [call]
 
 
-def _split_by_grid(
-    pixels: mx.array, grid: mx.array, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> list[Item] | None:
-    """Patches [all patches, width] of several images: attention stays within each image."""
+def _by_grid(call: Item) -> list[Item]:
+    """Patches [all patches, width], of how many of which [images, 3] a grid tells: it is the
+    second argument, or the one of that name."""
+    pixels, *others = call.args
+    grid = others[0] if others else call.kwargs.get("grid_thw")
+    if not isinstance(grid, mx.array):
+        return [call]
     counts = [int(t * h * w) for t, h, w in to_host(grid)]
     if sum(counts) != pixels.shape[0]:
-        return None
+        return [call]
     items: list[Item] = []
     start = 0
     for index, count in enumerate(counts):
         row = grid[index : index + 1]
-        its_args = tuple(row if value is grid else value for value in args)
-        its_kwargs = {name: row if value is grid else value for name, value in kwargs.items()}
-        items.append(Item(pixels[start : start + count], its_args, its_kwargs))
+        args = tuple(row if value is grid else value for value in others)
+        kwargs = {name: row if value is grid else value for name, value in call.kwargs.items()}
+        items.append(Item((pixels[start : start + count], *args), kwargs))
         start += count
     return items
 
 
-def _split_by_row(
-    pixels: mx.array, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> list[Item] | None:
+def _by_row(call: Item) -> list[Item]:
     """Whole pictures [images, ...]: other inputs with that first axis are cut with them."""
-    count = pixels.shape[0]
+    count = call.args[0].shape[0]
 
     def cut(value: Any, index: int) -> Any:
         is_row = isinstance(value, mx.array) and value.ndim > 0 and value.shape[0] == count
@@ -334,9 +366,8 @@ def _split_by_row(
 
     return [
         Item(
-            pixels[index : index + 1],
-            tuple(cut(value, index) for value in args),
-            {name: cut(value, index) for name, value in kwargs.items()},
+            tuple(cut(value, index) for value in call.args),
+            {name: cut(value, index) for name, value in call.kwargs.items()},
         )
         for index in range(count)
     ]

@@ -72,7 +72,7 @@ class Preprocessor:
         self._check_tokens([] if images else ids, job)
         self._check_biases(job)
         image_keys = tuple(_hash(data) for data in images)
-        places = [i for i, token in enumerate(ids) if token in self._model.image_token_ids]
+        places = [i for i, token in enumerate(ids) if token in self._model.family.placeholders]
         if places and places[-1] == len(ids) - 1:
             raise JobFault("invalid_request", "The prompt must not end with an image.", "messages")
         return Prompt(
@@ -96,8 +96,7 @@ class Preprocessor:
 
     def _read(self, job: Job, images: Sequence[bytes]) -> tuple[str, list[int], dict[str, Any]]:
         """Return the prompt's text, its tokens, and what the processor made of the images."""
-        if images and not self._model.vision:
-            raise JobFault("invalid_request", "This model takes no images.", "messages")
+        self._check_pictures(len(images))
         text = self._writer.write(job)
         ids, inputs = self._process(text, [decode_image(data, i) for i, data in enumerate(images)])
         if not ids:
@@ -117,7 +116,7 @@ class Preprocessor:
                 self._model.processor,
                 images=images,
                 prompts=text,
-                image_token_index=self._model.image_token_index,
+                image_token_index=self._model.family.image_token_index,
                 add_special_tokens=add_special,
             )
         except (ValueError, TypeError, IndexError, KeyError, AssertionError, RuntimeError) as error:
@@ -131,6 +130,24 @@ class Preprocessor:
             ids = ids[1:]
             inputs.pop("attention_mask", None)
         return ids, inputs
+
+    def _check_pictures(self, count: int) -> None:
+        abilities, family = self._model.abilities, self._model.family
+        if count and not family.abilities.pictures:
+            raise JobFault("invalid_request", "This model takes no images.", "messages")
+        if count and not abilities.pictures:
+            raise JobFault(
+                "invalid_request",
+                "This model's answers about images were found to be wrong on this worker, which "
+                "takes none for it. Its log says why.",
+                "messages",
+            )
+        if count > 1 and not abilities.several_pictures:
+            raise JobFault(
+                "invalid_request",
+                f"This model takes one image in a request; this one has {count}.",
+                "messages",
+            )
 
     def _check_length(self, length: int, job: Job) -> None:
         limit = self._model.context_tokens
@@ -197,9 +214,15 @@ def cache_key(ids: Sequence[int], places: Sequence[int], image_keys: Sequence[st
     When the runs of placeholders are as many as the images, each run belongs to one image.
     Otherwise (tiles, images that touch) every placeholder stands for all images in their order:
     such a prompt shares a prefix with another only up to its first image or with the same images.
+
+    Where no placeholders are known, images may have their part in any token: the first one stands
+    for all of them, and the prompt shares nothing but with the same images.
     """
     key = np.array(ids, dtype=np.int64)
-    if not places or not image_keys:
+    if not image_keys:
+        return key
+    if not places:
+        key[0] = _negative(",".join([str(ids[0]), *image_keys]))
         return key
     runs = 1 + sum(after - before > 1 for before, after in itertools.pairwise(places))
     owners = list(image_keys) if runs == len(image_keys) else [",".join(image_keys)] * runs

@@ -148,6 +148,16 @@ def test_a_key_tells_pictures_apart() -> None:
     assert np.array_equal(cache_key([1, 2], [], []), np.array([1, 2]))
 
 
+def test_images_whose_places_are_unknown_share_no_prefix() -> None:
+    ids = [1, 2, 3, 4]
+    one = cache_key(ids, [], ["a"])
+    assert common_length(one, cache_key(ids, [], ["b"])) == 0
+    assert common_length(one, cache_key(ids, [], ["a", "b"])) == 0
+    assert common_length(one, cache_key(ids, [], [])) == 0
+    assert common_length(one, cache_key([9, 2, 3, 4], [], ["a"])) == 0
+    assert common_length(one, cache_key([1, 2, 3, 5], [], ["a"])) == 3
+
+
 def test_turn_two_about_a_picture_costs_only_what_is_new(drive: MakeDriver) -> None:
     """Counted in work, which other processes cannot disturb; the benchmark takes the time."""
     driver = drive()

@@ -184,7 +184,7 @@ def test_a_model_that_cannot_batch_serves_one_after_the_other(
 ) -> None:
     jobs = [job("1", "Hello"), job("2", "And you?", [RED]), job("3", "Both", choices=2)]
     together = drive().run(*jobs)
-    monkeypatch.setattr("worker.engine.model.model.can_merge", lambda cache: False)
+    monkeypatch.setattr("worker.engine.model.family.can_batch", lambda layer: False)
     one_by_one = drive().run(*jobs)
     for batched, single in zip(together, one_by_one, strict=True):
         assert [single.tokens_of(i) for i in (0, 1)] == [batched.tokens_of(i) for i in (0, 1)]

@@ -94,7 +94,7 @@ def test_what_built_in_classes_serve_is_served_and_nothing_of_the_folder_runs(
         if (bad.folder / name).exists():
             bad.change(name, auto_map=every)
     driver = Driver(EngineOptions(model_path=str(bad.folder)))
-    images = [picture("red")] if driver.model.vision else []
+    images = [picture("red")] if driver.model.abilities.pictures else []
     assert driver.solo(job("a", images=images)).done
     assert not bad.ran
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from worker.engine.cache.vision import VisionCache
+from worker.engine.model.family import Split
 from worker.engine.model.streams import Streams
-from worker.engine.model.vision_tower import CachedVisionTower, MoreToEncode
+from worker.engine.model.vision_tower import CachedVisionTower, Item, MoreToEncode, taken_apart
 
 WIDTH = 6
 
@@ -44,6 +45,16 @@ class Flat(nn.Module):  # type: ignore[misc]
         return self.tower(pixels.reshape(pixels.shape[0], WIDTH).astype(mx.float32))
 
 
+class Model(nn.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = Flat()
+
+
+def by_name(tower: Callable[..., mx.array], pixels: mx.array) -> list[mx.array]:
+    return [tower(pixels=pixels)]
+
+
 def at_once(tower: Callable[[mx.array], mx.array], pixels: mx.array) -> list[mx.array]:
     return [tower(pixels)]
 
@@ -63,24 +74,59 @@ def whole_and_tiles(tower: Callable[[mx.array], mx.array], pixels: mx.array) -> 
 Calling = Callable[[Callable[[mx.array], mx.array], mx.array], Sequence[mx.array]]
 
 
-@pytest.mark.parametrize("calling", [at_once, one_by_one, whole_and_tiles])
+@pytest.mark.parametrize("calling", [at_once, by_name, one_by_one, whole_and_tiles])
 @pytest.mark.parametrize("limit_bytes", [0, 1 << 20])
 @pytest.mark.parametrize("seconds", [0.0, math.inf])
+@pytest.mark.parametrize("split", [Split.NOT, Split.BY_ROW])
 def test_every_image_gets_its_own_features(
-    calling: Calling, limit_bytes: int, seconds: float
+    calling: Calling, limit_bytes: int, seconds: float, split: Split
 ) -> None:
-    network, pixels = Flat(), images(3)
-    expected = [np.array(part) for part in calling(network, pixels)]
-    tower = CachedVisionTower(network, VisionCache(limit_bytes), Streams(2))
+    network, pixels = Model(), images(3)
+    expected = [np.array(part) for part in calling(network.tower, pixels)]
+    tower = CachedVisionTower(network, "tower", split, VisionCache(limit_bytes), Streams(2))
     asker = ("red", "green", "blue")
     for _ in range(2):  # the second time they are remembered, if there is room
         found: Sequence[mx.array] = ()
         while not found:
-            tower.begin(asker)
             try:
-                found = calling(tower, pixels)
+                with tower.standing_in(asker):
+                    found = calling(network.tower, pixels)
             except MoreToEncode:
                 tower.advance(asker, deadline=seconds)
         tower.end(asker)
+        assert isinstance(network.tower, Flat)
         for part, wanted in zip(found, expected, strict=True):
             assert np.allclose(np.array(part), wanted, atol=1e-5)
+
+
+def test_a_tile_is_nobody_elses_picture() -> None:
+    """A model that calls its tower for the two tiles of each picture: there are as many tiles in
+    a call as pictures in the prompt, which says nothing about whose they are."""
+    network = Model()
+    tower = CachedVisionTower(network, "tower", Split.NOT, VisionCache(1 << 20), Streams(1))
+
+    def features(asker: tuple[str, ...], *calls: mx.array) -> list[mx.array]:
+        while True:
+            try:
+                with tower.standing_in(asker):
+                    found = [network.tower(pixels) for pixels in calls]
+            except MoreToEncode:
+                tower.advance(asker, deadline=math.inf)
+            else:
+                tower.end(asker)
+                return found
+
+    tiles = images(4)
+    features(("a", "b"), tiles[:2], tiles[2:])
+    (alone,) = features(("b",), tiles[2:3])
+    assert mx.allclose(alone, network.tower(tiles[2:3]), atol=1e-5)
+
+
+def test_what_a_grid_counts_is_taken_apart_by_it() -> None:
+    grid = mx.array([[1, 1, 2], [1, 1, 1]])
+    call = Item((mx.arange(3)[:, None], grid), {"whole": True})
+    first, second = taken_apart(call, Split.BY_GRID)
+    assert [item.args[0].shape[0] for item in (first, second)] == [2, 1]
+    assert mx.array_equal(second.args[1], grid[1:]) and second.kwargs == {"whole": True}
+    assert taken_apart(call, Split.NOT) == [call]
+    assert taken_apart(Item((mx.arange(4)[:, None], grid), {}), Split.BY_GRID)[0].args[1] is grid

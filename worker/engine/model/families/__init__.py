@@ -1,0 +1,36 @@
+"""Quirks of families: what cannot be read off a model that mlx-vlm has loaded.
+
+A quirk is a file of its own, listed here. It names the model types that have it (`MODEL_TYPES`, as
+their `config.json` calls them) and says how their record differs from what was read off
+(`adjusted`). Beginning with why, it tells what mlx-vlm does there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import mlx.nn as nn
+
+from worker.engine.model.families import positions_in_state, split_by_grid, split_by_row
+from worker.engine.model.family import Family, derived
+
+
+class Quirk(Protocol):
+    """What a quirk's file holds."""
+
+    MODEL_TYPES: frozenset[str]
+
+    def adjusted(self, family: Family, network: nn.Module) -> Family:
+        """The record as this quirk has it; may look at, and mend, the network."""
+
+
+QUIRKS: tuple[Quirk, ...] = (positions_in_state, split_by_grid, split_by_row)
+
+
+def family_of(network: nn.Module, processor: Any) -> Family:
+    """The record of a model that mlx-vlm has loaded."""
+    family = derived(network, processor)
+    for quirk in QUIRKS:
+        if family.model_type in quirk.MODEL_TYPES:
+            family = quirk.adjusted(family, network)
+    return family
