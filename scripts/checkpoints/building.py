@@ -6,6 +6,7 @@ It says nonsense, but through the same files, processors, template and network a
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from scripts.checkpoints.families import ChatFormat, Json, chat_format, family
+from scripts.checkpoints.families import ChatFormat, Json, family
 
 WORDS = (
     "The image shows a red circle at the top left and a blue square at the bottom right on a "
@@ -49,8 +50,8 @@ def build(
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = family(name)
-    tokenizer = _write_tokenizer(folder, chat_format(made.chat_format))
-    size = max(vocabulary, tokenizer.get_vocab_size())
+    tokenizer = _write_tokenizer(folder, made.chat(), made.fixed_ids)
+    size = max(vocabulary, 1 + max(tokenizer.get_vocab().values()))
     special = {
         token.content: index for index, token in tokenizer.get_added_tokens_decoder().items()
     }
@@ -61,11 +62,11 @@ def build(
         _write(folder / "processor_config.json", made.processor)
     if generation is not None:
         _write(folder / "generation_config.json", generation)
-    _write_weights(folder, config, seed, dtype)
+    _write_weights(folder, config, seed, dtype, made.embedding_scale)
     return folder
 
 
-def _write_tokenizer(folder: Path, wanted: ChatFormat) -> Tokenizer:
+def _write_tokenizer(folder: Path, wanted: ChatFormat, fixed_ids: Mapping[str, int]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -75,6 +76,7 @@ def _write_tokenizer(folder: Path, wanted: ChatFormat) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator([WORDS] * 3, trainer)
+    tokenizer = _with_tokens(tokenizer, fixed_ids)
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in wanted.special_tokens])
     tokenizer.add_tokens([AddedToken(token, special=False) for token in PLAIN_TOKENS])
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -89,6 +91,17 @@ def _write_tokenizer(folder: Path, wanted: ChatFormat) -> Tokenizer:
         },
     )
     return tokenizer
+
+
+def _with_tokens(tokenizer: Tokenizer, fixed_ids: Mapping[str, int]) -> Tokenizer:
+    """The same with these words in its vocabulary, and others that fill the gaps between ids."""
+    if not fixed_ids:
+        return tokenizer
+    whole = json.loads(tokenizer.to_str())
+    vocabulary = whole["model"]["vocab"] | fixed_ids
+    gaps = set(range(max(fixed_ids.values()))) - set(vocabulary.values())
+    whole["model"]["vocab"] = vocabulary | {f"<unused{index}>": index for index in gaps}
+    return Tokenizer.from_str(json.dumps(whole))
 
 
 def _text_config(width: int, layers: int, vocabulary: int, context: int, head: int) -> Json:
@@ -107,7 +120,9 @@ def _text_config(width: int, layers: int, vocabulary: int, context: int, head: i
     }
 
 
-def _write_weights(folder: Path, config: Json, seed: int, dtype: str) -> None:
+def _write_weights(
+    folder: Path, config: Json, seed: int, dtype: str, embedding_scale: float
+) -> None:
     """Make mlx-vlm's network for this config and save its random weights, larger than usual.
 
     Larger, so that answers depend on the prompt and its images, and no two logits are near.
@@ -127,7 +142,12 @@ def _write_weights(folder: Path, config: Json, seed: int, dtype: str) -> None:
             0.0 if value.ndim > 1 else value
         )
 
-    shaken_ones = dict(tree_flatten(tree_map(shaken, network.parameters())))
+    shaken_ones: dict[str, mx.array] = dict(tree_flatten(tree_map(shaken, network.parameters())))
+    if embedding_scale != 1.0:
+        shaken_ones = {
+            name: value * embedding_scale if "embed_tokens" in name else value
+            for name, value in shaken_ones.items()
+        }
     weights = {name: value.astype(getattr(mx, dtype)) for name, value in shaken_ones.items()}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
 

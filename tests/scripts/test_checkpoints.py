@@ -8,21 +8,28 @@ import re
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from scripts.checkpoints.families import FAMILIES, SEEING, chat_format, family
+from scripts.checkpoints.families import FAMILIES, PICTURE, SEEING, SWEPT, chat_format, family
 
-SIZES = {"hidden_size": 64, "vocab_size": 400, "head_dim": 16}
+SIZES = {"hidden_size": 64, "vocab_size": 400, "head_dim": 16, "num_hidden_layers": 2}
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_what_stands_for_a_number_becomes_one(name: str) -> None:
+    described = family(name)
+    chat = described.chat()
+    token_ids = {token: 300 + index for index, token in enumerate(chat.special_tokens)}
+    written = json.dumps(described.config_for(SIZES, token_ids))
+    assert not re.search(r"\"\{[^\"]*\}\"", written)
+    assert not [token for token in chat.special_tokens if f'"{token}"' in written]
+    assert '"vocab_size": 400' in written
+    assert PICTURE not in chat.template
+    assert set(chat.names.values()) <= set(chat.special_tokens)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_what_stands_for_a_number_becomes_one(name: str) -> None:
-    described = family(name)
-    tokens = chat_format(described.chat_format).special_tokens
-    token_ids = {token: 300 + index for index, token in enumerate(tokens)}
-    config = described.config_for(SIZES, token_ids)
-    written = json.dumps(config)
+def test_the_sizes_are_those_of_the_language_model(name: str) -> None:
+    config = family(name).config_for(SIZES, {})
     assert config["model_type"] == name
-    assert not re.search(r"\"\{[^\"]*\}\"", written)
-    assert not [token for token in tokens if f'"{token}"' in written]
     text = config.get("text_config", config)
     assert (text["hidden_size"], text["vocab_size"]) == (64, 400)
 
