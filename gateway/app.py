@@ -118,8 +118,11 @@ def _in_middleware(app: ASGIApp, settings: Settings, keys: Keys, memory: MemoryB
             app,
             allow_origins=settings.cors_origin,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            # Each SDK has headers of its own; it is the origin that is judged.
+            allow_headers=["*"],
+            expose_headers=["*"],
+            # A page from the internet may reach this network if it may use the API.
+            allow_private_network=True,
         )
     return RequestIds(app)
 

@@ -92,6 +92,32 @@ async def test_no_cors_headers_unless_asked_for() -> None:
         assert "access-control-allow-origin" not in other.headers
 
 
+SDK_HEADERS = "authorization,content-type,x-stainless-arch,anthropic-version,x-of-an-app"
+
+
+@pytest.mark.parametrize("allowed", ["*", "https://page.example"])
+async def test_a_preflight_may_ask_for_any_headers_and_for_this_network(allowed: str) -> None:
+    asks = {
+        "origin": "https://page.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": SDK_HEADERS,
+        "access-control-request-private-network": "true",
+    }
+    async with gateway(says("x"), cors_origin=(allowed,)) as running:
+        preflight = await running.client.options(CHAT, headers=asks)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == allowed
+        assert preflight.headers["access-control-allow-headers"] == SDK_HEADERS
+        assert preflight.headers["access-control-allow-private-network"] == "true"
+        answer = await running.client.get("/health", headers={"origin": "https://page.example"})
+        assert answer.headers["access-control-expose-headers"] == "*"
+        foreign = asks | {"origin": "https://other.example"}
+        if allowed != "*":
+            refused = await running.client.options(CHAT, headers=foreign)
+            assert refused.status_code == 400
+            assert "access-control-allow-origin" not in refused.headers
+
+
 @pytest.mark.parametrize(
     ("media_type", "status"),
     [
