@@ -65,12 +65,14 @@ class Progress:
     turned_at: float = field(default_factory=time.monotonic)
     woke_at: float = 0.0
     """When this process went on after it had stood still; the link's thread writes it."""
+    computed_at: float = 0.0
+    """When it was last seen to compute inside a step; the link's thread writes it."""
     facts: ModelFacts | None = None
     gauges: dict[str, float] = field(default_factory=dict)
 
     def age_s(self) -> float:
-        """Seconds since the loop last came round, or could have."""
-        return time.monotonic() - max(self.turned_at, self.woke_at)
+        """Seconds since the loop last came round or computed, or could have."""
+        return time.monotonic() - max(self.turned_at, self.woke_at, self.computed_at)
 
 
 class EngineLoop:

@@ -44,7 +44,7 @@ class Settings:
     )
     stall_timeout: float = option(
         30.0,
-        help="how long the engine may make no step while jobs are active before it is killed",
+        help="how long the engine may neither step nor compute, jobs active, before it is killed",
         unit="seconds",
         minimum=0.5,
     )

@@ -88,7 +88,7 @@ class Heartbeat(FromWorker):
     steps: Count = 0
     """Counts the engine's steps since its start."""
     last_step_age_s: Amount = 0.0
-    """Since the engine last came round, busy or idle. Compared with `stall_timeout_s`."""
+    """Since the engine last came round or was seen to compute. Compared with `stall_timeout_s`."""
     memory_bytes: Count = 0
     """What model and caches take."""
     gauges: dict[str, Gauge] = {}

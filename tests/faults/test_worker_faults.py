@@ -65,6 +65,20 @@ def test_one_death_costs_a_delay_and_nothing_else(
     assert answer_text(service.script(**script, once=once + "2")) == words(20)
 
 
+def test_an_engine_that_computes_for_longer_than_the_limit_is_left_alone(
+    service: Service, tmp_path: Path
+) -> None:
+    before = {worker["pid"] for worker in service.worker_states()}
+    script: dict[str, Any] = {"tokens": 20, "at": 10, "fault": "compute", "compute_s": 3.0}
+    assert stream_text(service, **script, once=str(tmp_path / "struck")) == words(20)
+    assert {worker["pid"] for worker in service.worker_states()} == before
+
+
+def test_an_engine_that_computes_for_ever_is_killed(service: Service, tmp_path: Path) -> None:
+    script: dict[str, Any] = {"tokens": 20, "at": 10, "fault": "compute", "compute_s": 3600.0}
+    assert stream_text(service, **script, once=str(tmp_path / "struck")) == words(20)
+
+
 @pytest.mark.parametrize("fault", ["die", "crash"])
 def test_a_job_that_kills_two_workers_is_not_tried_again(service: Service, fault: str) -> None:
     response = service.script(tokens=5, fault=fault)

@@ -12,9 +12,10 @@ honoured. Counting a prompt's tokens waits for `first_delay_s` and has the same 
 | first_delay_s | 0 | seconds before the first token |
 | delay_s | 0 | seconds between tokens |
 | burst | 1 | tokens a step |
-| fault | none | `die` (kill -9), `hang`, `crash` (an exception) or `fail` (the job's own) |
+| fault | none | `die` (kill -9), `hang`, `crash` (raises), `fail` (the job's own) or `compute` |
 | at | 0 | the token before which the fault strikes |
 | once | "" | a file: the fault strikes only if it does not exist, and creates it |
+| compute_s | 0 | how long a step with the fault `compute` burns the CPU before the job goes on |
 | code | "internal_error" | the code of `fail` |
 """
 
@@ -55,9 +56,10 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_delay_s: float = 0.0
     delay_s: float = 0.0
     burst: int = 1
-    fault: Literal["", "die", "hang", "crash", "fail"] = ""
+    fault: Literal["", "die", "hang", "crash", "compute", "fail"] = ""
     at: int = 0
     once: str = ""
+    compute_s: float = 0.0
     code: FailureCode = "internal_error"
 
 
@@ -190,7 +192,9 @@ class ScriptedEngine:
 
     def _advance(self, play: Play, now: float) -> list[EngineEvent]:
         if play.fault_is_due():
-            return self._strike(play)
+            if play.script.fault != "compute":
+                return self._strike(play)
+            _burn(play.script.compute_s)
         events = play.deltas()
         play.due_at = now + play.script.delay_s
         if play.finished():
@@ -209,6 +213,12 @@ class ScriptedEngine:
         self._plays.pop(play.job.id, None)
         words = "The script says: fail."
         return [Failed(job=play.job.id, code=play.script.code, message=words)]
+
+
+def _burn(seconds: float) -> None:
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        pass
 
 
 def words(tokens: Iterable[int]) -> str:

@@ -37,6 +37,7 @@ from shared.messages import (
     WorkerState,
 )
 from worker.awake_clock import AwakeClock
+from worker.compute_watch import MOST_STALLS, ComputeWatch
 from worker.link import announcements
 from worker.link.connection import GatewayConnection
 from worker.link.delta_batch import DeltaBatch
@@ -83,6 +84,7 @@ class Link:
         """The prompts being counted, and for which gateway."""
         self._served = 0
         self._clock = AwakeClock()
+        self._compute_watch = ComputeWatch()
         self._context = zmq.Context()
         self._poller = zmq.Poller()
         self._gateways = [
@@ -102,8 +104,7 @@ class Link:
                 return self._draining.ending
             self._poller.poll(POLL_MS)
             now = self._clock.look()
-            if self._clock.stood_still:
-                self._loop.progress.woke_at = time.monotonic()
+            self._note_progress()
             self._send_outputs()
             for gateway in self._gateways:
                 for message, images in gateway.messages(now):
@@ -120,6 +121,16 @@ class Link:
     def drain(self) -> None:
         """Take no more jobs and leave when those that run have ended; signal handlers call it."""
         self._draining.begin(Ending.LEAVE)
+
+    def _note_progress(self) -> None:
+        """What shows from outside that a step which takes its time is none that hangs."""
+        progress = self._loop.progress
+        if self._clock.stood_still:
+            progress.woke_at = time.monotonic()
+        if self._compute_watch.computed():
+            now = time.monotonic()
+            if now - progress.turned_at < MOST_STALLS * self._settings.stall_timeout:
+                progress.computed_at = now
 
     @property
     def _state(self) -> WorkerState:
