@@ -99,7 +99,7 @@ class MlxEngine:
         if request is None:
             return in_preparation
         self._remove(request)
-        self._batch.leave(self._take_leaving())
+        self._leave()
         return True
 
     def step(self) -> list[EngineEvent]:
@@ -259,7 +259,7 @@ class MlxEngine:
         self._decoding_s += spent
         if not disturbed:
             self._prefills.pacer.note_step(spent)
-        self._batch.leave(self._take_leaving())
+        self._leave()
 
     def _deliver(self, chosen: list[Chosen]) -> None:
         for item in chosen:
@@ -277,20 +277,31 @@ class MlxEngine:
             if not request.unfinished:
                 self._finish(request)
 
-    def _take_leaving(self) -> Rows:
-        """The rows to take out of the batch now, their caches remembered for a next turn."""
+    def _leave(self) -> None:
+        """Take out of the batch who has finished or was cancelled, between two steps."""
         leaving, self._leaving = self._leaving, []
         for row in leaving:
             if row.index == 0 and row.complete and row in self._batch.rows:
                 self._remember(row)
-        return leaving
+        try:
+            self._batch.leave(leaving)
+        except Exception as error:
+            # The batch may be half changed; those who leave have ended already.
+            self._recover(error, [row for row in self._batch.rows if row not in leaving])
 
     def _remember(self, row: Sequence) -> None:
-        if self._prefixes.limit_bytes and not row.request.unsplit:
+        """Keep its cache for a next turn; without it, that one computes it again."""
+        if not self._prefixes.limit_bytes or row.request.unsplit:
+            return
+        try:
             key = row.cache_key()
             if key is not None:
                 salt = row.request.job.cache_salt
                 self._prefixes.put(key, salt, self._batch.last_cache(row))
+        except Exception:
+            # The boundary of a row that has said all it had to say.
+            fields = {"job": row.request.job.id}
+            log.exception("a cache cannot be remembered", extra={"fields": fields})
 
     # --- ends ------------------------------------------------------------------------------------
 

@@ -145,6 +145,53 @@ def test_after_a_failed_step_everybody_goes_on(
     assert [r.done.usage.completion_tokens for r in driver.results.values()] == [40] * 3
 
 
+def short() -> Any:
+    return job("short", "I leave soon", max_tokens=5)
+
+
+def test_a_row_that_cannot_be_remembered_ends_as_it_would_have(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive()
+    running(driver)
+
+    def fail(batch: DecodeBatch, row: Any) -> Any:
+        raise RuntimeError(OOM)
+
+    monkeypatch.setattr(DecodeBatch, "last_cache", fail)
+    driver.submit(short())
+    assert finish(driver) == expected(drive)
+    monkeypatch.undo()
+    assert driver.results["short"].tokens == drive().solo(short()).tokens
+    assert all(result.failed is None for result in driver.results.values())
+    assert empty(driver)
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["done", "cancelled"])
+def test_when_a_row_cannot_be_taken_out_the_others_go_on(
+    cancelled: bool, drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive()
+    running(driver)
+    leave, failures = DecodeBatch.leave, iter([True])
+
+    def fail_once(batch: DecodeBatch, gone: Any) -> None:
+        if gone and next(failures, False):
+            raise RuntimeError("nobody leaves")
+        leave(batch, gone)
+
+    driver.submit(short())
+    driver.until(lambda: len(driver.results["short"].tokens) > 2)
+    monkeypatch.setattr(DecodeBatch, "leave", fail_once)
+    if cancelled:
+        assert driver.engine.cancel("short")
+    assert finish_others(driver) == expected(drive)
+    monkeypatch.undo()
+    assert next(failures, None) is None
+    assert all(result.failed is None for result in driver.results.values())
+    assert empty(driver)
+
+
 def test_after_steps_that_always_failed_the_next_request_is_served(
     drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
