@@ -1,0 +1,163 @@
+"""What every family is asked, and what the engine says to it."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from worker.engine.model import blas
+
+blas.load()
+
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from shared.messages import (  # noqa: E402
+    ChatMessage,
+    Delta,
+    Done,
+    Failed,
+    ImageInfo,
+    ImagePart,
+    Job,
+    Sampling,
+    TextPart,
+)
+from worker.engine.interface import EngineEvent  # noqa: E402
+from worker.engine.load import load_engine  # noqa: E402
+from worker.engine.options import EngineOptions  # noqa: E402
+
+TOKENS = 12
+GREEDY = Sampling(seed=0, temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Question:
+    name: str
+    messages: list[ChatMessage]
+    images: list[bytes] = field(default_factory=list)
+
+
+@dataclass
+class Said:
+    """An answer's tokens, or what it failed with: the code of its error."""
+
+    tokens: list[int] = field(default_factory=list)
+    error: str = ""
+    words: str = ""
+
+
+class Engine:
+    """The worker's engine on a checkpoint, driven as the worker's loop drives it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._woken = threading.Event()
+        options = EngineOptions(str(folder))
+        self._engine = load_engine(options, lambda fraction: None, self._woken.set)
+        self._asked = 0
+
+    def prompt(self, question: Question) -> str:
+        """The text that the model's template makes of it."""
+        return self._engine.writer.write(self._job(question))
+
+    def switched_off(self) -> list[str]:
+        """What may not be done with this model, of what may be done with some."""
+        abilities = self._engine.model.abilities.as_dict()
+        return [name for name, on in abilities.items() if not on]
+
+    def forget(self) -> None:
+        self._engine.forget()
+
+    def answers(self, questions: Sequence[Question]) -> list[Said]:
+        """The answers to questions that come at once, in their order."""
+        jobs = [self._job(question) for question in questions]
+        said = {job.id: Said() for job in jobs}
+        for job, question in zip(jobs, questions, strict=True):
+            self._engine.submit(job, question.images)
+        left = set(said)
+        while left:
+            for event in self._turn():
+                if isinstance(event, Delta):
+                    said[event.job].tokens += event.tokens
+                if isinstance(event, Failed):
+                    said[event.job].error, said[event.job].words = event.code, event.message
+                if isinstance(event, Done | Failed):
+                    left.discard(event.job)
+        return list(said.values())
+
+    def _turn(self) -> list[EngineEvent]:
+        if not self._engine.has_work():
+            self._woken.wait(0.1)
+            self._woken.clear()
+        return self._engine.step()
+
+    def _job(self, question: Question) -> Job:
+        self._asked += 1
+        info = ImageInfo(sha256="", media_type="image/png", width_px=1, height_px=1)
+        name = f"{question.name}-{self._asked}"
+        return Job(
+            id=name,
+            answer_id=name,
+            request_id=name,
+            model="",
+            stream=True,
+            sampling=GREEDY,
+            messages=question.messages,
+            images=[info] * len(question.images),
+            max_tokens=TOKENS,
+            ignore_eos=True,
+        )
+
+
+def user(text: str, *images: int) -> ChatMessage:
+    parts = [ImagePart(index=index) for index in images]
+    return ChatMessage(role="user", content=[*parts, TextPart(text=text)])
+
+
+def assistant(text: str) -> ChatMessage:
+    return ChatMessage(role="assistant", content=[TextPart(text=text)])
+
+
+def picture(seed: int, width: int, height: int) -> bytes:
+    """A picture of noise, as a PNG."""
+    noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(noise).save(data, "PNG")
+    return data.getvalue()
+
+
+WIDE, HIGH, OTHER = picture(1, 90, 60), picture(2, 50, 120), picture(3, 90, 60)
+
+
+def alone(most_pictures: int) -> dict[str, Question]:
+    """What is asked one by one, by the column of the table that it fills."""
+    first = [0] if most_pictures else []
+    images = [WIDE] if most_pictures else []
+    asked = {"text": Question("text", [user("What is in this image?")])}
+    if most_pictures:
+        asked["picture"] = Question("picture", [user("What is it?", 0)], [WIDE])
+    if most_pictures > 1:
+        asked["pictures"] = Question("pictures", [user("And these?", 0, 1)], [HIGH, WIDE])
+    turns = [user("What is it?", *first), assistant("Two shapes."), user("Where are they?")]
+    asked["turns"] = Question("turns", turns, images)
+    return asked
+
+
+def together(most_pictures: int) -> list[Question]:
+    """Eight that come at once: of unlike lengths, some about pictures of one size, some text."""
+    asked = list(alone(most_pictures).values())
+    if most_pictures:
+        asked.append(Question("other", [user("What is it?", 0)], [OTHER]))
+    texts = (
+        "Hello",
+        "How many shapes are there? " * 6,
+        "Hello, how are you?",
+        "Paris",
+        "Two " * 30,
+    )
+    asked += [Question(f"text{index}", [user(text)]) for index, text in enumerate(texts)]
+    texts_too = [Question(f"more{n}", [user(f"Is there a circle at the top? {n}")]) for n in (1, 2)]
+    return [*asked, *texts_too][:8]

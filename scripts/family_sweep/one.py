@@ -1,0 +1,96 @@
+"""One family: a checkpoint of it, what mlx-vlm says, what the engine says."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.checkpoints.building import build
+from scripts.checkpoints.families import family
+from scripts.checkpoints.one_size import make_small
+from scripts.family_sweep.asking import TOKENS, Engine, Question, Said, alone, together
+from scripts.family_sweep.reference import Reference, reference
+from scripts.family_sweep.row import EQUAL, NOT_ASKED, OTHER, Row
+from worker.engine.interface import ModelError
+
+
+def sweep(name: str) -> Row:
+    """Find out about one family, in a process that does nothing else."""
+    described = family(name)
+    row = Row(name, described.most_pictures)
+    make_small(name)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = build(name, Path(scratch) / name)
+        try:
+            engine = Engine(folder)
+        except ModelError as error:
+            row.refused = str(error)
+            return row
+        _ask(row, folder, engine)
+    return row
+
+
+def _ask(row: Row, folder: Path, engine: Engine) -> None:
+    beyond = ("pictures", "several_pictures")[row.pictures :]
+    row.off = [name for name in engine.switched_off() if name not in beyond]
+    asked = alone(row.pictures)
+    answers = _References(row, folder, engine)
+    for column, question in asked.items():
+        engine.forget()
+        row.said[column] = _compared(row, engine.answers([question]), [answers.to(question)])
+    many = together(row.pictures)
+    expected = [answers.to(question) for question in many]
+    engine.forget()
+    row.said["cold"] = _compared(row, engine.answers(many), expected)
+    row.said["cached"] = _compared(row, engine.answers(many), expected)
+
+
+class _References:
+    """mlx-vlm's answers, each asked for once."""
+
+    def __init__(self, row: Row, folder: Path, engine: Engine) -> None:
+        self._row, self._folder, self._engine = row, folder, engine
+        self._known: dict[str, Reference | None] = {}
+
+    def to(self, question: Question) -> Reference | None:
+        """None: it gives none, which is noted."""
+        if question.name not in self._known:
+            self._known[question.name] = self._asked(question)
+        return self._known[question.name]
+
+    def _asked(self, question: Question) -> Reference | None:
+        prompt = self._engine.prompt(question)
+        try:
+            first = reference(self._folder, prompt, question.images, TOKENS)
+            again = reference(self._folder, prompt, question.images, TOKENS)
+        except Exception as error:
+            self._row.upstream[question.name] = _brief(error)
+            return None
+        if not first.agrees(again.tokens):
+            self._row.upstream[question.name] = "says something else when it is asked again"
+            return None
+        return first
+
+
+def _compared(row: Row, said: Sequence[Said], expected: Sequence[Reference | None]) -> str:
+    """ "=" if all that can be compared is equal, else what is not."""
+    found = set()
+    for answer, wanted in zip(said, expected, strict=True):
+        if wanted is None:
+            continue
+        if answer.error:
+            found.add(answer.error)
+            _note(row, f"{answer.error}: {answer.words}")
+        else:
+            found.add(EQUAL if wanted.agrees(answer.tokens) else OTHER)
+    return " ".join(sorted(found - {EQUAL})) or (EQUAL if found else NOT_ASKED)
+
+
+def _note(row: Row, words: str) -> None:
+    if words not in row.notes:
+        row.notes.append(words[:200])
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
