@@ -97,6 +97,7 @@ def _image_loader(settings: Settings, memory: MemoryBudget, times: ImageTimes) -
         max_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,
         max_request_pixels=settings.max_request_pixels,
+        max_images=settings.max_images,
     )
     return ImageLoader(Fetcher(fetching, memory), limits, memory, times)
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import accumulate
+
+import msgspec
+
 from gateway.generation import GenerationRequest, Ticket
-from shared.messages import ImageInfo, Job
+from shared.messages import ChatMessage, ImageInfo, ImagePart, Job, TextPart
 
 
 def to_job(
-    generation: GenerationRequest, images: list[ImageInfo], ticket: Ticket, request_id: str
+    generation: GenerationRequest, images: list[list[ImageInfo]], ticket: Ticket, request_id: str
 ) -> Job:
+    """
+    Args:
+        images: of each image source: one, or the pages of a document.
+    """
     return Job(
         id=ticket.job_id,
         answer_id=ticket.job_id,
@@ -16,10 +25,10 @@ def to_job(
         model=ticket.model,
         stream=generation.stream,
         sampling=generation.sampling,
-        messages=generation.messages,
+        messages=_with_pages(generation.messages, [len(pages) for pages in images]),
         prompt=generation.prompt,
         continue_final_message=generation.continue_final_message,
-        images=images,
+        images=[info for pages in images for info in pages],
         max_tokens=generation.max_tokens,
         stop=generation.stop,
         choices=generation.choices,
@@ -31,3 +40,19 @@ def to_job(
         ignore_eos=generation.ignore_eos,
         echo=generation.echo,
     )
+
+
+def _with_pages(turns: list[ChatMessage], pages: list[int]) -> list[ChatMessage]:
+    """Put all pages of a document where the one part stands that the client sent."""
+    if all(count == 1 for count in pages):
+        return turns
+    first = [0, *accumulate(pages)]
+
+    def paged(parts: list[TextPart | ImagePart]) -> Iterator[TextPart | ImagePart]:
+        for part in parts:
+            if isinstance(part, ImagePart):
+                yield from map(ImagePart, range(first[part.index], first[part.index + 1]))
+            else:
+                yield part
+
+    return [msgspec.structs.replace(turn, content=list(paged(turn.content))) for turn in turns]

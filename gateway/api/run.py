@@ -13,7 +13,8 @@ from gateway.api.job import to_job
 from gateway.errors import ApiError
 from gateway.generation import Dispatch, Event, GenerationRequest, Ticket
 from gateway.http.connection import UntilGone
-from gateway.images.loader import ImageLoader, LoadedImage
+from gateway.images.inspect import LoadedImage
+from gateway.images.loader import ImageLoader
 from gateway.memory import memory_of
 from shared.messages import Accepted, Done
 
@@ -36,13 +37,13 @@ class Runner:
 
     async def submit(self, ticket: Ticket, generation: GenerationRequest, scope: Scope) -> None:
         """Fetch and check the images, then hand over the job. Raises as `ImageLoader.load`."""
-        loaded: list[LoadedImage] = []
+        loaded: list[list[LoadedImage]] = []
         if generation.images:
             loading = self.images.load(generation.images, memory_of(scope))
             loaded = await unless_over(ticket, loading)
-        infos = [info for info, _ in loaded]
+        infos = [[info for info, _ in images] for images in loaded]
         job = to_job(generation, infos, ticket, scope["state"]["request_id"])
-        ticket.submit(job, [data for _, data in loaded])
+        ticket.submit(job, [data for images in loaded for _, data in images])
 
     async def count(self, generation: GenerationRequest, scope: Scope) -> int:
         """Return how long the prompt is, as a worker counts it: outside all slots.

@@ -11,7 +11,9 @@ from hashlib import sha256
 
 from PIL import Image, UnidentifiedImageError
 
+from gateway.images.jpeg_end import with_end
 from gateway.images.jpeg_scans import MAX_SCANS, count_scans
+from gateway.images.kinds import KNOWN
 from gateway.images.sources import InvalidImage
 from shared.messages import ImageInfo
 
@@ -24,6 +26,9 @@ BYTES_PER_PIXEL = {"image/png": 4, "image/jpeg": 4, "image/webp": 17, "image/gif
 BYTES_OF_SCANS = 12
 """Memory of decoding, as measured with Pillow 12 over 16 million pixels. libwebp keeps four copies
 of a picture; libjpeg keeps the coefficients of all components until the last of several scans."""
+
+
+LoadedImage = tuple[ImageInfo, bytes]
 
 
 def set_pillow_limits(max_pixels: int) -> None:
@@ -65,16 +70,38 @@ def read_header(data: bytes, param: str, max_pixels: int) -> Header:
     return Header(media_type, width, height, width * height * pixel_bytes)
 
 
-def decode(data: bytes, header: Header, param: str, max_pixels: int) -> ImageInfo:
+def decode(data: bytes, header: Header, param: str, max_pixels: int) -> LoadedImage:
     """Decode the image once, to be sure of it, and describe it.
 
     Takes `header.decoding_bytes` of memory and belongs off the event loop.
+
+    Returns:
+        The description, and the file; a JPEG that lacked nothing but its end mark has one.
 
     Raises:
         InvalidImage: the file is damaged or cut off.
     """
     with _opened(data, param, max_pixels) as image:
-        image.load()
+        try:
+            image.load()
+        except OSError:
+            whole = with_end(data) if header.media_type == "image/jpeg" else None
+            if whole is None:
+                raise
+            data = whole
+    return _described(data, header), data
+
+
+def checked(data: bytes, param: str, max_pixels: int) -> LoadedImage:
+    """Describe a picture that need not be decoded to be sure of it. Raises as `read_header`."""
+    return _described(data, read_header(data, param, max_pixels)), data
+
+
+def not_a_picture(param: str) -> InvalidImage:
+    return InvalidImage(f"{param}: this is no {KNOWN}.", param=param)
+
+
+def _described(data: bytes, header: Header) -> ImageInfo:
     return ImageInfo(
         sha256=sha256(data).hexdigest(),
         media_type=header.media_type,
@@ -92,9 +119,7 @@ def _opened(data: bytes, param: str, max_pixels: int) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(param, max_pixels) from None
     except UnidentifiedImageError:
-        raise InvalidImage(
-            f"{param}: this is not a PNG, JPEG, WebP or GIF image.", param=param
-        ) from None
+        raise not_a_picture(param) from None
     except MemoryError:
         raise InvalidImage(f"{param}: the image takes too much memory.", param=param) from None
     except InvalidImage:

@@ -7,7 +7,7 @@ from typing import Literal
 
 Kind = Literal["PNG", "JPEG", "WEBP", "GIF", "HEIF", "AVIF", "TIFF", "BMP", "PDF"]
 
-KNOWN = "PNG, JPEG, WebP, GIF, HEIC, AVIF, TIFF or BMP image, nor a PDF"
+KNOWN = "PNG, JPEG, WebP, GIF, HEIC, AVIF, TIFF or BMP image and no PDF"
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(

@@ -7,11 +7,15 @@ import io
 import random
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from gateway.memory import MemoryBudget
+
+register_heif_opener()  # so that `drawn` can write HEIF
 
 
 def budget(max_bytes: int = 1 << 40) -> MemoryBudget:
@@ -24,10 +28,18 @@ def drawn(image_format: str, size: tuple[int, int] = (8, 6), mode: str = "RGB", 
     return buffer.getvalue()
 
 
-def noise(image_format: str, size: tuple[int, int] = (60, 50)) -> bytes:
+def noise(image_format: str, size: tuple[int, int] = (60, 50), **kw: Any) -> bytes:
     buffer = io.BytesIO()
     pixels = random.Random(7).randbytes(size[0] * size[1] * 3)
-    Image.frombytes("RGB", size, pixels).save(buffer, image_format)
+    Image.frombytes("RGB", size, pixels).save(buffer, image_format, **kw)
+    return buffer.getvalue()
+
+
+def pages(sizes: Sequence[tuple[int, int]], color: str = "red") -> bytes:
+    """A PDF of so many pages, in points."""
+    first, *others = [Image.new("RGB", size, color) for size in sizes]
+    buffer = io.BytesIO()
+    first.save(buffer, "PDF", save_all=True, append_images=others)
     return buffer.getvalue()
 
 

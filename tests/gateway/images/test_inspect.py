@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gateway.images.inspect import decode, read_header, set_pillow_limits
+from gateway.images.inspect import LoadedImage, decode, read_header, set_pillow_limits
 from gateway.images.sources import InvalidImage
 from shared.messages import ImageInfo
 from tests.gateway.images.pictures import (
@@ -28,6 +29,10 @@ MAX_PIXELS = 10_000
 
 
 def inspect(data: bytes, param: str, max_pixels: int) -> ImageInfo:
+    return inspected(data, param, max_pixels)[0]
+
+
+def inspected(data: bytes, param: str = "p", max_pixels: int = MAX_PIXELS) -> LoadedImage:
     return decode(data, read_header(data, param, max_pixels), param, max_pixels)
 
 
@@ -111,6 +116,32 @@ def test_bad_images_are_refused_quickly(name: str) -> None:
 def test_cut_off_images_are_refused(image_format: str) -> None:
     data = noise(image_format)
     for length in range(0, len(data) * 3 // 4, len(data) // 40):
+        with pytest.raises(InvalidImage):
+            inspect(data[:length], "p", MAX_PIXELS)
+
+
+WITHOUT_END: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "progressive": {"progressive": True},
+    "with restarts": {"restart_marker_blocks": 2},
+    "gray": {"mode": "L"},
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_END)
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_jpeg_without_its_end_mark_gets_one(kind: str, missing: int) -> None:
+    data = drawn("JPEG", (60, 50), **WITHOUT_END[kind])
+    info, file = inspected(data[:-missing])
+    assert file == data
+    assert info.sha256 == sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_a_part_of_its_picture_is_refused(progressive: bool) -> None:
+    """Browsers fill the rest with gray; a model would tell what it sees of that."""
+    data = noise("JPEG", progressive=progressive)
+    for length in range(len(data) * 3 // 4, len(data) - 8, len(data) // 40):
         with pytest.raises(InvalidImage):
             inspect(data[:length], "p", MAX_PIXELS)
 

@@ -42,7 +42,7 @@ def images(data: bytes) -> None:
         try:
             decoded = decode_data_url(ImageSource(url, "here"), MAX_BYTES)
             header = read_header(decoded, "here", MAX_PIXELS)
-            info = decode(decoded, header, "here", MAX_PIXELS)
+            info, _ = decode(decoded, header, "here", MAX_PIXELS)
         except InvalidImage as refusal:
             assert refusal.param == "here"
         else:
