@@ -59,7 +59,8 @@ class ChatMessage(Record):
 
 
 class ImageInfo(Record):
-    """Describes one attachment frame. The bytes are the file as it came, never re-encoded."""
+    """Describes one attachment frame. The bytes are the file as the client sent it, or what the
+    gateway made of a file of another format."""
 
     sha256: str
     """Of the file's bytes, in hexadecimal."""

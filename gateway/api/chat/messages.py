@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.api.chat import models
 from gateway.api.common.conversation import Conversation, Parts
+from gateway.errors import InvalidRequest
 from shared.messages import ImagePart, TextPart, ToolCall
 
 
@@ -57,6 +58,14 @@ def _part(conversation: Conversation, part: models.ContentPart, path: str) -> Te
         return TextPart(text=part.text)
     if isinstance(part, models.RefusalContent):
         return TextPart(text=part.refusal)
+    if isinstance(part, models.FileContent):
+        return _file(conversation, part.file, f"{path}.file.file_data")
     if isinstance(part.image_url, str):
         return conversation.image(part.image_url, f"{path}.image_url")
     return conversation.image(part.image_url.url, f"{path}.image_url.url")
+
+
+def _file(conversation: Conversation, file: models.File, param: str) -> ImagePart:
+    if file.file_data is None:
+        raise InvalidRequest(f"{param}: is required.", param=param)
+    return conversation.image(file.file_data, param)

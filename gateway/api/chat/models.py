@@ -61,6 +61,23 @@ class ImageContent(RequestPart):
     prompt_cache_breakpoint: Any = ignored("prefixes are cached anyway")
 
 
+class File(RequestPart):
+    model_config = ConfigDict(extra="ignore")
+
+    file_data: str | None = Field(default=None, min_length=1)
+    filename: str | None = ignored("the file itself tells what it is")
+    file_id: Any = refused("there are no stored files; send file_data")
+
+
+class FileContent(RequestPart):
+    """A PDF, whose pages are shown as pictures, or a picture."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["file"]
+    file: File
+
+
 class RefusalContent(RequestPart):
     type: Literal["refusal"]
     refusal: str
@@ -69,8 +86,9 @@ class RefusalContent(RequestPart):
 ContentPart = Annotated[
     Annotated[TextContent, Tag(TAG + "text")]
     | Annotated[ImageContent, Tag(TAG + "image_url")]
+    | Annotated[FileContent, Tag(TAG + "file")]
     | Annotated[RefusalContent, Tag(TAG + "refusal")],
-    tag_by_key("type", ("text", "image_url", "refusal")),
+    tag_by_key("type", ("text", "image_url", "file", "refusal")),
 ]
 
 Content = Annotated[

@@ -68,6 +68,39 @@ class ImageBlock(RequestPart):
     transformations: Any = refused("images are used as the model's own processor asks for")
 
 
+class TextSource(RequestPart):
+    type: Literal["text"]
+    data: str
+    media_type: str | None = ignored("it is text")
+
+
+class ContentSource(RequestPart):
+    type: Literal["content"]
+    content: _text_or(  # type: ignore[valid-type]
+        Annotated[
+            Annotated[TextBlock, Tag(TAG + "text")] | Annotated[ImageBlock, Tag(TAG + "image")],
+            tag_by_key("type", ("text", "image")),
+        ]
+    )
+
+
+class DocumentBlock(RequestPart):
+    """A text, or a PDF, whose pages are shown as pictures."""
+
+    type: Literal["document"]
+    source: Annotated[
+        Annotated[Base64Source, Tag(TAG + "base64")]
+        | Annotated[URLSource, Tag(TAG + "url")]
+        | Annotated[TextSource, Tag(TAG + "text")]
+        | Annotated[ContentSource, Tag(TAG + "content")],
+        tag_by_key("type", ("base64", "url", "text", "content")),
+    ]
+    title: str | None = None
+    context: str | None = None
+    cache_control: Any = ignored(CACHED)
+    citations: Any = refused("answers carry no citations", {"enabled": False}, {})
+
+
 class ToolUseBlock(RequestPart):
     type: Literal["tool_use"]
     id: str = Field(min_length=1)
@@ -78,8 +111,10 @@ class ToolUseBlock(RequestPart):
 
 
 ResultPart = Annotated[
-    Annotated[TextBlock, Tag(TAG + "text")] | Annotated[ImageBlock, Tag(TAG + "image")],
-    tag_by_key("type", ("text", "image")),
+    Annotated[TextBlock, Tag(TAG + "text")]
+    | Annotated[ImageBlock, Tag(TAG + "image")]
+    | Annotated[DocumentBlock, Tag(TAG + "document")],
+    tag_by_key("type", ("text", "image", "document")),
 ]
 
 
@@ -100,8 +135,9 @@ class ThinkingBlock(RequestPart):
 UserBlock = Annotated[
     Annotated[TextBlock, Tag(TAG + "text")]
     | Annotated[ImageBlock, Tag(TAG + "image")]
+    | Annotated[DocumentBlock, Tag(TAG + "document")]
     | Annotated[ToolResultBlock, Tag(TAG + "tool_result")],
-    tag_by_key("type", ("text", "image", "tool_result")),
+    tag_by_key("type", ("text", "image", "document", "tool_result")),
 ]
 
 AssistantBlock = Annotated[

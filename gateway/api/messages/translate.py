@@ -12,7 +12,7 @@ from gateway.api.common.tools import Choice, tool_policy
 from gateway.api.messages import models
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
-from shared.messages import ImagePart, ResponseFormat, TextPart, Tool, ToolCall
+from shared.messages import ResponseFormat, TextPart, Tool, ToolCall
 
 MAX_STOP_SEQUENCES = 16
 
@@ -98,7 +98,7 @@ def _add_user(conversation: Conversation, content: Any, param: str) -> None:
     for index, block in enumerate(content):
         path = f"{param}[{index}]"
         if not isinstance(block, models.ToolResultBlock):
-            own.append(_part(conversation, block, path))
+            own += _part(conversation, block, path)
             continue
         results += 1
         conversation.add_tool_result(
@@ -145,16 +145,31 @@ def _add_assistant(conversation: Conversation, content: Any, param: str) -> None
 def _parts(conversation: Conversation, content: Any, param: str) -> Parts:
     if isinstance(content, str):
         return [TextPart(text=content)]
-    return [_part(conversation, block, f"{param}[{index}]") for index, block in enumerate(content)]
+    return [
+        part
+        for index, block in enumerate(content)
+        for part in _part(conversation, block, f"{param}[{index}]")
+    ]
 
 
-def _part(conversation: Conversation, block: Any, path: str) -> TextPart | ImagePart:
+def _part(conversation: Conversation, block: Any, path: str) -> Parts:
     if isinstance(block, models.TextBlock):
-        return TextPart(text=block.text)
-    source = block.source
+        return [TextPart(text=block.text)]
+    if isinstance(block, models.DocumentBlock):
+        about = [text + "\n" for text in (block.title, block.context) if text]
+        pages = _of_source(conversation, block.source, f"{path}.source")
+        return [*(TextPart(text=text) for text in about), *pages]
+    return _of_source(conversation, block.source, f"{path}.source")
+
+
+def _of_source(conversation: Conversation, source: Any, path: str) -> Parts:
     if isinstance(source, models.URLSource):
-        return conversation.image(source.url, f"{path}.source.url")
-    return conversation.image(source.data, f"{path}.source.data")
+        return [conversation.image(source.url, f"{path}.url")]
+    if isinstance(source, models.Base64Source):
+        return [conversation.image(source.data, f"{path}.data")]
+    if isinstance(source, models.TextSource):
+        return [TextPart(text=source.data)]
+    return _parts(conversation, source.content, f"{path}.content")
 
 
 def _tool(tool: models.ClientTool) -> Tool:

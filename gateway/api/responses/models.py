@@ -54,12 +54,25 @@ class InputImage(RequestPart):
     prompt_cache_breakpoint: Any = ignored(CACHED)
 
 
+class InputFile(RequestPart):
+    """A PDF, whose pages are shown as pictures, or a picture; `file_data` or `file_url`."""
+
+    type: Literal["input_file"]
+    file_data: str | None = Field(default=None, min_length=1)
+    file_url: str | None = Field(default=None, min_length=1)
+    filename: str | None = ignored("the file itself tells what it is")
+    detail: Literal["auto", "low", "high"] | None = ignored("pages are drawn at one size")
+    file_id: Any = refused("there are no stored files; send file_data or file_url")
+    prompt_cache_breakpoint: Any = ignored(CACHED)
+
+
 ContentPart = Annotated[
     Annotated[InputText, Tag(TAG + "input_text")]
     | Annotated[InputImage, Tag(TAG + "input_image")]
+    | Annotated[InputFile, Tag(TAG + "input_file")]
     | Annotated[OutputText, Tag(TAG + "output_text")]
     | Annotated[Refusal, Tag(TAG + "refusal")],
-    tag_by_key("type", ("input_text", "input_image", "output_text", "refusal")),
+    tag_by_key("type", ("input_text", "input_image", "input_file", "output_text", "refusal")),
 ]
 
 Content = Annotated[

@@ -129,7 +129,21 @@ class Turns:
     def _part(self, part: models.ContentPart, path: str) -> TextPart | ImagePart:
         if isinstance(part, models.InputImage):
             return self._conversation.image(part.image_url, f"{path}.image_url")
+        if isinstance(part, models.InputFile):
+            return _file(self._conversation, part, path)
         return TextPart(text=part.refusal if isinstance(part, models.Refusal) else part.text)
+
+
+def _file(conversation: Conversation, part: models.InputFile, path: str) -> ImagePart:
+    if part.file_data is None and part.file_url is None:
+        param = f"{path}.file_data"
+        raise InvalidRequest(f"{param}: is required, or file_url.", param=param)
+    if part.file_data is not None and part.file_url is not None:
+        param = f"{path}.file_url"
+        raise InvalidRequest(f"{param}: cannot stand beside file_data; send one.", param=param)
+    if part.file_url is not None:
+        return conversation.image(part.file_url, f"{path}.file_url")
+    return conversation.image(part.file_data or "", f"{path}.file_data")
 
 
 def _logprobs(body: models.ResponsesRequest) -> int | None:

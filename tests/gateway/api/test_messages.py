@@ -270,7 +270,8 @@ def content(*blocks: Any, role: str = "user") -> dict[str, Any]:
         ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         ({"messages": [USER, {"role": "assistant", "content": ""}]}, "messages[1].content"),
-        (content({"type": "document"}), "messages[0].content[0].type"),
+        (content({"type": "document"}), "messages[0].content[0].source"),
+        (content({"type": "search_result"}), "messages[0].content[0].type"),
         (content({"type": "image"}), "messages[0].content[0].source"),
         (
             content({"type": "image", "source": {"type": "file", "file_id": "f"}}),

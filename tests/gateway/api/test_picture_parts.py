@@ -9,7 +9,7 @@ import pytest
 
 from shared.messages import ImagePart, TextPart
 from tests.gateway.fake_dispatch import FakeTicket, says
-from tests.gateway.images.pictures import data_url, drawn
+from tests.gateway.images.pictures import data_url, drawn, pages
 from tests.gateway.serving import gateway
 
 PICTURE = drawn("PNG")
@@ -76,11 +76,143 @@ async def test_the_picture_is_seen(name: str) -> None:
     assert list(ticket.images) == [PICTURE]
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": data_url(PICTURE)}}
+PDF = pages([(40, 30), (30, 40)])
+PDF_BASE64 = base64.b64encode(PDF).decode()
+PDF_URL = data_url(PDF, "application/pdf")
+BEFORE, AFTER = {"type": "text", "text": "Read:"}, {"type": "text", "text": "So?"}
+
+
+def chat_file(**fields: Any) -> Any:
+    return {"type": "file", "file": {"filename": "a.pdf", **fields}}
+
+
+def document(source: Any, **fields: Any) -> Any:
+    return {"type": "document", "source": source, **fields}
+
+
+def pdf_source() -> Any:
+    return {"type": "base64", "media_type": "application/pdf", "data": PDF_BASE64}
+
+
+DOCUMENTS = {
+    "chat": chat(BEFORE, chat_file(file_data=PDF_URL), AFTER),
+    "base64 alone in chat": chat(BEFORE, chat_file(file_data=PDF_BASE64, file_id=None), AFTER),
+    "a PDF as an image in chat": chat(
+        BEFORE, {"type": "image_url", "image_url": {"url": PDF_URL}}, AFTER
+    ),
+    "responses": responses(
+        {"type": "input_text", "text": "Read:"},
+        {"type": "input_file", "filename": "a.pdf", "file_data": PDF_URL},
+        {"type": "input_text", "text": "So?"},
+    ),
+    "a URL in responses": responses(
+        {"type": "input_text", "text": "Read:"},
+        {"type": "input_file", "file_url": PDF_URL},
+        {"type": "input_text", "text": "So?"},
+    ),
+    "messages": messages(BEFORE, document(pdf_source(), citations={"enabled": False}), AFTER),
+    "a URL in messages": messages(BEFORE, document({"type": "url", "url": PDF_URL}), AFTER),
+    "a title in messages": messages(document(pdf_source(), title="Read:"), AFTER),
+}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", DOCUMENTS)
+async def test_a_documents_pages_stand_where_it_stood(name: str) -> None:
+    ticket = await asked(DOCUMENTS[name])
+    assert ticket.job is not None
+    before, *shown, after = ticket.job.messages[-1].content
+    assert shown == [ImagePart(index=0), ImagePart(index=1)]
+    assert isinstance(before, TextPart) and before.text.strip() == "Read:"
+    assert after == TextPart(text="So?")
+    assert [(info.width_px, info.height_px) for info in ticket.job.images] == [(80, 60), (60, 80)]
+    assert len(ticket.images) == 2
+
+
+@pytest.mark.process
+async def test_pictures_after_a_document_keep_their_places() -> None:
+    ticket = await asked(chat(IMAGE, chat_file(file_data=PDF_URL), AFTER, IMAGE))
+    assert ticket.job is not None
+    assert ticket.job.messages[0].content == [
+        ImagePart(index=0),
+        ImagePart(index=1),
+        ImagePart(index=2),
+        TextPart(text="So?"),
+        ImagePart(index=3),
+    ]
+    assert [ticket.images[0], ticket.images[3]] == [PICTURE, PICTURE]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"type": "text", "media_type": "text/plain", "data": "Paris."},
+        {"type": "content", "content": "Paris."},
+        {"type": "content", "content": [{"type": "text", "text": "Paris."}]},
+    ],
+)
+async def test_a_document_of_text_is_read(source: Any) -> None:
+    ticket = await asked(messages(document(source, title="Capitals", context="A list.")))
+    assert ticket.job is not None
+    texts = [part.text for part in ticket.job.messages[0].content if isinstance(part, TextPart)]
+    assert texts == ["Capitals\n", "A list.\n", "Paris."]
+
+
+@pytest.mark.process
+async def test_pages_count_as_images() -> None:
+    body = chat(IMAGE, chat_file(file_data=PDF_URL), AFTER)
+    async with gateway(says("x"), max_images=2) as running:
+        response = await running.client.post(body[0], json=body[1])
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (400, "invalid_image")
+    assert error["param"] == "messages[0].content[1].file.file_data"
+    assert "more than 2 images" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (chat(chat_file(file_id="f1")), "messages[0].content[0].file.file_id"),
+        (chat(chat_file()), "messages[0].content[0].file.file_data"),
+        (
+            chat(chat_file(file_id="f1", file_data=PDF_URL)),
+            "messages[0].content[0].file.file_id",
+        ),
+        (chat(chat_file(file_data="hello")), "messages[0].content[0].file.file_data"),
+        (
+            responses({"type": "input_file", "filename": "a.pdf"}),
+            "input[0].content[0].file_data",
+        ),
+        (
+            responses({"type": "input_file", "file_id": "f"}),
+            "input[0].content[0].file_id",
+        ),
+        (
+            responses({"type": "input_file", "file_data": PDF_URL, "file_url": PDF_URL}),
+            "input[0].content[0].file_url",
+        ),
+        (
+            messages(document({"type": "file", "file_id": "f"})),
+            "messages[0].content[0].source.type",
+        ),
+        (
+            messages(document(pdf_source(), citations={"enabled": True})),
+            "messages[0].content[0].citations",
+        ),
+    ],
+)
+async def test_a_document_that_cannot_be_had_is_named(body: Body, param: str) -> None:
+    async with gateway(says("x")) as running:
+        response = await running.client.post(body[0], json=body[1])
+    assert response.status_code == 400, response.text
+    assert param in response.text
+
+
 CALLS = [
     {"id": name, "type": "function", "function": {"name": "look", "arguments": "{}"}}
     for name in ("a", "b")
 ]
-IMAGE = {"type": "image_url", "image_url": {"url": data_url(PICTURE)}}
 ANSWERED = [
     {"role": "user", "content": "Look."},
     {"role": "assistant", "tool_calls": CALLS},

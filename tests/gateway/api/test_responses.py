@@ -355,7 +355,7 @@ async def test_other_kinds_of_tools_are_refused_by_name(kind: str) -> None:
         ({"input": [{"role": "user", "content": ""}]}, "input[0].content"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
         (
-            {"input": [{"role": "user", "content": [{"type": "input_file"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_audio"}]}]},
             "input[0].content[0].type",
         ),
         (
