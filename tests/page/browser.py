@@ -88,6 +88,11 @@ class Page:
         script = "return [...document.querySelectorAll(arguments[0])].at(-1)?.innerText ?? ''"
         return str(self.browser.execute_script(script, css))
 
+    def texts(self, css: str) -> list[str]:
+        """The visible text of every such element, without the blanks around it."""
+        script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.innerText)"
+        return [str(text).strip() for text in self.browser.execute_script(script, css)]
+
     def await_text(self, css: str, part: str) -> str:
         await_condition(lambda: part in self.text(css), f"{part!r} in {css}", 30)
         return self.text(css)
@@ -106,6 +111,9 @@ class Page:
 
     def ask(self, question: str) -> None:
         self.find("#question").send_keys(question + "\n")
+
+    def escape(self) -> None:
+        self.browser.switch_to.active_element.send_keys("\ue00c")
 
     def turns(self) -> int:
         return len(self.browser.find_elements("css selector", ".turn"))

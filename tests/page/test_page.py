@@ -62,7 +62,7 @@ def test_stop_keeps_what_came_and_frees_the_slot(page: Page, service: Service) -
     page.ask('script: {"tokens": 5000, "delay_s": 0.02}')
     page.await_text(".turn.assistant .text", "w3")
     page.find("#stop").click()
-    page.await_text(".turn.assistant .hint:last-child", "stopped")
+    page.await_text(".turn.assistant .note", "stopped")
     await_condition(
         lambda: service.get("/v1/queue/stats")["queue_stats"]["active_requests"] == 0,
         "the job cancelled",
@@ -71,13 +71,13 @@ def test_stop_keeps_what_came_and_frees_the_slot(page: Page, service: Service) -
 
 
 def test_a_refused_question_goes_back_to_be_mended(page: Page) -> None:
-    page.browser.execute_script(
-        "document.getElementById('temperature').closest('details').open = true"
-    )
+    page.find("[popovertarget=settings]").click()
     page.find("#temperature").send_keys("9")
+    page.escape()
     page.ask("Too warm?")
     page.await_text("#notice", "temperature")
     assert page.find("#question").get_property("value") == "Too warm?"
+    page.browser.execute_script("localStorage.clear(); sessionStorage.clear()")
     # The browser itself notes every status of 400 and above.
     page.browser.get_log("browser")
 

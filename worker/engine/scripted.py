@@ -9,6 +9,7 @@ honoured. Counting a prompt's tokens waits for `first_delay_s` and has the same 
 | field | default | meaning |
 |---|---|---|
 | tokens | 8 | how many tokens the answer has; token i is the text "w{i} " |
+| text | "" | the answer instead, four characters a token |
 | first_delay_s | 0 | seconds before the first token |
 | delay_s | 0 | seconds between tokens |
 | burst | 1 | tokens a step |
@@ -49,10 +50,12 @@ from worker.engine.text.stop import StopFinder
 
 MARK = "script:"
 NAP_S = 0.002
+CHARACTERS = 4
 
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: int = 8
+    text: str = ""
     first_delay_s: float = 0.0
     delay_s: float = 0.0
     burst: int = 1
@@ -61,6 +64,17 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     once: str = ""
     compute_s: float = 0.0
     code: FailureCode = "internal_error"
+
+    @property
+    def length(self) -> int:
+        """How many tokens the answer has."""
+        return -(-len(self.text) // CHARACTERS) if self.text else self.tokens
+
+    def say(self, tokens: Iterable[int]) -> str:
+        """The text of these tokens."""
+        if not self.text:
+            return words(tokens)
+        return "".join(self.text[at * CHARACTERS : (at + 1) * CHARACTERS] for at in tokens)
 
 
 class Play:
@@ -72,11 +86,11 @@ class Play:
         self.made = [len(point.tokens) for point in job.resume] or [0] * job.choices
         self.stops = [StopFinder(job.stop) for _ in self.made]
         for stop, made in zip(self.stops, self.made, strict=True):
-            stop.push(words(range(made)))
+            stop.push(script.say(range(made)))
         self.sequence = 0
         self.started_at = now
         self.due_at = now + script.first_delay_s
-        self.limit = min(script.tokens, job.max_tokens or script.tokens)
+        self.limit = min(script.length, job.max_tokens or script.length)
 
     @property
     def prompt_tokens(self) -> int:
@@ -84,7 +98,7 @@ class Play:
 
     @property
     def finish_reason(self) -> FinishReason:
-        return "stop" if self.limit == self.script.tokens else "length"
+        return "stop" if self.limit == self.script.length else "length"
 
     def fault_is_due(self) -> bool:
         script = self.script
@@ -105,7 +119,7 @@ class Play:
             tokens = list(range(made, min(self.limit, made + self.script.burst)))
             self.made[choice] += len(tokens)
             stop = self.stops[choice]
-            text = stop.push(words(tokens))
+            text = stop.push(self.script.say(tokens))
             finish: FinishReason | None = None
             if stop.found:
                 finish = "stop"

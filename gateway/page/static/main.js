@@ -1,9 +1,9 @@
 // Starts the page: the chat works even while the live figures cannot be had, and the other way round.
 
-import { startChat } from "./chat.js";
+import { startChat } from "./chat/chat.js";
 import { startKeyDialog } from "./key.js";
-import { startLive } from "./live.js";
+import { startLive } from "./live/live.js";
 
 startKeyDialog();
 const chat = startChat();
-startLive(chat.offerModels);
+startLive((models) => chat.offerModels(models));

@@ -2,7 +2,15 @@
 
 import { askForKey, headers } from "./key.js";
 
-export class Problem extends Error {}
+// What went wrong, in words for the user; `reason` is without the advice when to try again.
+export class Problem extends Error {
+  constructor(reason, status = 0, retryAfterS = 0) {
+    super(retryAfterS ? `${reason} Try again in about ${retryAfterS} s.` : reason);
+    this.reason = reason;
+    this.status = status;
+    this.retryAfterS = retryAfterS;
+  }
+}
 
 // fetch that asks for the key when one is wanted. Throws Problem with words for the user.
 export async function call(path, options = {}) {
@@ -15,20 +23,19 @@ export async function call(path, options = {}) {
       throw new Problem("The server cannot be reached. Is it still running?");
     }
     if (answer.ok) return answer;
-    if (answer.status !== 401) throw new Problem(await words(answer));
+    if (answer.status !== 401) throw await problem(answer);
     await askForKey();
   }
 }
 
-async function words(answer) {
-  let message = "";
+async function problem(answer) {
+  let reason = "";
   try {
-    message = (await answer.json()).error.message;
+    reason = (await answer.json()).error.message;
   } catch {
-    message = `The server answered with status ${answer.status}.`;
+    reason = `The server answered with status ${answer.status}.`;
   }
-  const seconds = answer.headers.get("Retry-After");
-  return seconds ? `${message} Try again in about ${seconds} s.` : message;
+  return new Problem(reason, answer.status, Number(answer.headers.get("Retry-After") ?? 0));
 }
 
 // Yields {event, data} of a server-sent event stream; data is the parsed JSON, or "[DONE]".

@@ -1,8 +1,9 @@
-// The live figures: one event stream, connected again when it breaks.
+// The live figures: one event stream, connected again when it breaks, and let go while nobody looks:
+// a browser has six connections to a server, and pages that it only remembers would hold them.
 
-import { element, setText } from "./dom.js";
+import { element, setText } from "../dom.js";
 import { Plots } from "./plots.js";
-import { call, events } from "./server.js";
+import { call, events } from "../server.js";
 
 const RECONNECT_MS = 2000;
 const OUTCOMES = { finished: "finished", failed: "failed", cancelled: "stopped", timed_out: "timed out" };
@@ -10,21 +11,33 @@ const OUTCOMES = { finished: "finished", failed: "failed", cancelled: "stopped",
 export async function startLive(onModels) {
   const plots = new Plots();
   for (;;) {
+    await seen();
     let why = "The gateway has stopped sending figures.";
+    const leave = new AbortController();
+    const { signal } = leave;
+    addEventListener("pagehide", () => leave.abort(), { signal });
+    document.addEventListener("visibilitychange", () => document.hidden && leave.abort(), { signal });
     try {
-      for await (const { event, data } of events(await call("v1/status/stream"))) {
+      for await (const { event, data } of events(await call("v1/status/stream", { signal }))) {
         if (event === "history") plots.restart(data.points);
         else plots.add(data.point);
         show(data, event === "sample" ? data.point.rate : (data.points.at(-1)?.rate ?? 0));
         onModels(data.models);
       }
     } catch (error) {
+      if (signal.aborted) continue;
       why = error.message;
     }
+    leave.abort();
     setState("away", "not connected");
     setText("missing", why);
     await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
   }
+}
+
+function seen() {
+  if (!document.hidden) return Promise.resolve();
+  return new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
 }
 
 function show(data, rate) {

@@ -1,6 +1,6 @@
 // The present conversation as a command or a program that somebody can run.
 
-import { keyIsSet } from "./key.js";
+import { keyIsSet } from "../key.js";
 
 function address(path) {
   return new URL(path, document.baseURI).href;

@@ -1,7 +1,7 @@
 // The pictures chosen for the next question. They are sent as they are, never made smaller.
 
-import { element } from "./dom.js";
-import { size } from "./live.js";
+import { element } from "../dom.js";
+import { size } from "../live/live.js";
 
 export class Pictures {
   constructor(onProblem) {
@@ -12,11 +12,12 @@ export class Pictures {
 
   async add(files) {
     for (const file of files) {
-      if (!file.type.startsWith("image/")) {
-        this.onProblem(`${file.name} is not a picture.`);
+      const type = typeOf(file);
+      if (type === null) {
+        this.onProblem(`${file.name} is neither a picture nor a PDF.`);
         continue;
       }
-      const url = await dataUrl(file);
+      const url = await dataUrl(new File([file], file.name, { type }));
       this.chosen.push({ name: file.name, bytes: file.size, url });
     }
     this.show();
@@ -40,14 +41,24 @@ export class Pictures {
   item(picture) {
     const remove = element("button", { type: "button", "aria-label": `Remove ${picture.name}` }, "×");
     remove.addEventListener("click", () => this.put(this.chosen.filter((one) => one !== picture)));
+    const drawn = element("img", { src: picture.url, alt: "" });
+    drawn.addEventListener("error", () => drawn.remove()); // this browser cannot draw it
     return element(
       "li",
       {},
-      element("img", { src: picture.url, alt: "" }),
+      drawn,
       element("span", {}, `${picture.name}, ${size(picture.bytes)}`),
       remove,
     );
   }
+}
+
+// Browsers that cannot draw a kind do not know its name either.
+const BY_ENDING = { heic: "image/heic", heif: "image/heif", avif: "image/avif", pdf: "application/pdf" };
+
+function typeOf(file) {
+  if (file.type.startsWith("image/") || file.type === "application/pdf") return file.type;
+  return BY_ENDING[file.name.split(".").at(-1).toLowerCase()] ?? null;
 }
 
 // Pictures dropped on `target` or pasted anywhere on the page.

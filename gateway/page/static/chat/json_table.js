@@ -1,0 +1,44 @@
+// An answer that is JSON, as a table.
+
+import { element } from "../dom.js";
+
+// A table for an object or a list of them; null for any other text.
+export function jsonTable(text) {
+  const value = parsed(text);
+  if (value === null || typeof value !== "object") return null;
+  const box = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Answer as a table" });
+  box.append(tableOf(value));
+  return box;
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function tableOf(value) {
+  const body = element("tbody");
+  const table = element("table", {}, body);
+  if (Array.isArray(value) && value.length && value.every(isObject)) {
+    const names = [...new Set(value.flatMap(Object.keys))];
+    table.prepend(element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)))));
+    body.append(...value.map((row) => element("tr", {}, ...names.map((name) => cell(row[name])))));
+    return table;
+  }
+  const rows = Array.isArray(value) ? value.map((one, at) => [String(at + 1), one]) : Object.entries(value);
+  body.append(...rows.map(([name, one]) => element("tr", {}, element("th", { scope: "row" }, name), cell(one))));
+  return table;
+}
+
+function isObject(value) {
+  return value !== null && typeof value === "object" && !Array.isArray(value);
+}
+
+function cell(value) {
+  if (value === undefined) return element("td");
+  if (value !== null && typeof value === "object") return element("td", {}, tableOf(value));
+  return element("td", {}, String(value));
+}

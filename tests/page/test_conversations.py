@@ -1,0 +1,209 @@
+"""Conversations stay in the browser; turns can be edited, asked again, and branch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from selenium.webdriver.support import expected_conditions
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.page.browser import Page, chromium
+from tests.page.test_page import EXAMPLE
+from tests.processes import Service, serving
+from tests.scripted import scripted
+from tests.waiting import await_condition
+
+WAIT_S = 30
+PRESS = """
+const [css, words] = arguments;
+const buttons = [...document.querySelectorAll(css + " button")];
+const one = buttons.find((one) => [one.innerText, one.ariaLabel].includes(words));
+if (one) setTimeout(() => one.click()); // what it opens may block
+return one !== undefined;
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    # One stream at a time, so that the second has to wait.
+    with serving(worker_flags=("--engine", "scripted", "--max-streams", "1")) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Any, service: Service) -> Iterator[Page]:
+    opened = Page(browser, service.url)
+    opened.browser.execute_script("sessionStorage.clear()")
+    opened.browser.refresh()
+    opened.await_ready()
+    yield opened
+    assert opened.console_problems() == []
+
+
+def script(text: str, **more: object) -> str:
+    return "script: " + json.dumps({"text": text, **more})
+
+
+def asked(page: Page, text: str, **more: object) -> None:
+    before = page.turns()
+    page.ask(script(text, **more))
+    await_condition(lambda: page.turns() == before + 2, "the turns", WAIT_S)
+    page.await_text(".turn.assistant:last-child .note", "in all")
+
+
+def answers(page: Page) -> list[str]:
+    return page.texts(".turn.assistant .markdown")
+
+
+def press(page: Page, css: str, words: str) -> None:
+    """Press the button with these words, or this label, as soon as it is there."""
+
+    def pressed() -> bool:
+        return bool(page.browser.execute_script(PRESS, css, words))
+
+    await_condition(pressed, f"{words!r} in {css}", WAIT_S)
+
+
+def listed(page: Page) -> list[str]:
+    return page.texts("#conversations .title")
+
+
+def open_list(page: Page, words: str = "") -> None:
+    page.find("[popovertarget=history]").click()
+    page.find("#search").clear()
+    page.find("#search").send_keys(words)
+
+
+def test_a_reload_brings_everything_back(page: Page) -> None:
+    page.drop(EXAMPLE)
+    asked(page, "a picture of shapes")
+    asked(page, "two of them")
+    page.browser.refresh()
+    await_condition(lambda: page.turns() == 4, "the turns again", WAIT_S)
+    assert answers(page) == ["a picture of shapes", "two of them"]
+    assert page.find(".turn.user img").get_property("naturalWidth") > 0
+
+
+def test_a_reload_in_the_middle_keeps_what_came(page: Page) -> None:
+    page.ask(script("word " * 400, delay_s=0.05))
+    await_condition(lambda: "word word word" in "".join(answers(page)), "some words", WAIT_S)
+    page.browser.refresh()
+    page.await_text(".turn.assistant .note", "was left during this answer")
+    assert answers(page)[0].startswith("word")
+    page.await_ready()
+
+
+def test_the_list_searches_renames_and_deletes(page: Page) -> None:
+    asked(page, "the secret is pomegranate")
+    page.find("#clear").click()
+    asked(page, "nothing of the kind")
+    open_list(page, "pomegranate")
+    await_condition(lambda: len(listed(page)) == 1, "one found", WAIT_S)
+    press(page, "#conversations li:first-child", f"Rename {listed(page)[0]}")
+    page.browser.switch_to.active_element.send_keys("Fruit\n")
+    await_condition(lambda: listed(page) == ["Fruit"], "the new name", WAIT_S)
+    press(page, "#conversations", "Fruit")
+    await_condition(lambda: answers(page) == ["the secret is pomegranate"], "it opened", WAIT_S)
+    asked(page, "more")
+    open_list(page, "pomegranate")
+    await_condition(lambda: listed(page) == ["Fruit"], "its name kept", WAIT_S)
+    press(page, "#conversations li:first-child", "Delete Fruit")
+    WebDriverWait(page.browser, WAIT_S).until(expected_conditions.alert_is_present()).accept()
+    await_condition(lambda: listed(page) == [], "it gone", WAIT_S)
+    assert page.turns() == 0
+    page.escape()
+
+
+def test_a_question_is_edited_and_an_answer_asked_again(page: Page) -> None:
+    asked(page, "first")
+    asked(page, "follows")
+    press(page, ".turn.user:first-child", "Edit")
+    field = page.find(".edit textarea")
+    field.clear()
+    field.send_keys(script("second") + "\n")
+    await_condition(lambda: answers(page) == ["second"], "the edited branch", WAIT_S)
+    page.await_text(".turn.assistant .note", "in all")
+    press(page, ".turn.assistant:last-child", "Ask again")
+    page.await_text(".turn.assistant .place", "2/2")
+    page.await_text(".turn.assistant .note", "in all")
+    press(page, ".turn.user:first-child", "The version before")
+    await_condition(lambda: answers(page) == ["first", "follows"], "the first branch", WAIT_S)
+    page.browser.refresh()
+    await_condition(lambda: answers(page) == ["first", "follows"], "it was kept", WAIT_S)
+
+
+def test_a_busy_server_is_waited_for(page: Page, service: Service) -> None:
+    longer = scripted(stream=True, tokens=100, delay_s=0.05)
+    path = service.url + "/v1/chat/completions"
+    with service.client.stream("POST", path, json=longer) as running:
+        lines = running.iter_lines()  # which ends the stream when it is let go
+        assert next(lines)
+        page.ask(script("at last"))
+        page.await_text(".turn.assistant .note", "Trying again in")
+    await_condition(lambda: answers(page) == ["at last"], "the answer", WAIT_S)
+    # The browser notes every 429.
+    page.browser.get_log("browser")
+
+
+def test_escape_stops_and_gives_the_question_back(page: Page) -> None:
+    page.ask(script("never seen", first_delay_s=60))
+    await_condition(lambda: page.find("#stop").is_displayed(), "it runs", WAIT_S)
+    page.escape()
+    page.await_text("#notice", "Stopped")
+    assert "never seen" in page.find("#question").get_property("value")
+    page.find("#question").clear()
+
+
+def test_who_scrolls_up_stays_there(page: Page) -> None:
+    page.ask(script("line\n\n" * 300, delay_s=0.02))
+    turns = "document.getElementById('turns')"
+    taller = f"return {turns}.scrollHeight > {turns}.clientHeight + 200"
+    await_condition(lambda: page.browser.execute_script(taller), "a long answer", WAIT_S)
+    page.browser.execute_script(f"{turns}.scrollTop = 10")
+    height = page.browser.execute_script(f"return {turns}.scrollHeight")
+    grown = f"return {turns}.scrollHeight > {height} + 200"
+    await_condition(lambda: page.browser.execute_script(grown), "more of it", WAIT_S)
+    assert page.browser.execute_script(f"return {turns}.scrollTop") == 10
+    composer = page.find("#composer").rect
+    assert composer["y"] + composer["height"] <= 900
+    page.find("#stop").click()
+
+
+def test_a_picture_is_enlarged(page: Page) -> None:
+    page.drop(EXAMPLE)
+    asked(page, "seen")
+    page.find(".turn.user .picture").click()
+    await_condition(lambda: page.find("#picture-dialog img").is_displayed(), "it large", WAIT_S)
+    page.escape()
+    assert not page.find("#picture-dialog img").is_displayed()
+
+
+def test_the_conversation_is_exported(page: Page) -> None:
+    asked(page, "to be kept elsewhere")
+    catch = """
+    const create = URL.createObjectURL;
+    URL.createObjectURL = (blob) => {
+      blob.text().then((text) => (window.exported = text));
+      return create(blob);
+    };
+    HTMLAnchorElement.prototype.click = function () { window.exportedAs = this.download };
+    """
+    page.browser.execute_script(catch)
+    page.find("[popovertarget=history]").click()
+    page.find("#export").click()
+    exported = await_condition(
+        lambda: page.browser.execute_script("return window.exported"), "the export", WAIT_S
+    )
+    turns = json.loads(exported)["turns"]
+    assert [turn["role"] for turn in turns] == ["user", "assistant"]
+    assert turns[1]["text"] == "to be kept elsewhere"
+    page.escape()
