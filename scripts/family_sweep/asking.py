@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worker.engine.model import blas
+import numpy as np
+from PIL import Image
 
-blas.load()
-
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from shared.messages import (  # noqa: E402
-    ChatMessage,
-    Delta,
-    Done,
-    Failed,
-    ImageInfo,
-    ImagePart,
-    Job,
-    Sampling,
-    TextPart,
-)
-from worker.engine.interface import EngineEvent  # noqa: E402
-from worker.engine.load import load_engine  # noqa: E402
-from worker.engine.options import EngineOptions  # noqa: E402
+from scripts.benchmarks.in_process.engines import Ours, Request, ask, user
+from shared.messages import ChatMessage, Delta, Done, Failed, TextPart
 
 TOKENS = 12
-GREEDY = Sampling(seed=0, temperature=0.0)
 
 
 @dataclass(frozen=True)
@@ -54,32 +36,30 @@ class Engine:
     """The worker's engine on a checkpoint, driven as the worker's loop drives it."""
 
     def __init__(self, folder: Path) -> None:
-        self._woken = threading.Event()
-        options = EngineOptions(str(folder))
-        self._engine = load_engine(options, lambda fraction: None, self._woken.set)
+        self._ours = Ours(str(folder))
         self._asked = 0
 
     def prompt(self, question: Question) -> str:
         """The text that the model's template makes of it."""
-        return self._engine.writer.write(self._job(question))
+        return self._ours.engine.writer.write(self._request(question).job)
 
     def switched_off(self) -> list[str]:
         """What may not be done with this model, of what may be done with some."""
-        abilities = self._engine.model.abilities.as_dict()
+        abilities = self._ours.engine.model.abilities.as_dict()
         return [name for name, on in abilities.items() if not on]
 
     def forget(self) -> None:
-        self._engine.forget()
+        self._ours.engine.forget()
 
     def answers(self, questions: Sequence[Question]) -> list[Said]:
         """The answers to questions that come at once, in their order."""
-        jobs = [self._job(question) for question in questions]
-        said = {job.id: Said() for job in jobs}
-        for job, question in zip(jobs, questions, strict=True):
-            self._engine.submit(job, question.images)
+        requests = [self._request(question) for question in questions]
+        said = {request.job.id: Said() for request in requests}
+        for request in requests:
+            self._ours.engine.submit(request.job, request.images)
         left = set(said)
         while left:
-            for event in self._turn():
+            for event in self._ours.turn():
                 if isinstance(event, Delta):
                     said[event.job].tokens += event.tokens
                 if isinstance(event, Failed):
@@ -88,33 +68,10 @@ class Engine:
                     left.discard(event.job)
         return list(said.values())
 
-    def _turn(self) -> list[EngineEvent]:
-        if not self._engine.has_work():
-            self._woken.wait(0.1)
-            self._woken.clear()
-        return self._engine.step()
-
-    def _job(self, question: Question) -> Job:
+    def _request(self, question: Question) -> Request:
         self._asked += 1
-        info = ImageInfo(sha256="", media_type="image/png", width_px=1, height_px=1)
         name = f"{question.name}-{self._asked}"
-        return Job(
-            id=name,
-            answer_id=name,
-            request_id=name,
-            model="",
-            stream=True,
-            sampling=GREEDY,
-            messages=question.messages,
-            images=[info] * len(question.images),
-            max_tokens=TOKENS,
-            ignore_eos=True,
-        )
-
-
-def user(text: str, *images: int) -> ChatMessage:
-    parts = [ImagePart(index=index) for index in images]
-    return ChatMessage(role="user", content=[*parts, TextPart(text=text)])
+        return ask(name, question.messages, question.images, tokens=TOKENS)
 
 
 def assistant(text: str) -> ChatMessage:

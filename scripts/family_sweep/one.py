@@ -14,6 +14,9 @@ from scripts.family_sweep.reference import Reference, reference
 from scripts.family_sweep.row import EQUAL, NOT_ASKED, OTHER, Row
 from worker.engine.interface import ModelError
 
+MOST_TRIES = 6
+"""How often mlx-vlm is asked the same where its first two answers differ."""
+
 
 def sweep(name: str) -> Row:
     """Find out about one family, in a process that does nothing else."""
@@ -47,43 +50,47 @@ def _ask(row: Row, folder: Path, engine: Engine) -> None:
 
 
 class _References:
-    """mlx-vlm's answers, each asked for once."""
+    """mlx-vlm's answers, asked for once a question."""
 
     def __init__(self, row: Row, folder: Path, engine: Engine) -> None:
         self._row, self._folder, self._engine = row, folder, engine
-        self._known: dict[str, Reference | None] = {}
+        self._known: dict[str, list[Reference]] = {}
 
-    def to(self, question: Question) -> Reference | None:
-        """None: it gives none, which is noted."""
+    def to(self, question: Question) -> list[Reference]:
+        """Its answer; several if it does not keep to one, none if it gives none: both are noted."""
         if question.name not in self._known:
             self._known[question.name] = self._asked(question)
         return self._known[question.name]
 
-    def _asked(self, question: Question) -> Reference | None:
+    def _asked(self, question: Question) -> list[Reference]:
         prompt = self._engine.prompt(question)
-        try:
-            first = reference(self._folder, prompt, question.images, TOKENS)
-            again = reference(self._folder, prompt, question.images, TOKENS)
-        except Exception as error:
-            self._row.upstream[question.name] = _brief(error)
-            return None
-        if not first.agrees(again.tokens):
-            self._row.upstream[question.name] = "says something else when it is asked again"
-            return None
-        return first
+        found: list[Reference] = []
+        for attempt in range(1, MOST_TRIES + 1):
+            try:
+                said = reference(self._folder, prompt, question.images, TOKENS)
+            except Exception as error:
+                self._row.upstream[question.name] = _brief(error)
+                return []
+            if not any(known.agrees(said.tokens) for known in found):
+                found.append(said)
+            elif len(found) == 1 and attempt > 1:
+                return found
+        self._row.upstream[question.name] = "its answer is not always the same"
+        return found
 
 
-def _compared(row: Row, said: Sequence[Said], expected: Sequence[Reference | None]) -> str:
+def _compared(row: Row, said: Sequence[Said], expected: Sequence[list[Reference]]) -> str:
     """ "=" if all that can be compared is equal, else what is not."""
     found = set()
     for answer, wanted in zip(said, expected, strict=True):
-        if wanted is None:
+        if not wanted:
             continue
         if answer.error:
             found.add(answer.error)
             _note(row, f"{answer.error}: {answer.words}")
         else:
-            found.add(EQUAL if wanted.agrees(answer.tokens) else OTHER)
+            equal = any(one.agrees(answer.tokens) for one in wanted)
+            found.add(EQUAL if equal else OTHER)
     return " ".join(sorted(found - {EQUAL})) or (EQUAL if found else NOT_ASKED)
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import mlx.nn as nn
 from mlx_vlm.models import cache as kv
+from mlx_vlm.models.base import BaseImageProcessor
+from mlx_vlm.prompt_utils import SINGLE_IMAGE_ONLY_MODELS
 
 from worker.engine.model.config import image_token_ids
 
@@ -104,6 +106,8 @@ def derived(network: nn.Module, processor: Any) -> Family:
     )
     if not _takes_pictures(network, processor):
         family = family.without("pictures", "several_pictures")
+    if family.model_type in SINGLE_IMAGE_ONLY_MODELS:
+        family = family.without("several_pictures")
     if not all(can_batch(layer) for layer in kv.make_prompt_cache(language)):
         family = family.without("batching")
     return family
@@ -117,9 +121,11 @@ def can_batch(layer: Any) -> bool:
 
 
 def _takes_pictures(network: nn.Module, processor: Any) -> bool:
-    """mlx-vlm hands pictures to the processor as `images`, and what it makes of them to the
-    network as `pixel_values`: tokenizers, and models of text alone, do not take them."""
-    return _takes(type(processor).__call__, "images") and _takes(
+    """mlx-vlm hands pictures to the processor as `images`, or to an image processor of its own
+    beside a tokenizer, and what it makes of them to the network as `pixel_values`: other
+    tokenizers, and models of text alone, do not take them."""
+    has_own = isinstance(getattr(processor, "image_processor", None), BaseImageProcessor)
+    return (has_own or _takes(type(processor).__call__, "images")) and _takes(
         network.get_input_embeddings, "pixel_values"
     )
 

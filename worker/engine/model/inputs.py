@@ -57,9 +57,14 @@ class Embedded:
     fixed: dict[str, Any] = field(default_factory=dict)
     rope_delta: mx.array | None = None
 
+    @property
+    def length(self) -> int:
+        """How many embeddings there are: not always as many as tokens."""
+        return self.embeds.shape[1]
+
     def part(self, start: int, stop: int) -> tuple[mx.array, dict[str, Any]]:
         """Embeddings and keyword inputs of the tokens `start` to `stop`."""
-        length = self.embeds.shape[1]
+        length = self.length
         inputs: dict[str, Any] = dict(self.fixed)
         for name, value in self.aligned.items():
             inputs[name] = _sliced(value, start, stop, length)

@@ -11,7 +11,7 @@ import io
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
@@ -42,6 +42,7 @@ class Prompt:
         inputs: what the processor made of the images, as NumPy arrays; empty without images.
         image_keys: the images' hashes, in order.
         image_tokens: how many placeholders there are.
+        images_end: where what concerns images ends among its tokens; 0 without images.
         seconds: how long it took.
     """
 
@@ -51,7 +52,25 @@ class Prompt:
     inputs: dict[str, Any] = field(default_factory=dict)
     image_keys: tuple[str, ...] = ()
     image_tokens: int = 0
+    images_end: int = 0
     seconds: float = 0.0
+
+    def of_length(self, length: int) -> Prompt:
+        """The prompt as a network has taken it that made so many embeddings of it.
+
+        Some put other numbers of features in the places of their placeholders. Which embedding
+        stands for which token is then not known up to the last image: all before it becomes one
+        whole in the key, shared with the same start and the same images only.
+        """
+        if length == len(self.ids):
+            return self
+        head, tail = self.ids[: self.images_end], self.ids[self.images_end :]
+        room = length - len(tail)
+        if not head or room <= 0:
+            raise ValueError(f"{length} embeddings cannot stand for {len(self.ids)} tokens")
+        key = np.array([_negative(",".join(map(str, [*head, *self.image_keys])))] * room + tail)
+        ids = [*head, *[head[-1]] * (room - len(head))][:room] + tail
+        return replace(self, ids=ids, key=key)
 
 
 class Preprocessor:
@@ -82,6 +101,7 @@ class Preprocessor:
             inputs=inputs,
             image_keys=image_keys,
             image_tokens=len(places) if images else 0,
+            images_end=(places[-1] + 1 if places else len(ids)) if images else 0,
             seconds=time.perf_counter() - started,
         )
 

@@ -62,7 +62,17 @@ class Prefill:
     tokens: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tokens = [*self.prompt.ids, *self.sequences[0].output_tokens]
+        self.take(self.prompt)
+
+    def take(self, prompt: Prompt) -> None:
+        """Go by the prompt as the model has taken it."""
+        self.request.taken = prompt
+        self.tokens = [*prompt.ids, *self.sequences[0].output_tokens]
+
+    @property
+    def length(self) -> int:
+        """Of the prompt as the model has taken it."""
+        return len(self.request.taken.ids)
 
     @property
     def prompt(self) -> Prompt:
@@ -90,8 +100,8 @@ class Prefill:
     @property
     def key(self) -> Key:
         """The prefix cache's key for all its tokens; the cache holds all but the last one."""
-        output_tokens = np.array(self.tokens[len(self.prompt.ids) :], np.int64)
-        return np.concatenate([self.prompt.key, output_tokens])
+        output_tokens = np.array(self.tokens[self.length :], np.int64)
+        return np.concatenate([self.request.taken.key, output_tokens])
 
     def begin_decoding(self) -> list[Sequence]:
         """Make its sequences rows, which go on from the finished cache."""
@@ -143,6 +153,7 @@ class Prefiller:
             prefill.seconds += spent
             prefill.vision_seconds += spent if pictured else 0.0
         prefill.inputs = None
+        prefill.take(prefill.prompt.of_length(prefill.embedded.length))
         self._start(prefill, prefill.embedded)
         return True
 
@@ -189,7 +200,7 @@ class Prefiller:
     def _piece(self, prefill: Prefill, stop: int) -> None:
         """Prefill up to the end of the prompt, or of the answer's tokens, lazily."""
         assert prefill.cache is not None and prefill.embedded is not None
-        start, length = prefill.done, len(prefill.prompt.ids)
+        start, length = prefill.done, prefill.length
         if start < length:
             stop = min(stop, length)
             embeds, inputs = prefill.embedded.part(start, stop)
@@ -220,7 +231,7 @@ class Prefiller:
         exactly what it saw here.
         """
         assert prefill.cache is not None
-        length = len(prefill.prompt.ids)
+        length = prefill.length
         self._piece(prefill, length)
         while prefill.done < prefill.target:
             self._piece(prefill, prefill.target)
@@ -240,7 +251,7 @@ class Prefiller:
             and embedded is not None
             and embedded.is_plain()
             and not prefill.done
-            and len(prefill.tokens) == len(prefill.prompt.ids)
+            and len(prefill.tokens) == prefill.length
             and prefill.target > 0
             and self._model.batchable
         )

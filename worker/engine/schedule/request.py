@@ -24,6 +24,7 @@ class Request:
 
     Attributes:
         prompt: there once it has been read.
+        taken: the prompt as the model took it, as long as what it made of it.
         sequences: one for each choice, in order.
         failures: how many failed steps it was in.
         cached_tokens: how many of the prompt's tokens a cache has spared it.
@@ -31,6 +32,7 @@ class Request:
     """
 
     prompt: Prompt
+    taken: Prompt
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -54,7 +56,7 @@ class Request:
     ) -> None:
         """The prompt has been read: set up the answers. Those of a resumed job go on where they
         were."""
-        self.prompt = prompt
+        self.prompt = self.taken = prompt
         limit = answer_limit(self.job, len(prompt.ids), context_tokens)
         resumes = dict(enumerate(self.job.resume))
         for index, sequence in enumerate(self.sequences):

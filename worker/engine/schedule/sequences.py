@@ -136,7 +136,7 @@ class Sequence:
 
     @property
     def prompt_ids(self) -> list[int]:
-        return self.request.prompt.ids
+        return self.request.taken.ids
 
     @property
     def limit(self) -> int:
@@ -149,7 +149,7 @@ class Sequence:
         if not 0 <= count <= len(self.output_tokens):
             return None
         said = np.array(self.output_tokens[:count], np.int64)
-        return np.concatenate([self.request.prompt.key, said])
+        return np.concatenate([self.request.taken.key, said])
 
 
 Rows = abc.Sequence[Sequence]

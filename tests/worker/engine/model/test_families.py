@@ -8,16 +8,14 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_vlm.generate import generate_step
 from mlx_vlm.utils import prepare_inputs
 
 from scripts.checkpoints.families import FAMILIES, SEEING
+from scripts.family_sweep import reference as plain
 from shared.messages import ChatMessage, ImagePart, TextPart
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, assistant, job, picture, user
-from worker.engine.model.loading import load_weights
 from worker.engine.model.vision_tower import MoreToEncode
-from worker.engine.prepare.preprocess import decode_image
 from worker.engine.schedule.pacer import Pacer
 from worker.engine.schedule.prefill import inputs_of
 
@@ -26,21 +24,7 @@ RED, BLUE = picture("red"), picture("blue", (70, 120))
 
 def reference(path: Path, text: str, images: list[bytes], count: int) -> list[int]:
     """What mlx-vlm's own generator says, greedily, to a rendered prompt."""
-    network, processor = load_weights(path)
-    inputs = prepare_inputs(
-        processor,
-        images=[decode_image(data) for data in images],
-        prompts=text,
-        image_token_index=getattr(network.config, "image_token_index", None),
-    )
-    ids, pixels = inputs.pop("input_ids"), inputs.pop("pixel_values", None)
-    bos = getattr(processor, "tokenizer", processor).bos_token_id
-    doubled = ids.shape[1] > 1 and ids[0, 0].item() == ids[0, 1].item() == bos
-    mask = inputs.pop("attention_mask")
-    if doubled:
-        ids, mask = ids[:, 1:], mask[:, 1:]
-    steps = generate_step(ids, network, pixels, mask, max_tokens=count, temperature=0.0, **inputs)
-    return [int(token) for token, _ in steps]
+    return plain.reference(path, text, images, count).tokens
 
 
 def rendered(driver: Driver, made: tuple[Any, list[bytes]]) -> str:

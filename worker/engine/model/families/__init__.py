@@ -11,7 +11,12 @@ from typing import Any, Protocol
 
 import mlx.nn as nn
 
-from worker.engine.model.families import positions_in_state, split_by_grid, split_by_row
+from worker.engine.model.families import (
+    first_picture_only,
+    positions_in_state,
+    split_by_grid,
+    split_by_row,
+)
 from worker.engine.model.family import Family, derived
 
 
@@ -24,7 +29,7 @@ class Quirk(Protocol):
         """The record as this quirk has it; may look at, and mend, the network."""
 
 
-QUIRKS: tuple[Quirk, ...] = (positions_in_state, split_by_grid, split_by_row)
+QUIRKS: tuple[Quirk, ...] = (positions_in_state, split_by_grid, split_by_row, first_picture_only)
 
 
 def family_of(network: nn.Module, processor: Any) -> Family:

@@ -1,0 +1,78 @@
+"""Families whose networks make more embeddings of a prompt than it has tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.family_sweep.reference import reference
+from tests.worker.engine.conftest import MakeDriver
+from tests.worker.engine.driving import Driver, assistant, job, picture, user
+from worker.engine.prepare.preprocess import Prompt
+
+RED, BLUE = picture("red"), picture("blue", (70, 120))
+LONGER = ("llava_next", "granite_vision", "llava_bunny", "phi4mm")
+
+
+def answer(driver: Driver, name: str, asked: object, images: list[bytes]) -> list[int]:
+    return driver.solo(job(name, asked, images, ignore_eos=True)).tokens  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", LONGER)
+def test_the_answer_is_mlx_vlms_and_comes_from_the_caches_again(
+    family: str, drive: MakeDriver, checkpoint: Callable[[str], Path]
+) -> None:
+    driver = drive(family)
+    question = "What is it?"
+    expected = [
+        reference(checkpoint(family), driver.render(job("r", question, [one])), [one], 10).tokens
+        for one in (RED, BLUE)
+    ]
+    assert expected[0] != expected[1]
+    assert answer(driver, "1", question, [RED]) == expected[0]
+    assert answer(driver, "2", question, [BLUE]) == expected[1]
+    again = driver.solo(job("3", question, [RED], ignore_eos=True))
+    assert again.tokens == expected[0]
+    assert again.done.usage.cached_tokens > 0
+
+
+@pytest.mark.parametrize("family", ["llava_next", "phi4mm"])
+def test_a_next_turn_goes_on_where_the_first_ended(family: str, drive: MakeDriver) -> None:
+    turns = [user("What is it?", 0), assistant("Two shapes."), user("Where are they?")]
+    driver, fresh = drive(family), drive(family, prefix_cache_bytes=0, vision_cache_bytes=0)
+    driver.solo(job("1", turns[:1], [RED]))
+    cached = driver.solo(job("2", turns, [RED], ignore_eos=True))
+    assert cached.tokens == answer(fresh, "2", turns, [RED])
+    assert cached.done.usage.cached_tokens > 0
+
+
+@pytest.mark.parametrize("family", ["llava_next", "granite_vision", "llava_bunny", "paligemma"])
+def test_where_mlx_vlm_looks_at_one_picture_several_are_refused(
+    family: str, drive: MakeDriver
+) -> None:
+    failed = drive(family).solo(job("1", "And these?", [RED, BLUE])).failed
+    assert failed is not None and failed.code == "invalid_request"
+    assert failed.param == "messages" and "one image" in failed.message
+
+
+def key(ids: list[int], image: str, length: int) -> list[int]:
+    made = Prompt("", ids, np.array(ids), image_keys=(image,), images_end=2)
+    prompt = made.of_length(length)
+    assert len(prompt.ids) == len(prompt.key) == length
+    return list(prompt.key)
+
+
+def test_what_stands_before_the_last_image_is_one_whole_in_the_key() -> None:
+    one = key([5, 9, 6, 7], "red", 8)
+    assert one[:6] == [one[0]] * 6 and one[6:] == [6, 7]
+    assert key([5, 9, 6, 8], "red", 8)[:7] == one[:7]
+    assert key([5, 9, 6, 7], "blue", 8)[0] != one[0]
+    assert key([4, 9, 6, 7], "red", 8)[0] != one[0]
+
+
+def test_fewer_embeddings_than_the_text_alone_has_tokens_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 embeddings"):
+        key([5, 9, 6, 7], "red", 2)
