@@ -154,7 +154,7 @@ def test_only_a_cpu_computes_half_precision_in_float32(
 ) -> None:
     network = nn.Linear(2, 2)
     network.set_dtype(mx.bfloat16)
-    monkeypatch.setattr("mlx_vlm.utils.load", lambda folder: (network, None))
+    monkeypatch.setattr("mlx_vlm.utils.load", lambda folder, **options: (network, None))
     (tmp_path / "config.json").write_text("{}")
     loading.load_weights(tmp_path)
     assert network.weight.dtype == (mx.bfloat16 if machine.gpu else mx.float32)
