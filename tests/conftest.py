@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -41,10 +44,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # All workers of a session share what one has proven: only the first start of a model is slow.
+    os.environ["WORKER_PROOF_CACHE"] = tempfile.mkdtemp(prefix="proofs-")
     config.stash[LEFT_OUT] = []
     settings.load_profile(QUICK if config.getoption("--quick") else "unhurried")
     for mark, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{mark}: {meaning}")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["WORKER_PROOF_CACHE"], ignore_errors=True)
 
 
 @cache

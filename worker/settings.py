@@ -66,6 +66,10 @@ class Settings:
     vision_cache_gib: float = option(
         0.25, help="most memory for cached image features", unit="GiB", minimum=0
     )
+    proof_cache: str = option(
+        "",
+        help="where it is remembered that a model's answers are right; none: in the user's caches",
+    )
     name: str = option("", help="this worker's name in logs and statistics; none: made up")
     engine: str = option(
         "mlx", help="what generates; scripted plays scripts for tests", choices=("mlx", "scripted")
@@ -96,6 +100,7 @@ class Settings:
             image_position=self.image_position,
             prefix_cache_bytes=int(self.prefix_cache_gib * GIB),
             vision_cache_bytes=int(self.vision_cache_gib * GIB),
+            proof_cache=self.proof_cache,
         )
 
     @property

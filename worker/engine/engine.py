@@ -14,7 +14,7 @@ import contextlib
 import logging
 import time
 from collections import abc, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import mlx.core as mx
 
@@ -32,6 +32,7 @@ from worker.engine.prepare.preprocess import Preprocessor
 from worker.engine.prepare.prompt import PromptWriter
 from worker.engine.schedule.batches import Batches
 from worker.engine.schedule.memory_budget import MemoryBudget
+from worker.engine.schedule.pacer import Pacer
 from worker.engine.schedule.prefill import Prefilled
 from worker.engine.schedule.queue import PrefillQueue
 from worker.engine.schedule.recovery import try_alone
@@ -51,7 +52,9 @@ class MlxEngine:
         memory: what jobs may take beside the model.
 
     Attributes:
+        facts: what gateways are told of the model.
         writer: makes a prompt's text of a job's messages.
+        watch: sees each token as it was chosen, with the log probabilities that its job asks for.
     """
 
     def __init__(
@@ -62,7 +65,6 @@ class MlxEngine:
         threads: BlasThreads,
         wake: WakeLoop,
     ) -> None:
-        self.facts = model.facts()
         self.model = model
         self.writer = PromptWriter.of(model, options.image_position)
         self._language = language_of(model)
@@ -71,18 +73,34 @@ class MlxEngine:
         grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids, call_start)
         preprocessor = Preprocessor(model, self.writer)
         self._preparation = Preparation(preprocessor, grammars, options.preprocess_threads, wake)
-        self._prefixes = PrefixCache(options.prefix_cache_bytes)
-        self._prefills = PrefillQueue(model, self._prefixes, options.prefill_pause_s)
-        self._batch = Batches(model)
         self._memory = memory
         self._threads = threads
-        self._most_rows = options.max_rows if model.batchable else 1
         self._requests: dict[str, Request] = {}
+        self.watch: Callable[[Chosen], None] | None = None
+        self.begin_anew(options)
+
+    def begin_anew(self, options: EngineOptions) -> None:
+        """Drop all that is under way and all that is remembered, and go on by these options, and by
+        the model's abilities as they are now."""
+        for job_id in self._requests:
+            self._preparation.cancel(job_id)
+            self._memory.release(job_id)
+        abilities = self.model.abilities
+        prefix_bytes = options.prefix_cache_bytes if abilities.prefix_cache else 0
+        self._prefixes = PrefixCache(prefix_bytes)
+        self._prefills = PrefillQueue(
+            self.model, self._prefixes, Pacer(options.prefill_pause_s, options.largest_piece)
+        )
+        self._batch = Batches(self.model)
+        self._most_rows = options.max_rows if abilities.batching else 1
+        self._requests = {}
         self._waiting: deque[Request] = deque()
         self._leaving: list[Sequence] = []
         self._events: list[EngineEvent] = []
         self._decoded_tokens = 0
         self._decoding_s = 0.0
+        self.facts = self.model.facts()
+        self.forget()
 
     # --- the Engine protocol ---------------------------------------------------------------------
 
@@ -270,6 +288,8 @@ class MlxEngine:
 
     def _take(self, chosen: Chosen) -> None:
         request = chosen.row.request
+        if self.watch is not None:
+            self.watch(chosen)
         self._events.append(request.take(chosen, self._language.vocabulary))
         self._decoded_tokens += 1
         if chosen.row.complete:

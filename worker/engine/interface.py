@@ -25,11 +25,16 @@ class ModelUnavailable(Exception):
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the worker tells gateways about its model once it is loaded."""
+    """What the worker tells gateways about its model once it is loaded.
+
+    Attributes:
+        proven: what was tried with it, and whether its answers were right.
+    """
 
     device: str
     vision: bool
     context_tokens: int | None = None
+    proven: dict[str, bool] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
 

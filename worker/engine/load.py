@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+
 from worker.engine.model import blas
 
 blas.load()
 
 from worker.engine.engine import MlxEngine  # noqa: E402
-from worker.engine.interface import Report, WakeLoop  # noqa: E402
+from worker.engine.faults import is_out_of_memory  # noqa: E402
+from worker.engine.interface import (  # noqa: E402
+    ModelError,
+    ModelUnavailable,
+    Report,
+    WakeLoop,
+)
 from worker.engine.model.device import has_gpu, set_memory_limits  # noqa: E402
 from worker.engine.model.model import load_model  # noqa: E402
 from worker.engine.model.warmup import warm_up  # noqa: E402
 from worker.engine.options import EngineOptions  # noqa: E402
+from worker.engine.proof import remembered  # noqa: E402
+from worker.engine.proof.proof import Proof, prove  # noqa: E402
 from worker.engine.schedule.memory_budget import MemoryBudget  # noqa: E402
+
+log = logging.getLogger(__name__)
 
 
 def load_engine(options: EngineOptions, report: Report, wake: WakeLoop) -> MlxEngine:
-    """Load the model, warm it up and return the engine that serves it.
+    """Load the model, prove it, warm it up and return the engine that serves it.
 
     Belongs on the engine thread, which makes every later call: MLX's streams are a thread's own.
 
@@ -25,12 +37,52 @@ def load_engine(options: EngineOptions, report: Report, wake: WakeLoop) -> MlxEn
         ModelUnavailable: it cannot be had now.
     """
     limit_bytes = set_memory_limits()
+    try:
+        engine = _made(options, limit_bytes, report, wake)
+        go_by(engine, options, _proof_of(engine, options))
+        warm_up(engine)
+    except (ModelError, ModelUnavailable):
+        raise
+    except Exception as error:
+        # Models fail in their own ways, and will again: only memory may be there next time.
+        if is_out_of_memory(error):
+            raise
+        log.debug("making the model ready has failed", exc_info=True)
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"The model cannot be made ready: {words}") from error
+    engine.forget()
+    report(1.0)
+    return engine
+
+
+def _made(
+    options: EngineOptions, limit_bytes: int | None, report: Report, wake: WakeLoop
+) -> MlxEngine:
     model = load_model(options, report)
     memory = MemoryBudget(limit_bytes, model.bytes_per_token)
     memory.describe()
     threads = blas.choose_threads(model, gpu=has_gpu())
-    engine = MlxEngine(model, options, memory, threads, wake)
-    warm_up(engine)
-    engine.forget()
-    report(1.0)
-    return engine
+    return MlxEngine(model, options, memory, threads, wake)
+
+
+def _proof_of(engine: MlxEngine, options: EngineOptions) -> Proof:
+    """An earlier start's, or a new one."""
+    digest = remembered.digest(engine.model.folder)
+    file = remembered.folder(options.proof_cache) / f"{digest}.json"
+    proof = remembered.recall(file)
+    if proof is None:
+        proof = prove(engine, options)
+        remembered.remember(file, proof)
+    return proof
+
+
+def go_by(engine: MlxEngine, options: EngineOptions, proof: Proof) -> None:
+    """Serve with what has been proven, and say so."""
+    model = engine.model
+    model.proven = proof.proven
+    model.allow(proof.abilities, options.vision_cache_bytes)
+    engine.begin_anew(options)
+    held = ", ".join(ability for ability, holds in proof.proven.items() if holds)
+    off = "; ".join(f"without {ability}: {why}" for ability, why in proof.reasons.items())
+    level = logging.WARNING if off else logging.INFO
+    log.log(level, "answers are mlx-vlm's own with %s%s", held, f"; {off}" if off else "")

@@ -20,6 +20,10 @@ class EngineOptions:
         max_rows: most sequences decoded at once; further ones wait inside the engine.
         prefill_pause_s: how long running streams may wait for a short newcomer's prompt; for a long
             one they wait about as long as for a token of their own, many times.
+        largest_piece: most tokens of a prompt that are prefilled at once; None: as many as the time
+            allows.
+        proof_cache: folder in which passed proofs of models are remembered; "": one of the user's
+            caches.
         preprocess_threads: threads that tokenize and decode images beside the engine thread.
     """
 
@@ -31,4 +35,6 @@ class EngineOptions:
     vision_cache_bytes: int = 256 * MIB
     max_rows: int = 64
     prefill_pause_s: float = 0.05
+    largest_piece: int | None = None
+    proof_cache: str = ""
     preprocess_threads: int = 2

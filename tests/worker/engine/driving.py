@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image, ImageDraw
@@ -129,6 +130,7 @@ class Driver:
     def __init__(self, options: EngineOptions) -> None:
         self._woken = threading.Event()
         self._prepared = threading.Semaphore(0)
+        options = replace(options, proof_cache=os.environ["WORKER_PROOF_CACHE"])
         self.engine = load_engine(options, lambda fraction: None, self._wake)
         self.model = self.engine.model
         self.results: dict[str, Result] = {}

@@ -132,6 +132,13 @@ def materialize(cache: Cache) -> None:
     mx.eval(state(cache))
 
 
+def heads(cache: Cache) -> int:
+    """Of the first layer that holds keys [rows, heads, tokens, width]; 0 if none does."""
+    kinds = (kv.KVCache, kv.RotatingKVCache)
+    held_keys = (layer.keys for layer in cache if isinstance(layer, kinds))
+    return next((int(keys.shape[1]) for keys in held_keys if keys is not None), 0)
+
+
 def size_bytes(cache: Cache) -> int:
     return sum(int(layer.nbytes) for layer in cache)
 

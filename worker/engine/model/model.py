@@ -9,6 +9,7 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -16,7 +17,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_vlm.models import cache as kv
 
-from worker.engine.cache.kv import Cache, size_bytes
+from worker.engine.cache.kv import Cache, heads, size_bytes
 from worker.engine.cache.vision import VisionCache
 from worker.engine.interface import ModelFacts, Report
 from worker.engine.model import loading
@@ -30,6 +31,7 @@ from worker.engine.model.config import (
 )
 from worker.engine.model.device import device_name
 from worker.engine.model.families import family_of
+from worker.engine.model.family import Abilities, Split
 from worker.engine.model.inputs import Embedded, PromptInputs, sorted_inputs
 from worker.engine.model.positions import PositionState
 from worker.engine.model.streams import Streams
@@ -44,6 +46,7 @@ IMAGE_INPUTS = frozenset({"pixel_values", "attention_mask"})
 class LoadedModel:
     """
     Attributes:
+        folder: that it was loaded from.
         processor: mlx-vlm's; for text-only models the tokenizer itself.
         family: what is known of models of its kind.
         abilities: what may be done with this one: the family's, less what its proof switches off.
@@ -51,6 +54,8 @@ class LoadedModel:
         context_tokens: most tokens of prompt plus answer; None: unknown.
         vocabulary: how many logits it has.
         bytes_per_token: what a token costs in key-value memory.
+        proven: which abilities were tried, and whether the model's answers were right with them.
+        kv_heads: of the language model's attention; 0: unknown.
         weight_bytes: of the language model, which a decode step reads.
         tower: computes its pictures' features and remembers them; None where that is not known.
         streams: where pictures and prompts are computed side by side.
@@ -58,12 +63,14 @@ class LoadedModel:
 
     def __init__(
         self,
+        folder: Path,
         network: nn.Module,
         processor: Any,
         config: Mapping[str, Any],
         defaults: SamplingDefaults,
         options: EngineOptions,
     ) -> None:
+        self.folder = folder
         self.processor = processor
         self.defaults = defaults
         self.tokenizer = getattr(processor, "tokenizer", processor)
@@ -75,6 +82,7 @@ class LoadedModel:
         if speaks_harmony(self.chat_template):
             self.eos_ids |= ids_of(self.tokenizer, ENDS)
         self.context_tokens = context_tokens(config, options.max_context)
+        self.proven: Mapping[str, bool] = {}
         self.vision_cache = VisionCache(options.vision_cache_bytes)
         self.streams = Streams.of_this_machine()
         self.tower = self._make_tower()
@@ -85,6 +93,15 @@ class LoadedModel:
         self.vocabulary = self.try_out(1, 8, cache).shape[-1]
         # Caches allocate in steps of 256 tokens; rotating ones stop growing at their window.
         self.bytes_per_token = size_bytes(cache) / 256
+        self.kv_heads = heads(cache)
+
+    def allow(self, abilities: Abilities, vision_cache_bytes: int) -> None:
+        """Go by these abilities from now on, and by nothing that is remembered."""
+        self.abilities = abilities
+        self.vision_cache.clear()
+        self.vision_cache.limit_bytes = vision_cache_bytes if abilities.vision_cache else 0
+        if self.tower is not None:
+            self.tower.split = self.family.split if abilities.picture_splitting else Split.NOT
 
     # --- facts -----------------------------------------------------------------------------
 
@@ -92,6 +109,7 @@ class LoadedModel:
         return ModelFacts(
             device=device_name(),
             vision=self.abilities.pictures,
+            proven=dict(self.proven),
             context_tokens=self.context_tokens,
             versions=loading.versions(),
         )
@@ -230,8 +248,6 @@ class LoadedModel:
 
     def takes_chunks(self, embedded: Embedded, cache: Cache) -> bool:
         """Whether this prompt may be prefilled in pieces: not where attention looks ahead."""
-        if not self.abilities.pieces:
-            return False
         keywords = {**embedded.aligned, **embedded.fixed}
         for module in (self.network, self._language):
             policy = getattr(module, "chunked_prefill_policy", None)
@@ -289,6 +305,6 @@ def load_model(options: EngineOptions, report: Report) -> LoadedModel:
     network, processor = loading.load_weights(folder, trust_remote_code=trusted)
     config = read_json(folder / "config.json")
     defaults = sampling_defaults(read_json(folder / "generation_config.json"))
-    model = LoadedModel(network, processor, config, defaults, options)
+    model = LoadedModel(folder, network, processor, config, defaults, options)
     report(0.9)
     return model

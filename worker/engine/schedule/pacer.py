@@ -33,6 +33,7 @@ class Pacer:
 
     Args:
         prefill_pause_s: how long prefilling may take then, if that is more than a few decode steps.
+        largest: most tokens of a piece, if fewer than these.
     """
 
     SMALLEST, SHORT, LARGEST = 6, 256, 2048
@@ -43,8 +44,10 @@ class Pacer:
     FUTILE = 2.0
     """A chunk's fixed cost, in allowances, above which smaller chunks are no remedy."""
 
-    def __init__(self, prefill_pause_s: float) -> None:
-        self._prefill_pause_s = prefill_pause_s
+    def __init__(self, prefill_pause_s: float, largest: int | None = None) -> None:
+        self.prefill_pause_s = prefill_pause_s
+        if largest is not None:
+            self.LARGEST, self.FIRST = largest, min(self.FIRST, largest)
         self._steps: deque[float] = deque(maxlen=self.REMEMBERED)
         self._step_s = 0.0
         self._size = 64.0
@@ -61,12 +64,12 @@ class Pacer:
     def allowance_s(self) -> float:
         """How long prefilling may take between two decode steps."""
         if self._hurries:
-            return max(self._prefill_pause_s, self.HURRIED_STEPS * self._step_s)
+            return max(self.prefill_pause_s, self.HURRIED_STEPS * self._step_s)
         return self._gentle_s
 
     @property
     def _gentle_s(self) -> float:
-        return self.GENTLE_STEPS * self._step_s or self._prefill_pause_s
+        return self.GENTLE_STEPS * self._step_s or self.prefill_pause_s
 
     @property
     def _scale(self) -> float:

@@ -166,6 +166,8 @@ class Prefiller:
     def advance(self, prefill: Prefill, tokens: int) -> int:
         """Prefill up to so many tokens, computed when this returns. Returns how many."""
         started = time.perf_counter()
+        if not self._model.abilities.pieces:
+            tokens = prefill.left
         if prefill.unsplit and not prefill.done:
             count = self._prefill_unsplit(prefill)
         else:

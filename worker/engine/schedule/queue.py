@@ -29,12 +29,12 @@ class Progress:
 class PrefillQueue:
     """First come, first served; short prompts that stand next to each other go together."""
 
-    def __init__(self, model: LoadedModel, prefixes: PrefixCache, prefill_pause_s: float) -> None:
+    def __init__(self, model: LoadedModel, prefixes: PrefixCache, pacer: Pacer) -> None:
         self._model = model
         self._prefiller = Prefiller(model, prefixes)
-        self.pacer = Pacer(prefill_pause_s)
+        self.pacer = pacer
         self._prefills: deque[Prefill] = deque()
-        self._wait_s = prefill_pause_s
+        self._wait_s = pacer.prefill_pause_s
         self._waits_since: float | None = None
 
     def __len__(self) -> int:

@@ -1,0 +1,346 @@
+"""A fault of each kind, put into a model that has none, costs it just what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from tests.worker.engine.conftest import MakeDriver
+from tests.worker.engine.driving import Driver, job, picture
+from worker.engine.interface import ModelError
+from worker.engine.load import go_by
+from worker.engine.model.family import Abilities
+from worker.engine.options import EngineOptions
+from worker.engine.proof.proof import Proof, prove
+
+Patch = pytest.MonkeyPatch
+Call = Callable[..., Any]
+
+TEXT_ONLY = {"text", "prefix_cache", "pieces", "batching"}
+SEEING = {*Abilities().as_dict(), "text"}
+
+
+def proof_of(driver: Driver) -> Proof:
+    return prove(driver.engine, EngineOptions(model_path=""))
+
+
+def off(proof: Proof) -> set[str]:
+    assert set(proof.reasons) == {name for name, held in proof.proven.items() if not held}
+    assert all(
+        proof.abilities.as_dict().get(name, True) == held for name, held in proof.proven.items()
+    )
+    return set(proof.reasons)
+
+
+def around_the_language_model(driver: Driver, patch: Patch, change: Call) -> None:
+    """`change(tokens, logits)` is what a call of the network's language model returns, whoever
+    calls it."""
+    kind = type(driver.model.network.language_model)
+    call = kind.__call__
+
+    def changed(self: Any, tokens: mx.array, *args: Any, **given: Any) -> Any:
+        output = call(self, tokens, *args, **given)
+        output.logits = change(tokens, output.logits)
+        return output
+
+    patch.setattr(kind, "__call__", changed)
+
+
+def before_the_language_model(driver: Driver, patch: Patch, spoil: Call) -> None:
+    """`spoil(tokens, cache)` comes before each call."""
+    kind = type(driver.model.network.language_model)
+    call = kind.__call__
+
+    def spoiled(self: Any, tokens: mx.array, *args: Any, **given: Any) -> Any:
+        spoil(tokens, given["cache"])
+        return call(self, tokens, *args, **given)
+
+    patch.setattr(kind, "__call__", spoiled)
+
+
+def skewed(logits: mx.array) -> mx.array:
+    """Other answers: each token's logit is its neighbour's."""
+    return mx.take(logits, (mx.arange(logits.shape[-1]) + 1) % logits.shape[-1], axis=-1)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_oss"])
+def test_a_text_model_without_fault_keeps_everything(family: str, drive: MakeDriver) -> None:
+    proof = proof_of(drive(family))
+    assert set(proof.proven) == TEXT_ONLY and off(proof) == set()
+    assert not proof.abilities.pictures
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "gemma3", "idefics3"])
+def test_a_seeing_model_without_fault_keeps_everything(family: str, drive: MakeDriver) -> None:
+    proof = proof_of(drive(family))
+    assert set(proof.proven) == SEEING and off(proof) == set()
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def test_rows_as_many_as_heads_with_another_mask(drive: MakeDriver, monkeypatch: Patch) -> None:
+    """gemma2: a mask of [rows, 1, 1, n] fits scores of [rows, heads, groups, 1, n] by accident."""
+    driver = drive("llama")
+    heads = driver.model.kv_heads
+    assert heads > 1
+
+    def change(tokens: mx.array, logits: mx.array) -> mx.array:
+        return skewed(logits) if tokens.shape[0] == heads else logits
+
+    around_the_language_model(driver, monkeypatch, change)
+    proof = proof_of(driver)
+    assert off(proof) == {"batching"}
+    assert f"with {heads} rows" in proof.reasons["batching"]
+
+
+def test_rows_that_raise(drive: MakeDriver, monkeypatch: Patch) -> None:
+    """internlm2: a batch's offsets are compared with a number."""
+
+    def change(tokens: mx.array, logits: mx.array) -> mx.array:
+        if tokens.shape[0] > 1:
+            raise ValueError("more than one row")
+        return logits
+
+    driver = drive("llama")
+    around_the_language_model(driver, monkeypatch, change)
+    assert off(proof_of(driver)) == {"batching"}
+
+
+def test_rows_that_would_end_the_engine(drive: MakeDriver, monkeypatch: Patch) -> None:
+    """mllama: what raised there was outside of any job's guard."""
+    driver = drive("llama")
+    step = driver.engine.step
+
+    def fragile() -> Any:
+        if driver.engine.gauges()["rows"] > 1:
+            raise AttributeError("keys are None")
+        return step()
+
+    monkeypatch.setattr(driver.engine, "step", fragile)
+    proof = proof_of(driver)
+    assert off(proof) == {"batching"} and proof.reasons["batching"] == "keys are None"
+
+
+# --- pieces and prefixes -------------------------------------------------------------------------
+
+
+def test_prompts_that_go_on_wrongly(drive: MakeDriver, monkeypatch: Patch) -> None:
+    """A model that forgets where it was when more than a token comes at once."""
+
+    def start_anew(tokens: mx.array, cache: Any) -> None:
+        if tokens.shape[1] > 1 and isinstance(cache[0].offset, int) and cache[0].offset:
+            for layer in cache:
+                layer.offset = 0
+
+    driver = drive("llama")
+    before_the_language_model(driver, monkeypatch, start_anew)
+    assert off(proof_of(driver)) == {"prefix_cache", "pieces"}
+
+
+def test_the_picture_before_under_the_same_text(drive: MakeDriver, monkeypatch: Patch) -> None:
+    """molmo: a key without its pictures finds what another picture has left."""
+    monkeypatch.setattr(
+        "worker.engine.prepare.preprocess.cache_key",
+        lambda ids, places, keys: np.array(ids),
+    )
+    assert off(proof_of(drive())) == {"prefix_cache"}
+
+
+def test_pictures_that_are_taken_for_one_another(drive: MakeDriver, monkeypatch: Patch) -> None:
+    monkeypatch.setattr("worker.engine.prepare.preprocess._hash", lambda data: "one for all")
+    assert off(proof_of(drive())) == {"vision_cache", "prefix_cache"}
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def around_the_embeddings(driver: Driver, patch: Patch, change: Call) -> None:
+    """`change(embeddings, with_pixels)` is what the network embeds a prompt as."""
+    kind = type(driver.model.network)
+    call = kind.get_input_embeddings
+
+    def changed(self: Any, ids: Any = None, pixel_values: Any = None, **given: Any) -> Any:
+        found = call(self, ids, pixel_values, **given)
+        found.inputs_embeds = change(found.inputs_embeds, pixel_values is not None)
+        return found
+
+    patch.setattr(kind, "get_input_embeddings", changed)
+
+
+def test_pictures_that_are_not_looked_at(drive: MakeDriver, monkeypatch: Patch) -> None:
+    driver = drive()
+    around_the_embeddings(
+        driver, monkeypatch, lambda embeds, seen: mx.zeros_like(embeds) if seen else embeds
+    )
+    proof = proof_of(driver)
+    assert off(proof) == {"pictures", "several_pictures"}
+    assert "do not depend on the picture" in proof.reasons["pictures"]
+
+
+def test_pictures_of_which_mlx_vlm_says_now_this_now_that(
+    drive: MakeDriver, monkeypatch: Patch
+) -> None:
+    """deepseek_vl_v2, llama4: read past an end, or from memory that nobody has written."""
+    driver = drive()
+    around_the_embeddings(
+        driver,
+        monkeypatch,
+        lambda embeds, seen: embeds + mx.random.normal(embeds.shape) if seen else embeds,
+    )
+    proof = proof_of(driver)
+    assert off(proof) == {"pictures", "several_pictures"}
+    assert "one thing and then another" in proof.reasons["pictures"]
+
+
+def test_pictures_that_mlx_vlm_cannot_take(drive: MakeDriver, monkeypatch: Patch) -> None:
+    def change(embeds: mx.array, seen: bool) -> mx.array:
+        if seen:
+            raise ValueError("odd pixels")
+        return embeds
+
+    driver = drive()
+    around_the_embeddings(driver, monkeypatch, change)
+    proof = proof_of(driver)
+    assert off(proof) == {"pictures", "several_pictures"}
+    assert "odd pixels" in proof.reasons["pictures"]
+
+
+def test_pictures_of_which_the_tower_looks_at_all(drive: MakeDriver, monkeypatch: Patch) -> None:
+    """A tower whose features of a picture depend on the others of its prompt."""
+    driver = drive()
+    kind = type(driver.model.network.vision_tower)
+    call = kind.__call__
+
+    def together(self: Any, pixels: mx.array, *args: Any, **given: Any) -> Any:
+        return call(self, pixels, *args, **given) + 10 * pixels.mean()
+
+    monkeypatch.setattr(kind, "__call__", together)
+    assert off(proof_of(driver)) == {"picture_splitting"}
+
+
+def test_more_pictures_than_mlx_vlm_takes(drive: MakeDriver, monkeypatch: Patch) -> None:
+    driver = drive()
+    call = driver.model.network.language_model.get_rope_index
+
+    def one_only(ids: Any, grid: Any = None, *args: Any, **given: Any) -> Any:
+        if grid is not None and grid.shape[0] > 1:
+            raise ValueError("one picture only")
+        return call(ids, grid, *args, **given)
+
+    monkeypatch.setattr(driver.model.network.language_model, "get_rope_index", one_only)
+    proof = proof_of(driver)
+    assert off(proof) == {"several_pictures"}
+    assert "one picture only" in proof.reasons["several_pictures"]
+
+
+# --- a model that is not served ------------------------------------------------------------------
+
+
+def test_a_model_whose_single_row_differs_is_not_served(
+    drive: MakeDriver, monkeypatch: Patch
+) -> None:
+    driver = drive("llama")
+    forward = driver.model.forward
+    monkeypatch.setattr(driver.model, "forward", lambda *a, **given: skewed(forward(*a, **given)))
+    with pytest.raises(ModelError, match=r"not what mlx-vlm itself answers .*text 1, alone"):
+        proof_of(driver)
+
+
+def test_a_model_that_mlx_vlm_cannot_run_is_not_served(
+    drive: MakeDriver, monkeypatch: Patch
+) -> None:
+    def change(tokens: mx.array, logits: mx.array) -> mx.array:
+        raise ValueError("no kernel for that")
+
+    driver = drive("llama")
+    around_the_language_model(driver, monkeypatch, change)
+    with pytest.raises(ModelError, match="no kernel for that"):
+        proof_of(driver)
+
+
+# --- what is off stays off -----------------------------------------------------------------------
+
+
+def serving_without(driver: Driver, *names: str) -> None:
+    abilities = driver.model.family.abilities.without(*names)
+    options = EngineOptions(model_path="", largest_piece=8)
+    go_by(driver.engine, options, Proof(abilities, dict.fromkeys(names, False)))
+
+
+def answers(driver: Driver, images: Sequence[bytes] = ()) -> list[list[int]]:
+    first = driver.run(job("1", "Hello"), job("2", "How many shapes are there? " * 4, images))
+    return [result.tokens for result in first]
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(Abilities().as_dict()) - {"pictures", "several_pictures"})
+)
+def test_answers_are_the_same_without(name: str, drive: MakeDriver, monkeypatch: Patch) -> None:
+    driver = drive()
+    images = [picture("red"), picture("blue", (70, 120))]
+    expected = answers(driver, images)
+    serving_without(driver, name)
+    rows, pieces = [], []
+    forward = driver.model.forward
+
+    def look(tokens: mx.array, *given: Any, **named: Any) -> mx.array:
+        rows.append(tokens.shape[0])
+        pieces.append(tokens.shape[1])
+        return forward(tokens, *given, **named)
+
+    monkeypatch.setattr(driver.model, "forward", look)
+    assert answers(driver, images) == answers(driver, images) == expected
+    gauges = driver.engine.gauges()
+    assert (max(rows) == 1) == (name == "batching")
+    assert (max(pieces) > 8) == (name == "pieces")
+    assert (gauges["prefix_cache_hits"] == 0) == (name == "prefix_cache")
+    if name == "vision_cache":
+        assert gauges["vision_cache_hits"] == gauges["vision_cache_bytes"] == 0
+    assert driver.engine.facts.proven == {name: False}
+
+
+def test_pictures_that_are_off_are_refused_and_text_is_not(drive: MakeDriver) -> None:
+    driver = drive()
+    serving_without(driver, "pictures", "several_pictures")
+    failed = driver.solo(job("1", images=[picture("red")])).failed
+    assert failed is not None and failed.code == "invalid_request"
+    assert "takes none" in failed.message
+    assert driver.solo(job("2")).done and not driver.engine.facts.vision
+
+
+def test_several_pictures_that_are_off_are_refused(drive: MakeDriver) -> None:
+    driver = drive()
+    serving_without(driver, "several_pictures")
+    failed = driver.solo(job("1", images=[picture("red"), picture("blue")])).failed
+    assert failed is not None and "takes one image" in failed.message
+    assert driver.solo(job("2", images=[picture("red")])).done
+
+
+def test_what_cannot_be_made_ready_is_no_crash(
+    checkpoint: Callable[[str], Path], monkeypatch: Patch
+) -> None:
+    """Whatever a model trips over, it will again: the worker ends with one sentence."""
+
+    def fail(engine: Any) -> None:
+        raise AttributeError("keys are None")
+
+    monkeypatch.setattr("worker.engine.load.warm_up", fail)
+    with pytest.raises(ModelError, match="cannot be made ready: keys are None"):
+        Driver(EngineOptions(model_path=str(checkpoint("llama"))))
+
+
+def test_memory_may_be_there_next_time(
+    checkpoint: Callable[[str], Path], monkeypatch: Patch
+) -> None:
+    def fail(engine: Any) -> None:
+        raise RuntimeError("[malloc] Unable to allocate 5 bytes")
+
+    monkeypatch.setattr("worker.engine.load.warm_up", fail)
+    with pytest.raises(RuntimeError, match="allocate"):
+        Driver(EngineOptions(model_path=str(checkpoint("llama"))))

@@ -1,0 +1,1 @@
+"""What the engine may do with a model is tried when it is loaded, against mlx-vlm's own answers."""

@@ -1,0 +1,93 @@
+"""Asks an engine as its users do, and listens to what it thinks of each token."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+
+from shared.messages import Done, Failed
+from worker.engine.engine import MlxEngine
+from worker.engine.proof.agreement import Said
+from worker.engine.proof.questions import TOKENS, Question
+from worker.engine.schedule.sequences import Chosen
+
+NAP_S = 0.001
+PATIENCE_S = 300.0
+
+
+class NoAnswer(Exception):
+    """The engine did not answer a question, and says why."""
+
+
+class Asking:
+    """Watches the engine from when it is made until `close`.
+
+    Args:
+        raw: texts are prompts as they are, without the model's template.
+    """
+
+    def __init__(self, engine: MlxEngine, *, raw: bool) -> None:
+        self._engine = engine
+        self._raw = raw
+        self._heard: defaultdict[str, list[Chosen]] = defaultdict(list)
+        engine.watch = self._hear
+
+    def close(self) -> None:
+        self._engine.watch = None
+
+    def _hear(self, chosen: Chosen) -> None:
+        self._heard[chosen.row.request.job.id].append(chosen)
+
+    def ask(
+        self, together: tuple[Question, ...], joining: tuple[Question, ...] = ()
+    ) -> list[tuple[Question, Said]]:
+        """Ask questions side by side.
+
+        Args:
+            joining: further ones, asked when the first has said a word; it says more for that.
+
+        Raises:
+            NoAnswer: to one of them.
+            Exception: what ends an engine.
+        """
+        self._heard.clear()
+        asked: dict[str, Question] = {}
+        open_jobs: set[str] = set()
+
+        def submit(question: Question, tokens: int) -> None:
+            job_id = f"proof-{len(asked)}"
+            asked[job_id] = question
+            open_jobs.add(job_id)
+            job = question.job(job_id, raw=self._raw, tokens=tokens)
+            self._engine.submit(job, question.pictures)
+
+        for question in together:
+            submit(question, TOKENS if not joining else 3 * TOKENS)
+        deadline = time.monotonic() + PATIENCE_S
+        while open_jobs:
+            if time.monotonic() > deadline:
+                raise NoAnswer(f"no answer in {PATIENCE_S:.0f} s")
+            open_jobs -= self._step(asked)
+            if joining and self._heard:
+                for question in joining:
+                    submit(question, TOKENS)
+                joining = ()
+        return [(question, self._said(job_id)) for job_id, question in asked.items()]
+
+    def _step(self, asked: Mapping[str, Question]) -> set[str]:
+        """One step; returns the jobs that are done."""
+        if not self._engine.has_work():
+            time.sleep(NAP_S)  # the pool still prepares
+        done = set()
+        for event in self._engine.step():
+            if isinstance(event, Failed):
+                raise NoAnswer(f"{asked[event.job].name}: {event.message}")
+            if isinstance(event, Done):
+                done.add(event.job)
+        return done
+
+    def _said(self, job_id: str) -> Said:
+        heard = self._heard[job_id]
+        likeliest = [dict([(one.token, one.logprob), *one.alternatives]) for one in heard]
+        return Said([one.token for one in heard], list(likeliest))

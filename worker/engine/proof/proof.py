@@ -1,0 +1,231 @@
+"""Tries what the engine may do with a model, one ability after the other, before it serves it.
+
+An answer of the engine is held against mlx-vlm's own, token for token along what the engine said.
+What agrees with an ability switched on keeps it; else the model is served without it. A model
+whose answer to a text alone does not agree is not served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import mlx.core as mx
+
+from worker.engine.engine import MlxEngine
+from worker.engine.interface import ModelError
+from worker.engine.model.family import Abilities
+from worker.engine.options import EngineOptions
+from worker.engine.prepare.preprocess import Preprocessor
+from worker.engine.proof.agreement import Said, agree, differences
+from worker.engine.proof.asking import Asking
+from worker.engine.proof.plain import plain_logprobs
+from worker.engine.proof.questions import CHANGED, PICTURE, PICTURES, TEXT, Question
+from worker.engine.proof.stages import (
+    PICTURES_ALONE,
+    PIECE,
+    SEVERAL,
+    TEXT_ALONE,
+    Round,
+    Stage,
+    later_stages,
+)
+from worker.engine.schedule.prefill import inputs_of
+
+log = logging.getLogger(__name__)
+
+CACHE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Proof:
+    """
+    Attributes:
+        abilities: what the model is served with.
+        proven: what was tried, and whether it held.
+        reasons: why what did not hold did not.
+        seconds: how long it took.
+    """
+
+    abilities: Abilities
+    proven: Mapping[str, bool] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Disagreement(Exception):
+    """An answer is not mlx-vlm's; says where."""
+
+
+def prove(engine: MlxEngine, options: EngineOptions) -> Proof:
+    """Try everything; leaves the engine to be begun anew.
+
+    Raises:
+        ModelError: the model's answers to texts alone are not mlx-vlm's own, or there are none.
+    """
+    with _quiet():
+        return _Trial(engine, options).run()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What fails here is part of the trial, and said in one line when it is over."""
+    ours = logging.getLogger("worker.engine")
+    before = ours.level
+    if not log.isEnabledFor(logging.DEBUG):
+        ours.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        ours.setLevel(before)
+
+
+class _Trial:
+    def __init__(self, engine: MlxEngine, options: EngineOptions) -> None:
+        self._engine = engine
+        self._model = engine.model
+        self._options = replace(
+            options, prefix_cache_bytes=CACHE_BYTES, max_rows=64, largest_piece=None
+        )
+        self._proven: dict[str, bool] = {}
+        self._reasons: dict[str, str] = {}
+        self._plain: dict[tuple[str, tuple[int, ...]], mx.array] = {}
+        nothing = Abilities(**dict.fromkeys(Abilities().as_dict(), False))
+        self._abilities = nothing
+        self._raw = False
+
+    def run(self) -> Proof:
+        started = time.perf_counter()
+        context, self._model.context_tokens = self._model.context_tokens, None
+        try:
+            self._raw = not self._has_template()
+            self._try_text()
+            if self._model.family.abilities.pictures:
+                self._try_pictures()
+            heads = self._model.kv_heads
+            for stage in later_stages(self._model.family, self._abilities, heads):
+                self._try(stage)
+        finally:
+            self._model.context_tokens = context
+        seconds = time.perf_counter() - started
+        return Proof(self._abilities, self._proven, self._reasons, seconds)
+
+    def _has_template(self) -> bool:
+        """Whether a plain conversation can be written down."""
+        try:
+            self._engine.writer.write(TEXT[0].job("", raw=False))
+        except Exception:  # a boundary: templates raise what they like
+            log.debug("proof: texts are asked without the template", exc_info=True)
+            return False
+        return True
+
+    # --- what comes first ------------------------------------------------------------------------
+
+    def _try_text(self) -> None:
+        try:
+            self._plain_answer(TEXT[0], [0])
+        except Exception as error:
+            # A boundary: mlx-vlm's models fail in their own ways.
+            log.debug("proof: mlx-vlm alone has failed", exc_info=True)
+            raise ModelError(f"mlx-vlm itself cannot answer with this model: {error}") from error
+        self._try(TEXT_ALONE)
+        if not self._proven["text"]:
+            raise ModelError(
+                "This model is not served: what it answers here is not what mlx-vlm itself "
+                f"answers ({self._reasons['text']})."
+            )
+
+    def _try_pictures(self) -> None:
+        self._model.allow(self._model.family.abilities, CACHE_BYTES)
+        reason = self._unfit(PICTURE) or self._unseen()
+        if reason is None:
+            self._try(PICTURES_ALONE)
+        else:
+            self._note("pictures", reason)
+        if not self._abilities.pictures:
+            self._note("several_pictures", "pictures are off")
+            return
+        self._model.allow(self._model.family.abilities, CACHE_BYTES)
+        reason = self._unfit(PICTURES)
+        if reason is None:
+            self._try(SEVERAL)
+        else:
+            self._note("several_pictures", reason)
+
+    def _unfit(self, question: Question) -> str | None:
+        """Why there is nothing to hold the engine's answer against."""
+        try:
+            first = self._plain_answer(question, [0])
+            self._plain.clear()
+            second = self._plain_answer(question, [0])
+        except Exception as error:
+            # A boundary: as above, and its processor.
+            log.debug("proof: mlx-vlm alone has failed", exc_info=True)
+            return f"mlx-vlm itself cannot answer about {question.name}: {error}"
+        if not bool(mx.isfinite(first).any()) or not mx.allclose(first, second, atol=1e-2).item():
+            return f"mlx-vlm itself says one thing and then another about {question.name}"
+        return None
+
+    def _unseen(self) -> str | None:
+        one, other = (self._plain_answer(question, [0]) for question in (PICTURE, CHANGED))
+        same = one.shape == other.shape and bool(mx.array_equal(one, other))
+        return "mlx-vlm's answers do not depend on the picture" if same else None
+
+    # --- one ability after the other -------------------------------------------------------------
+
+    def _try(self, stage: Stage) -> None:
+        before = self._abilities
+        if stage.ability != "text":
+            self._abilities = replace(before, **{stage.ability: True})
+        asking = Asking(self._engine, raw=self._raw)
+        try:
+            self._begin_anew(stage.rounds[0])
+            for turn in stage.rounds:
+                self._hold(asking, turn)
+        except Exception as error:
+            # A boundary: an ability that raises is one that the model does without.
+            log.debug("proof: %s does not hold", stage.ability, exc_info=True)
+            self._abilities = before
+            self._note(stage.ability, str(error) or type(error).__name__)
+        else:
+            self._proven[stage.ability] = True
+        finally:
+            asking.close()
+
+    def _note(self, ability: str, reason: str) -> None:
+        self._proven[ability] = False
+        self._reasons[ability] = " ".join(reason.split())
+
+    def _begin_anew(self, turn: Round) -> None:
+        self._model.allow(self._abilities, CACHE_BYTES)
+        piece = PIECE if turn.in_pieces and self._abilities.pieces else None
+        self._engine.begin_anew(replace(self._options, largest_piece=piece))
+
+    def _hold(self, asking: Asking, turn: Round) -> None:
+        """Ask, and hold the answers against mlx-vlm's."""
+        if turn.cold:
+            self._begin_anew(turn)
+        for question, said in asking.ask(turn.together, turn.joining):
+            self._compare(question, said, turn)
+
+    def _compare(self, question: Question, said: Said, turn: Round) -> None:
+        plain = self._plain_answer(question, said.tokens)
+        off = differences(said, plain)
+        if not agree(off, plain.dtype):
+            place = off.index(max(off)) + 1
+            raise Disagreement(
+                f"{question.name}, {turn.words}: token {place} is off by {max(off):.2g} of the "
+                "spread of its logits"
+            )
+
+    def _plain_answer(self, question: Question, tokens: list[int]) -> mx.array:
+        key = question.name, tuple(tokens)
+        if key not in self._plain:
+            job = question.job("plain", raw=self._raw)
+            reader = Preprocessor(self._model, self._engine.writer)
+            prompt = reader.prepare(job, question.pictures)
+            self._plain[key] = plain_logprobs(self._model, inputs_of(prompt), tokens)
+        return self._plain[key]

@@ -1,0 +1,108 @@
+"""What shows each ability: questions asked with it, and with those before it that held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+from worker.engine.model.family import Abilities, Family, Split
+from worker.engine.proof.questions import (
+    CHANGED,
+    PICTURE,
+    PICTURE_LATER,
+    PICTURES,
+    PICTURES_TURNED,
+    TEXT,
+    TEXT_LATER,
+    Question,
+)
+
+PIECE = 8
+"""Tokens; pictures are cut within."""
+MOST_ROWS = 16
+
+SHORT_TEXT, LONG_TEXT = TEXT[0], TEXT[2]
+
+
+@dataclass(frozen=True)
+class Round:
+    """Questions asked side by side.
+
+    Attributes:
+        joining: asked while the others are being answered.
+        cold: with nothing remembered.
+        in_pieces: prompts are prefilled `PIECE` tokens at a time.
+    """
+
+    together: tuple[Question, ...]
+    joining: tuple[Question, ...] = ()
+    cold: bool = False
+    in_pieces: bool = False
+
+    @property
+    def words(self) -> str:
+        count = len(self.together) + len(self.joining)
+        how = "alone" if count == 1 else f"with {count} rows"
+        return f"{how}, in pieces" if self.in_pieces else how
+
+
+@dataclass(frozen=True)
+class Stage:
+    """
+    Attributes:
+        ability: what is tried; "text" is what no model is served without.
+    """
+
+    ability: str
+    rounds: tuple[Round, ...]
+
+
+def alone(*questions: Question, cold: bool = False, in_pieces: bool = False) -> tuple[Round, ...]:
+    """One after the other."""
+    return tuple(Round((question,), cold=cold, in_pieces=in_pieces) for question in questions)
+
+
+TEXT_ALONE = Stage("text", alone(SHORT_TEXT, LONG_TEXT))
+PICTURES_ALONE = Stage("pictures", alone(PICTURE, CHANGED))
+SEVERAL = Stage("several_pictures", alone(PICTURES, PICTURES_TURNED))
+SPLIT = Stage("picture_splitting", SEVERAL.rounds)
+
+
+def later_stages(family: Family, so_far: Abilities, kv_heads: int) -> list[Stage]:
+    """What remains to be tried once text and pictures alone have been.
+
+    Args:
+        so_far: whether pictures are answered about, and several.
+        kv_heads: of the language model; with as many rows, arrays that do not belong together may
+            have shapes that fit.
+    """
+    one, several = so_far.pictures, so_far.several_pictures
+    pictures = [*([PICTURE, CHANGED] * one), *([PICTURES, PICTURES_TURNED] * several)]
+    stages = []
+    if several and family.split is not Split.NOT:
+        stages.append(SPLIT)
+    if one:
+        again = alone(*pictures, PICTURE, PICTURE_LATER)
+        stages.append(Stage("vision_cache", again))
+    seen = [*pictures, PICTURE, PICTURE_LATER, CHANGED] if one else []
+    stages.append(Stage("prefix_cache", alone(LONG_TEXT, LONG_TEXT, TEXT_LATER, SHORT_TEXT, *seen)))
+    stages.append(Stage("pieces", alone(LONG_TEXT, *pictures[::2], cold=True, in_pieces=True)))
+    if family.abilities.batching:
+        stages.append(Stage("batching", _side_by_side(pictures, kv_heads)))
+    return [stage for stage in stages if getattr(family.abilities, stage.ability)]
+
+
+def _side_by_side(pictures: list[Question], kv_heads: int) -> tuple[Round, ...]:
+    counts = {2, 3, 5} | ({kv_heads} if 1 < kv_heads <= MOST_ROWS else set())
+    rows = [Round(tuple(islice(cycle(TEXT), count)), cold=True) for count in sorted(counts)]
+    warm = Round((*TEXT[1:4], TEXT_LATER))
+    if not pictures:
+        return (*rows, warm, Round((LONG_TEXT,), (TEXT[1], SHORT_TEXT), cold=True, in_pieces=True))
+    mixed = (SHORT_TEXT, *pictures[::2], LONG_TEXT, pictures[1])
+    return (
+        *rows,
+        warm,
+        Round(mixed, cold=True),
+        Round((*pictures[1:], PICTURE_LATER, TEXT[1])),
+        Round((LONG_TEXT,), (pictures[-1], SHORT_TEXT), cold=True, in_pieces=True),
+    )
