@@ -41,6 +41,8 @@ class ImageSource(msgspec.Struct):
 
     url: str
     param: str
+    longest_side_px: int | None = None
+    """What it is scaled down to for the model; None: it is not."""
 
 
 def draw_seed() -> int:
@@ -58,6 +60,9 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     messages: list[ChatMessage] = []
     prompt: str | None = None
     images: list[ImageSource] = []
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    """Of each image, as the model's processor scales it; None: its own."""
     sampling: Sampling = msgspec.field(default_factory=lambda: Sampling(seed=draw_seed()))
     """A seed that the client left open is drawn already: whoever goes on with the job uses it."""
     continue_final_message: bool = False

@@ -28,7 +28,13 @@ def to_job(
         messages=_with_pages(generation.messages, [len(pages) for pages in images]),
         prompt=generation.prompt,
         continue_final_message=generation.continue_final_message,
-        images=[info for pages in images for info in pages],
+        images=[
+            msgspec.structs.replace(info, longest_side_px=source.longest_side_px)
+            for source, pages in zip(generation.images, images, strict=True)
+            for info in pages
+        ],
+        min_pixels=generation.min_pixels,
+        max_pixels=generation.max_pixels,
         max_tokens=generation.max_tokens,
         stop=generation.stop,
         choices=generation.choices,

@@ -70,6 +70,8 @@ class ImageInfo(Record):
     """As the file says."""
     height_px: Count
     """As the file says."""
+    longest_side_px: Count | None = None
+    """Scale it down to that before the model's processor sees it; nil: it sees all."""
 
 
 class Sampling(Record):
@@ -160,6 +162,10 @@ class Job(Record):
     """The last message is the assistant's: go on within it, do not open a new turn."""
     images: list[ImageInfo] = []
     """One for each attachment, in the same order."""
+    min_pixels: Count | None = None
+    """Of each image, for processors that scale to such bounds; nil: the model's own."""
+    max_pixels: Count | None = None
+    """Likewise."""
     max_tokens: Small | None = None
     """Of each choice's answer; nil: as many as the context has room for."""
     stop: list[str] = []

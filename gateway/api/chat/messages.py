@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.api.chat import models
 from gateway.api.common.conversation import Conversation, Parts
+from gateway.api.common.pictures import longest_side_px
 from gateway.errors import InvalidRequest
 from shared.messages import ImagePart, TextPart, ToolCall
 
@@ -62,7 +63,8 @@ def _part(conversation: Conversation, part: models.ContentPart, path: str) -> Te
         return _file(conversation, part.file, f"{path}.file.file_data")
     if isinstance(part.image_url, str):
         return conversation.image(part.image_url, f"{path}.image_url")
-    return conversation.image(part.image_url.url, f"{path}.image_url.url")
+    side = longest_side_px(part.image_url.detail)
+    return conversation.image(part.image_url.url, f"{path}.image_url.url", side)
 
 
 def _file(conversation: Conversation, file: models.File, param: str) -> ImagePart:

@@ -16,6 +16,7 @@ from gateway.api.common.parameters import (
     string_or_list,
     tag_by_key,
 )
+from gateway.api.common.pictures import Detail, PictureSizes, detail_field, of_all_images
 from gateway.api.common.sampling import MAX_INT32, SamplingParameters
 
 MAX_MESSAGES = 4096
@@ -36,9 +37,7 @@ class ImageURL(RequestPart):
     model_config = ConfigDict(extra="ignore")
 
     url: str = Field(min_length=1)
-    detail: Literal["auto", "low", "high", "original"] | None = ignored(
-        "images are always used as the model's own processor asks for"
-    )
+    detail: Detail | None = detail_field()
 
 
 class TextContent(RequestPart):
@@ -59,6 +58,8 @@ class ImageContent(RequestPart):
     ]
     cache_control: Any = ignored("prefixes are cached anyway")
     prompt_cache_breakpoint: Any = ignored("prefixes are cached anyway")
+    min_pixels: Any = of_all_images()
+    max_pixels: Any = of_all_images()
 
 
 class File(RequestPart):
@@ -260,7 +261,7 @@ class StreamOptions(RequestPart):
     include_obfuscation: bool | None = ignored("no padding is sent")
 
 
-class ChatCompletionRequest(SamplingParameters):
+class ChatCompletionRequest(SamplingParameters, PictureSizes):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [

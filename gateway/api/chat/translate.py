@@ -21,12 +21,15 @@ def to_generation(
     for index, message in enumerate(body.messages):
         add_message(conversation, message, f"messages[{index}]")
     continues = conversation.finish("messages")
+    min_pixels, max_pixels = body.pixel_bounds()
     return GenerationRequest(
         route="/v1/chat/completions",
         model=body.model or None,
         stream=bool(body.stream),
         messages=conversation.turns,
         images=conversation.images,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
         sampling=body.sampling(),
         continue_final_message=continues,
         max_tokens=body.max_completion_tokens or body.max_tokens,

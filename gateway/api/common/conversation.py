@@ -39,9 +39,9 @@ class Conversation:
         """Pictures of tools, until the next turn of the user, or one made for them, shows them: a
         model looks at pictures in a user's turn only."""
 
-    def image(self, url: str, param: str) -> ImagePart:
+    def image(self, url: str, param: str, longest_side_px: int | None = None) -> ImagePart:
         """Register an image and return what stands for it in a user's parts."""
-        source = ImageSource(url=url.lstrip(), param=param)
+        source = ImageSource(url=url.lstrip(), param=param, longest_side_px=longest_side_px)
         check_source(source)
         most = self._rules.max_images
         if len(self.images) >= most:

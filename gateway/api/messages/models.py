@@ -20,6 +20,7 @@ from gateway.api.common.parameters import (
     string_or_list,
     tag_by_key,
 )
+from gateway.api.common.pictures import PictureSizes
 from gateway.api.common.sampling import MAX_INT32, TokenSampling
 
 MAX_MESSAGES = 4096
@@ -254,7 +255,7 @@ class OutputConfig(RequestPart):
     format: JsonFormat | None = None
 
 
-class CountTokensRequest(TokenSampling):
+class CountTokensRequest(TokenSampling, PictureSizes):
     """What both requests share: everything that becomes the prompt."""
 
     model_config = ConfigDict(

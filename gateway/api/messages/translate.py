@@ -53,6 +53,7 @@ def _generation(
     for index, message in enumerate(body.messages):
         _add_message(conversation, message, f"messages[{index}]")
     continues = conversation.finish("messages")
+    min_pixels, max_pixels = body.pixel_bounds()
     output = body.output_config or models.OutputConfig()
     choice = body.tool_choice
     return GenerationRequest(
@@ -62,6 +63,8 @@ def _generation(
         stream=stream,
         messages=conversation.turns,
         images=conversation.images,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
         sampling=body.sampling(),
         continue_final_message=continues,
         max_tokens=max_tokens,

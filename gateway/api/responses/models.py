@@ -19,6 +19,7 @@ from gateway.api.common.parameters import (
     string_or_list,
     tag_by_key,
 )
+from gateway.api.common.pictures import Detail, PictureSizes, detail_field
 from gateway.api.common.sampling import MAX_INT32, TokenSampling
 from gateway.api.responses.tools import AnyTool, ToolChoice
 
@@ -47,9 +48,7 @@ class Refusal(RequestPart):
 class InputImage(RequestPart):
     type: Literal["input_image"]
     image_url: str = Field(min_length=1)
-    detail: Literal["auto", "low", "high", "original"] | None = ignored(
-        "images are always used as the model's own processor asks for"
-    )
+    detail: Detail | None = detail_field()
     file_id: Any = refused("there are no stored files; send image_url")
     prompt_cache_breakpoint: Any = ignored(CACHED)
 
@@ -61,7 +60,7 @@ class InputFile(RequestPart):
     file_data: str | None = Field(default=None, min_length=1)
     file_url: str | None = Field(default=None, min_length=1)
     filename: str | None = ignored("the file itself tells what it is")
-    detail: Literal["auto", "low", "high"] | None = ignored("pages are drawn at one size")
+    detail: Detail | None = detail_field()
     file_id: Any = refused("there are no stored files; send file_data or file_url")
     prompt_cache_breakpoint: Any = ignored(CACHED)
 
@@ -212,7 +211,7 @@ class StreamOptions(RequestPart):
     include_obfuscation: bool | None = ignored("no padding is sent")
 
 
-class ResponsesRequest(TokenSampling):
+class ResponsesRequest(TokenSampling, PictureSizes):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"model": "demo", "input": "What is the capital of France?"}]

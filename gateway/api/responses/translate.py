@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.api.common.conversation import Conversation, ImageRules, Parts
+from gateway.api.common.pictures import longest_side_px
 from gateway.api.common.template_options import template_options
 from gateway.api.common.tools import tool_policy
 from gateway.api.responses import models, tools
@@ -29,6 +30,7 @@ def to_generation(
     else:
         Turns(conversation).add_all(body.input)
     continues = conversation.finish("input")
+    min_pixels, max_pixels = body.pixel_bounds()
     effort = body.reasoning.effort if body.reasoning else None
     return GenerationRequest(
         route="/v1/responses",
@@ -37,6 +39,8 @@ def to_generation(
         stream=bool(body.stream),
         messages=conversation.turns,
         images=conversation.images,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
         sampling=body.sampling(),
         continue_final_message=continues,
         max_tokens=body.max_output_tokens,
@@ -128,7 +132,8 @@ class Turns:
 
     def _part(self, part: models.ContentPart, path: str) -> TextPart | ImagePart:
         if isinstance(part, models.InputImage):
-            return self._conversation.image(part.image_url, f"{path}.image_url")
+            side = longest_side_px(part.detail)
+            return self._conversation.image(part.image_url, f"{path}.image_url", side)
         if isinstance(part, models.InputFile):
             return _file(self._conversation, part, path)
         return TextPart(text=part.refusal if isinstance(part, models.Refusal) else part.text)
@@ -141,9 +146,10 @@ def _file(conversation: Conversation, part: models.InputFile, path: str) -> Imag
     if part.file_data is not None and part.file_url is not None:
         param = f"{path}.file_url"
         raise InvalidRequest(f"{param}: cannot stand beside file_data; send one.", param=param)
+    side = longest_side_px(part.detail)
     if part.file_url is not None:
-        return conversation.image(part.file_url, f"{path}.file_url")
-    return conversation.image(part.file_data or "", f"{path}.file_data")
+        return conversation.image(part.file_url, f"{path}.file_url", side)
+    return conversation.image(part.file_data or "", f"{path}.file_data", side)
 
 
 def _logprobs(body: models.ResponsesRequest) -> int | None:

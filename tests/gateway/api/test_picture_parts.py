@@ -209,6 +209,78 @@ async def test_a_document_that_cannot_be_had_is_named(body: Body, param: str) ->
     assert param in response.text
 
 
+LOW = {
+    "chat": chat_image(data_url(PICTURE), detail="low"),
+    "responses": responses(
+        {"type": "input_image", "image_url": data_url(PICTURE), "detail": "low"}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOW)
+async def test_low_detail_bounds_the_sides(name: str) -> None:
+    ticket = await asked(LOW[name])
+    assert ticket.job is not None
+    assert [info.longest_side_px for info in ticket.job.images] == [512]
+
+
+@pytest.mark.parametrize("detail", ["auto", "high", "original", None])
+async def test_any_other_detail_is_the_models_own(detail: str | None) -> None:
+    ticket = await asked(chat_image(data_url(PICTURE), detail=detail))
+    assert ticket.job is not None
+    assert [info.longest_side_px for info in ticket.job.images] == [None]
+
+
+ALL_DIALECTS = [
+    chat(IMAGE),
+    responses({"type": "input_image", "image_url": data_url(PICTURE)}),
+    messages(block(BASE64)),
+]
+
+
+@pytest.mark.parametrize("body", ALL_DIALECTS, ids=lambda body: str(body[0]))
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"min_pixels": 100, "max_pixels": 2000},
+        {"mm_processor_kwargs": {"min_pixels": 100, "max_pixels": 2000}},
+        {"min_pixels": 100, "mm_processor_kwargs": {"max_pixels": 2000}},
+    ],
+)
+async def test_bounds_on_pixels_reach_the_worker(body: Body, fields: dict[str, Any]) -> None:
+    ticket = await asked((body[0], body[1] | fields))
+    assert ticket.job is not None
+    assert (ticket.job.min_pixels, ticket.job.max_pixels) == (100, 2000)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (chat(IMAGE | {"max_pixels": 100}), "messages[0].content[0].max_pixels"),
+        (("/v1/chat/completions", chat(IMAGE)[1] | {"max_pixels": 0}), "max_pixels"),
+        (
+            (
+                "/v1/chat/completions",
+                chat(IMAGE)[1] | {"max_pixels": 5, "mm_processor_kwargs": {"max_pixels": 6}},
+            ),
+            "mm_processor_kwargs.max_pixels",
+        ),
+        (
+            (
+                "/v1/chat/completions",
+                chat(IMAGE)[1] | {"mm_processor_kwargs": {"do_resize": False}},
+            ),
+            "mm_processor_kwargs.do_resize",
+        ),
+    ],
+)
+async def test_bounds_that_cannot_be_kept_are_named(body: Body, param: str) -> None:
+    async with gateway(says("x")) as running:
+        response = await running.client.post(body[0], json=body[1])
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"] == param
+
+
 CALLS = [
     {"id": name, "type": "function", "function": {"name": "look", "arguments": "{}"}}
     for name in ("a", "b")

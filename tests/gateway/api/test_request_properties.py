@@ -16,7 +16,7 @@ from gateway.api.dialect import DIALECTS, Dialect
 from gateway.api.job import to_job
 from gateway.errors import InvalidRequest
 from shared import wire
-from shared.messages import Submit
+from shared.messages import ImageInfo, Submit
 from tests.gateway.fake_dispatch import FakeTicket
 from tests.properties import examples
 
@@ -141,8 +141,11 @@ def test_every_request_is_understood_or_refused(dialect: Dialect[Any], value: An
     except InvalidRequest as refusal:
         assert refusal.message
         return
-    job = to_job(generation, [], FakeTicket(0, generation, None), "request")
-    assert wire.decode(wire.encode(Submit(job=job, budget_s=1.0)), Submit)
+    info = ImageInfo(sha256="0" * 64, media_type="image/png", width_px=8, height_px=6)
+    images = [[info] for _ in generation.images]
+    job = to_job(generation, images, FakeTicket(0, generation, None), "request")
+    frames = wire.encode(Submit(job=job, budget_s=1.0))
+    assert wire.decode([*frames, *(b"picture" for _ in images)], Submit)
     if dialect.renderer is not None:
         dialect.renderer(body, generation)
 

@@ -23,6 +23,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from shared.messages import Job
 from worker.engine.faults import JobFault
 from worker.engine.model.model import LoadedModel
+from worker.engine.prepare.picture_size import (
+    check_obeyed,
+    image_keys,
+    processor_options,
+    scaled,
+)
 from worker.engine.prepare.prompt import PromptWriter
 
 Key = npt.NDArray[np.int64]
@@ -90,16 +96,16 @@ class Preprocessor:
         self._check_length(len(ids), job)
         self._check_tokens([] if images else ids, job)
         self._check_biases(job)
-        image_keys = tuple(_hash(data) for data in images)
+        pictures = image_keys(job, images)
         places = [i for i, token in enumerate(ids) if token in self._model.family.placeholders]
         if places and places[-1] == len(ids) - 1:
             raise JobFault("invalid_request", "The prompt must not end with an image.", "messages")
         return Prompt(
             text=text,
             ids=ids,
-            key=cache_key(ids, places, image_keys),
+            key=cache_key(ids, places, pictures),
             inputs=inputs,
-            image_keys=image_keys,
+            image_keys=pictures,
             image_tokens=len(places) if images else 0,
             images_end=(places[-1] + 1 if places else len(ids)) if images else 0,
             seconds=time.perf_counter() - started,
@@ -118,12 +124,20 @@ class Preprocessor:
         """Return the prompt's text, its tokens, and what the processor made of the images."""
         self._check_pictures(len(images))
         text = self._writer.write(job)
-        ids, inputs = self._process(text, [decode_image(data, i) for i, data in enumerate(images)])
+        options = processor_options(self._model.processor, job) if images else {}
+        pictures = [
+            scaled(decode_image(data, index), info)
+            for index, (data, info) in enumerate(zip(images, job.images, strict=True))
+        ]
+        ids, inputs = self._process(text, pictures, options)
+        check_obeyed(self._model.processor, options, inputs)
         if not ids:
             raise JobFault("invalid_request", "The prompt is empty.", "messages")
         return text, ids, inputs
 
-    def _process(self, text: str, images: list[Image.Image]) -> tuple[list[int], dict[str, Any]]:
+    def _process(
+        self, text: str, images: list[Image.Image], options: dict[str, int]
+    ) -> tuple[list[int], dict[str, Any]]:
         tokenizer = self._model.tokenizer
         bos = tokenizer.bos_token
         add_special = should_add_special_tokens(self._model.model_type, self._model.processor)
@@ -138,6 +152,7 @@ class Preprocessor:
                 prompts=text,
                 image_token_index=self._model.family.image_token_index,
                 add_special_tokens=add_special,
+                **options,
             )
         except (ValueError, TypeError, IndexError, KeyError, AssertionError, RuntimeError) as error:
             raise JobFault(
@@ -257,10 +272,6 @@ def cache_key(ids: Sequence[int], places: Sequence[int], image_keys: Sequence[st
 def _negative(owner: str) -> int:
     digest = hashlib.blake2b(owner.encode(), digest_size=8).digest()
     return -1 - (int.from_bytes(digest, "big") >> 2)
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _to_numpy(value: Any) -> Any:

@@ -16,6 +16,9 @@ EXTRAS = {
     "repetition_penalty",
     "chat_template_kwargs",
     "enable_thinking",
+    "max_pixels",
+    "min_pixels",
+    "mm_processor_kwargs",
     "ignore_eos",
 }
 
