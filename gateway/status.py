@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,12 +11,17 @@ from shared.messages import WorkerAction
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One id of `GET /v1/models`; `created` is a Unix time in seconds."""
+    """One id of `GET /v1/models`; `created` is a Unix time in seconds.
+
+    `proven` is what was tried with the model when it was loaded, and whether its answers were right
+    at all its workers.
+    """
 
     id: str
     created: int
     context_tokens: int | None
     vision: bool
+    proven: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -54,4 +54,5 @@ def model_content(model: ServedModel) -> dict[str, Any]:
         "owned_by": "local",
         "context_length": model.context_tokens,
         "capabilities": {"vision": model.vision},
+        "proven": dict(model.proven),
     }

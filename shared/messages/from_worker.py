@@ -58,6 +58,9 @@ class Hello(FromWorker):
     """Names and versions of what it is made of, for people. 64 at most."""
     counts: bool = False
     """Whether it answers `CountTokens`."""
+    proven: dict[str, bool] = {}
+    """What was tried with the model as it was loaded, and whether its answers were right: "text",
+    "pictures", "batching", ...; what was not, it is served without. 64 at most."""
 
 
 class Heartbeat(FromWorker):

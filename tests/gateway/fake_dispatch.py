@@ -140,7 +140,7 @@ class FakeStatus:
 
     def models(self) -> list[ServedModel]:
         return [
-            ServedModel("org/fake", created=1_700_000_000, context_tokens=4096, vision=True),
+            ServedModel("org/fake", 1_700_000_000, 4096, vision=True, proven={"text": True}),
             ServedModel("alias", created=1_700_000_000, context_tokens=None, vision=False),
         ]
 

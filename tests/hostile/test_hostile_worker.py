@@ -242,6 +242,7 @@ def test_names_that_are_none_are_refused(service: Service) -> None:
             refuse_hello(service, FACTS | {field: name})
         refuse_hello(service, FACTS | {"models": ["trap", name]})
         refuse_hello(service, FACTS | {"versions": {name: "1"}})
+        refuse_hello(service, FACTS | {"proven": {name: True}})
     refuse_hello(service, FACTS | {"worker": ""})
     refuse_hello(service, FACTS | {"models": [""]})
 

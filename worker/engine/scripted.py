@@ -150,7 +150,7 @@ class Play:
 class ScriptedEngine:
     """Implements `worker.engine.interface.Engine`."""
 
-    facts = ModelFacts(device="script", vision=True, context_tokens=1_000_000)
+    facts = ModelFacts("script", vision=True, context_tokens=1_000_000, proven={"text": True})
 
     def __init__(self) -> None:
         self._plays: dict[str, Play] = {}

@@ -37,6 +37,7 @@ def hello(settings: Settings, name: str, state: WorkerState, progress: Progress)
             **(facts.versions if facts else {}),
         },
         counts=True,
+        proven=facts.proven if facts else {},
     )
 
 

@@ -195,10 +195,11 @@ def _presentable(hello: Hello) -> bool:
     """Whether what it calls itself may stand in logs, metrics and on the page."""
     texts = [hello.worker, hello.instance, hello.host, hello.device, *hello.models]
     texts += [text for item in hello.versions.items() for text in item]
+    texts += hello.proven
     return (
         bool(hello.worker)
         and 0 < len(hello.models) <= MAX_MODELS
         and all(hello.models)
-        and len(hello.versions) <= MAX_MODELS
+        and max(len(hello.versions), len(hello.proven)) <= MAX_MODELS
         and all(len(text) <= MAX_NAME_CHARACTERS and text.isprintable() for text in texts)
     )

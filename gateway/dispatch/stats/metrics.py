@@ -176,12 +176,19 @@ def _of_workers(sessions: Iterable[Session]) -> Iterable[Metric]:
         name: GaugeMetricFamily(f"worker_{name}", words, labels=["worker", "model"])
         for name, words in WORKER_GAUGES.items()
     }
+    proven = GaugeMetricFamily(
+        "worker_proven",
+        "1 where the model's answers were right when this was tried at the start; 0: it is off.",
+        labels=["worker", "model", "ability"],
+    )
     # Two workers may have one name; a series must not come twice.
     shown = {(session.name, session.pool): session for session in sessions}
     for labels, session in shown.items():
         for name, value in _figures(session).items():
             families[name].add_metric(labels, value)
-    return families.values()
+        for ability, held in session.hello.proven.items():
+            proven.add_metric([*labels, ability], held)
+    return [*families.values(), proven]
 
 
 def _figures(session: Session) -> dict[str, float]:

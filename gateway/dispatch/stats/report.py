@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,7 @@ from gateway.dispatch.core.sessions import Session
 from gateway.dispatch.core.view import View
 from gateway.dispatch.stats.statistics import Statistics
 from gateway.status import Readiness, ServedModel
-from shared.messages import WorkerAction
+from shared.messages import Hello, WorkerAction
 
 SHOWN_REQUESTS = 30
 
@@ -40,7 +40,13 @@ class Report:
         names = [hello.models[0] for hello in hellos] + [name for a in aliases for name in a]
         facts = {name: hello for hello in hellos for name in hello.models}
         return [
-            ServedModel(name, self._started, facts[name].context_tokens, facts[name].vision)
+            ServedModel(
+                name,
+                self._started,
+                facts[name].context_tokens,
+                facts[name].vision,
+                _proven(hello for hello in hellos if name in hello.models),
+            )
             for name in dict.fromkeys(names)
         ]
 
@@ -137,3 +143,12 @@ def _described(session: Session) -> dict[str, Any]:
             "gauges": beat.gauges,
         }
     return described
+
+
+def _proven(hellos: Iterable[Hello]) -> dict[str, bool]:
+    """What every worker that has tried it found right."""
+    found: dict[str, bool] = {}
+    for hello in hellos:
+        for ability, held in hello.proven.items():
+            found[ability] = found.get(ability, True) and held
+    return found

@@ -21,6 +21,7 @@ async def test_models_are_listed_in_openais_shape() -> None:
         "owned_by": "local",
         "context_length": 4096,
         "capabilities": {"vision": True},
+        "proven": {"text": True},
     }
     assert missing.status_code == 404
     assert missing.json()["error"]["code"] == "model_not_found"

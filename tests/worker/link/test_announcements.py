@@ -19,10 +19,17 @@ def test_a_hello_tells_the_model_only_once_it_is_loaded(monkeypatch: pytest.Monk
     assert (before.worker, before.instance, before.slots, before.stream_slots) == ("w", "i1", 2, 3)
     assert (before.device, before.context_tokens, before.stall_timeout_s) == ("", None, 7.0)
     assert "mlx" not in before.versions
-    facts = ModelFacts(device="gpu", vision=False, context_tokens=100, versions={"mlx": "1"})
+    facts = ModelFacts(
+        device="gpu",
+        vision=False,
+        context_tokens=100,
+        versions={"mlx": "1"},
+        proven={"text": True, "batching": False},
+    )
     after = announcements.hello(SETTINGS, "w", "ready", Progress(facts=facts))
     assert (after.device, after.vision, after.context_tokens) == ("gpu", False, 100)
     assert after.versions["mlx"] == "1"
+    assert (before.proven, after.proven) == ({}, {"text": True, "batching": False})
 
 
 def test_a_heartbeat_names_a_gateways_own_jobs_and_counts_all() -> None:

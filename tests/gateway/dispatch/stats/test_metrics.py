@@ -123,3 +123,16 @@ def test_the_worst_lag_of_the_last_ticks_is_told() -> None:
     for lag_s in (0.0, 0.2, 0.001):
         metrics.event_loop_lagged(lag_s)
     assert samples(metrics)["gateway_event_loop_lag_seconds", of()] == 0.2
+
+
+def test_what_was_tried_with_a_model_is_told_and_holds_where_it_does_everywhere() -> None:
+    simulation = Simulation()
+    for name, batching in (("a", True), ("b", False)):
+        worker = SimulatedWorker(name, slots=2)
+        proven = {"text": True, "batching": batching}
+        simulation.connect(worker, replace(worker.hello(), instance=name, proven=proven))
+    told = samples(Metrics(), sessions=simulation.core.view.sessions.values())
+    assert told["worker_proven", of(worker="a", model="m", ability="batching")] == 1
+    assert told["worker_proven", of(worker="b", model="m", ability="batching")] == 0
+    report = Report(simulation.core.view, Statistics(), lambda worker, action: False)
+    assert report.models()[0].proven == {"text": True, "batching": False}
