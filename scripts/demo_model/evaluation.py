@@ -3,13 +3,12 @@
 import base64
 import json
 import random
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any
+
+import httpx
+from tqdm import tqdm
 
 from scripts.demo_model.questions import QUESTION_KINDS, Example, Message, random_question
 from scripts.demo_model.scenes import random_file
@@ -35,35 +34,27 @@ class Tally:
         return self.right / self.asked if self.asked else 0.0
 
 
-def served(url: str, model: str | None, api_key: str | None, timeout: float) -> Ask:
-    """A function that asks the OpenAI-compatible server at `url`."""
-    headers = {"Content-Type": "application/json"}
-    if api_key:
-        headers["Authorization"] = f"Bearer {api_key}"
+def client(url: str, api_key: str | None, timeout: float) -> httpx.Client:
+    """What asks the OpenAI-compatible server at `url`."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    return httpx.Client(base_url=url, headers=headers, timeout=timeout)
+
+
+def served(server: httpx.Client, model: str) -> Ask:
+    """A function that asks that model; raises httpx.HTTPError."""
+    settings = {"model": model, "max_tokens": MOST_TOKENS, "temperature": 0}
 
     def ask(messages: list[Message]) -> str:
-        body: dict[str, Any] = {
-            "messages": messages,
-            "max_tokens": MOST_TOKENS,
-            "temperature": 0,
-        }
-        if model:
-            body["model"] = model
-        request = urllib.request.Request(
-            f"{url.rstrip('/')}/v1/chat/completions", json.dumps(body).encode(), headers
-        )
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            return str(json.load(response)["choices"][0]["message"]["content"])
+        answer = server.post("/v1/chat/completions", json={"messages": messages, **settings})
+        answer.raise_for_status()
+        return str(answer.json()["choices"][0]["message"]["content"])
 
     return ask
 
 
-def first_model(url: str, api_key: str | None, timeout: float) -> str:
+def first_model(server: httpx.Client) -> str:
     """The id of the first model that the server lists."""
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    request = urllib.request.Request(f"{url.rstrip('/')}/v1/models", headers=headers)
-    with urllib.request.urlopen(request, timeout=timeout) as response:
-        return str(json.load(response)["data"][0]["id"])
+    return str(server.get("/v1/models").raise_for_status().json()["data"][0]["id"])
 
 
 def with_images(example: Example, rng: random.Random) -> list[Message]:
@@ -109,9 +100,8 @@ def evaluate(
     seed: int,
     concurrency: int,
     kinds: Iterable[str] = QUESTION_KINDS,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
 ) -> list[Tally]:
-    """Ask `count` questions of every kind, up to `concurrency` at once."""
+    """Ask `count` questions of every kind, up to `concurrency` at once; a terminal sees a bar."""
     kinds = tuple(kinds)
 
     def run(task: tuple[str, int, int]) -> tuple[Example, str | None, str]:
@@ -120,15 +110,15 @@ def evaluate(
         example = random_question(kind, rng)
         try:
             return example, ask(with_images(example, rng)), ""
-        except urllib.error.HTTPError as error:
-            return example, None, f"{error}: {error.read(500).decode(errors='replace')}"
-        except (OSError, KeyError, ValueError) as error:
+        except httpx.HTTPStatusError as error:
+            return example, None, f"{error}: {error.response.text[:500]}"
+        except (httpx.HTTPError, KeyError, ValueError) as error:
             return example, None, str(error)
 
     tallies = {kind: Tally(kind) for kind in kinds}
     with ThreadPoolExecutor(concurrency) as pool:
         results = pool.map(run, tasks(kinds, count, seed))
-        for example, answer, error in progress(results, count * len(kinds)):
+        for example, answer, error in tqdm(results, total=count * len(kinds), disable=None):
             note(tallies[example.kind], example, answer, error)
     return list(tallies.values())
 
@@ -161,11 +151,3 @@ def as_json(tallies: list[Tally]) -> str:
     """The results with examples of wrong answers."""
     results = [{**asdict(tally), "share": round(tally.share, 4)} for tally in tallies]
     return json.dumps(results, indent=2, ensure_ascii=False)
-
-
-def show_progress(items: Iterable[Any], total: int) -> Iterator[Any]:
-    """Pass items on and show on a terminal how far it has come."""
-    for done, item in enumerate(items, 1):
-        print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
-        yield item
-    print(file=sys.stderr)

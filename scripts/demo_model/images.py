@@ -11,30 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-PATCH = 16
-MERGE = 2
-FACTOR = PATCH * MERGE
-SMALLEST_AREA = 24 * FACTOR**2
-LARGEST_AREA = 56 * FACTOR**2
+from scripts.demo_model.checkpoint import read_config
 
-PREPROCESSOR_CONFIG: dict[str, object] = {
-    "image_processor_type": "Qwen2VLImageProcessor",
-    "processor_class": "Qwen2VLProcessor",
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-    "rescale_factor": 1 / 255,
-    "resample": 3,
-    "patch_size": PATCH,
-    "temporal_patch_size": 2,
-    "merge_size": MERGE,
-    "min_pixels": SMALLEST_AREA,
-    "max_pixels": LARGEST_AREA,
-    "size": {"shortest_edge": SMALLEST_AREA, "longest_edge": LARGEST_AREA},
-}
+_CONFIG = read_config("preprocessor_config.json")
+PATCH: int = _CONFIG["patch_size"]
+MERGE: int = _CONFIG["merge_size"]
+FRAMES: int = _CONFIG["temporal_patch_size"]
+"""An image is a film of so many equal frames."""
+FACTOR = PATCH * MERGE
+SMALLEST_AREA: int = _CONFIG["min_pixels"]
+LARGEST_AREA: int = _CONFIG["max_pixels"]
 
 
 @dataclass(frozen=True)

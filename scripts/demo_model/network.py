@@ -4,19 +4,17 @@ The parameters have the names and the shapes that Qwen2-VL checkpoints have, so 
 them as they are. Where mlx-vlm and transformers differ, this follows mlx-vlm.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scripts.demo_model.images import MERGE, PATCH
+from scripts.demo_model.images import FRAMES, MERGE, PATCH
 from scripts.demo_model.regions import LESSONS
 from scripts.demo_model.tokenizer import SPECIAL_TOKENS, VOCABULARY_SIZE
 
 NOT_LEARNT = -100
-FRAMES = 2  # an image is a film of two equal frames
 VISION_ROPE_THETA = 10_000.0
 
 
@@ -24,17 +22,17 @@ VISION_ROPE_THETA = 10_000.0
 class Sizes:
     """The sizes of the network; those of attention heads are width / heads."""
 
-    vision_width: int = 128
-    vision_layers: int = 4
-    vision_heads: int = 4
-    vision_mlp_ratio: int = 4
-    width: int = 192
-    layers: int = 4
-    heads: int = 6
-    mlp_width: int = 640
-    rope_theta: float = 10_000.0
-    rope_sections: tuple[int, int, int] = (4, 6, 6)
-    norm_eps: float = 1e-6
+    vision_width: int
+    vision_layers: int
+    vision_heads: int
+    vision_mlp_ratio: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    rope_theta: float
+    rope_sections: tuple[int, int, int]
+    norm_eps: float
 
 
 @dataclass
@@ -306,48 +304,3 @@ class DemoModel(nn.Module):
         ]
         # Not the number of lessons: it is 0 where every token lies in several quarters.
         return torch.stack(lessons).mean() / len(images)
-
-
-def checkpoint_config(sizes: Sizes) -> dict[str, Any]:
-    """The checkpoint's `config.json`."""
-    fields = asdict(sizes)
-    token_ids = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
-    return {
-        "architectures": ["Qwen2VLForConditionalGeneration"],
-        "model_type": "qwen2_vl",
-        "hidden_size": fields["width"],
-        "num_hidden_layers": fields["layers"],
-        "num_attention_heads": fields["heads"],
-        "num_key_value_heads": fields["heads"],
-        "intermediate_size": fields["mlp_width"],
-        "hidden_act": "silu",
-        "rms_norm_eps": fields["norm_eps"],
-        "rope_theta": fields["rope_theta"],
-        "rope_scaling": {"type": "mrope", "mrope_section": list(sizes.rope_sections)},
-        "max_position_embeddings": 32768,
-        "use_sliding_window": False,
-        "tie_word_embeddings": True,
-        "vocab_size": VOCABULARY_SIZE,
-        "bos_token_id": token_ids["<|endoftext|>"],
-        "eos_token_id": token_ids["<|im_end|>"],
-        "pad_token_id": token_ids["<|endoftext|>"],
-        "image_token_id": token_ids["<|image_pad|>"],
-        "video_token_id": token_ids["<|video_pad|>"],
-        "vision_start_token_id": token_ids["<|vision_start|>"],
-        "vision_end_token_id": token_ids["<|vision_end|>"],
-        "vision_config": {
-            "model_type": "qwen2_vl",
-            "depth": fields["vision_layers"],
-            "embed_dim": fields["vision_width"],
-            "hidden_size": fields["width"],
-            "hidden_act": "quick_gelu",
-            "num_heads": fields["vision_heads"],
-            "mlp_ratio": fields["vision_mlp_ratio"],
-            "in_channels": 3,
-            "in_chans": 3,
-            "patch_size": PATCH,
-            "spatial_patch_size": PATCH,
-            "spatial_merge_size": MERGE,
-            "temporal_patch_size": FRAMES,
-        },
-    }

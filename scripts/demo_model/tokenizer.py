@@ -2,16 +2,15 @@
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from scripts.demo_model.checkpoint import CHECKPOINT
 from scripts.demo_model.questions import QUESTION_KINDS, random_question
 from scripts.demo_model.small_talk import CAPITALS, FALLBACK, HELLO_IN, OTHER_NAMES
 
-# Written by hand, unlike the rest of the checkpoint.
-CHAT_TEMPLATE = Path(__file__).parents[2] / "worker/demo_model/chat_template.jinja"
+CHAT_TEMPLATE = CHECKPOINT / "chat_template.jinja"
 VOCABULARY_SIZE = 1024
 CORPUS_CONVERSATIONS = 12_000
 SPECIAL_TOKENS: tuple[str, ...] = (

@@ -4,12 +4,14 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from scripts.demo_model.batches import Batches, batch_loader
+from scripts.demo_model.checkpoint import read_config
 from scripts.demo_model.export import export
 from scripts.demo_model.network import Batch, DemoModel, Sizes
 from scripts.demo_model.tokenizer import train_tokenizer
@@ -38,6 +40,24 @@ class Plan:
     uses: float = 2.0
     save_every: int = 500
     bfloat16: bool = True
+
+
+def sizes(config: dict[str, Any]) -> Sizes:
+    """What a checkpoint's `config.json` says of the network."""
+    vision = config["vision_config"]
+    return Sizes(
+        vision_width=vision["embed_dim"],
+        vision_layers=vision["depth"],
+        vision_heads=vision["num_heads"],
+        vision_mlp_ratio=vision["mlp_ratio"],
+        width=config["hidden_size"],
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        mlp_width=config["intermediate_size"],
+        rope_theta=config["rope_theta"],
+        rope_sections=tuple(config["rope_scaling"]["mrope_section"]),
+        norm_eps=config["rms_norm_eps"],
+    )
 
 
 def rate_at(step: int, plan: Plan) -> float:
@@ -72,7 +92,7 @@ def train(plan: Plan) -> None:
     and write the checkpoint to `plan.output` at every save."""
     torch.manual_seed(plan.seed)
     tokenizer = load_tokenizer(plan)
-    model = DemoModel(Sizes())
+    model = DemoModel(sizes(read_config("config.json")))
     optimizer = make_optimizer(model, plan)
     state_path = plan.work_dir / STATE_NAME
     step = 0
