@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from worker.engine.cache import kv as caches
 from worker.engine.cache.arrays import start, to_host
 from worker.engine.cache.kv import Cache
+from worker.engine.cache.padded import PaddedCache
+from worker.engine.cache.slots import SlotCache
 from worker.engine.model.model import LoadedModel
 from worker.engine.prepare.grammar import apply_masks
 from worker.engine.schedule.logprobs import LogprobReader
@@ -28,9 +29,7 @@ from worker.engine.schedule.sampling import Sampler
 from worker.engine.schedule.sequences import Chosen, Rows, Sequence
 
 SETTLE_EVERY_STEPS = 32
-"""How often everything that the caches hold is computed. Each layer counts its positions in an
-array of its own, of which the model reads one layer's: the others would be sums of as many terms
-as there were steps, 69 KB a step at 28 layers."""
+"""How often what caches hold and no step reads is computed: it would grow for ever."""
 
 
 @dataclass
@@ -48,8 +47,7 @@ class DecodeBatch:
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
         self.rows: list[Sequence] = []
-        self._cache: Cache = []
-        self._is_batch = False
+        self._cache: SlotCache | PaddedCache = PaddedCache()
         self._feed: mx.array | None = None
         self._rope: mx.array | None = None
         self._pending: Pending | None = None
@@ -72,14 +70,9 @@ class DecodeBatch:
             is_batch: whether `cache` is a batch cache; a row cache holds exactly one row, or
                 the common prompt of all of them, which is copied.
         """
-        if not is_batch and (self.rows or len(rows) > 1):
-            cache, is_batch = caches.merged([cache] * len(rows)), True
         if not self.rows:
-            self._cache, self._is_batch = cache, is_batch
-        else:
-            if not self._is_batch:
-                self._cache, self._is_batch = caches.merged([self._cache]), True
-            caches.extend(self._cache, cache)
+            self._cache = self._empty_cache(cache)
+        self._cache.join(cache, [row.fed for row in rows], is_batch=is_batch)
         feed = mx.array([row.feed for row in rows])
         self._feed = feed if self._feed is None else mx.concatenate([self._feed, feed])
         if self._model.uses_rope_deltas:
@@ -102,9 +95,10 @@ class DecodeBatch:
         self.rows = [self.rows[index] for index in keep]
         self._sampler = None
         if not keep:
-            self._cache, self._feed, self._rope, self._pending = [], None, None, None
+            self._cache = PaddedCache()
+            self._feed, self._rope, self._pending = None, None, None
             return
-        caches.keep_rows(self._cache, keep)
+        self._cache.leave(keep)
         chosen = mx.array(keep)
         if self._feed is not None:
             self._feed = self._feed[chosen]
@@ -114,11 +108,13 @@ class DecodeBatch:
     def last_cache(self, row: Sequence) -> Cache:
         """The cache of a row that leaves before the next step; it holds `row.fed` tokens.
 
-        Copied out of the batch's, or the row's own, which the batch then is done with.
+        Copied out, or the row's own if it is the last one, which the batch then is done with.
         """
-        if not self._is_batch:
-            return self._cache
-        return caches.extracted(self._cache, self.rows.index(row))
+        return self._cache.extracted(self.rows.index(row))
+
+    def _empty_cache(self, first: Cache) -> SlotCache | PaddedCache:
+        plain = self._model.has_plain_caches and self._model.batchable
+        return SlotCache(len(first)) if plain else PaddedCache()
 
     # --- a step ----------------------------------------------------------------------------------
 
@@ -148,10 +144,14 @@ class DecodeBatch:
 
     def _forward(self) -> mx.array:
         assert self._feed is not None
-        logits = self._model.forward(self._feed[:, None], self._cache, rope_deltas=self._rope)
+        cache = self._cache
+        rope = None if self._rope is None else cache.spread(self._rope)
+        tokens = cache.spread(self._feed)[:, None]
+        logits = self._model.forward(tokens, cache.layers, rope_deltas=rope)
+        cache.advance()
         for row in self.rows:
             row.fed += 1
-        return logits[:, -1, :]
+        return cache.gathered(logits[:, -1, :])
 
     def _choose(self, logits: mx.array) -> Pending:
         assert self._feed is not None
@@ -164,7 +164,7 @@ class DecodeBatch:
         if raw is not None:
             raw.choose(tokens)
         self._steps += 1
-        settled = caches.held(self._cache) if self._steps % SETTLE_EVERY_STEPS == 0 else []
+        settled = self._cache.settle() if self._steps % SETTLE_EVERY_STEPS == 0 else []
         start([tokens, *([] if raw is None else raw.arrays), *settled])
         for row in self.rows:
             row.fresh = False
