@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.api.docs_page import docs_routes
@@ -21,6 +22,7 @@ from gateway.http import error_body
 from gateway.http.fast_path import FastPath
 from gateway.http.keys import ApiKeys, Keys
 from gateway.http.middleware import BodyBudget, HostNames, RequestIds
+from gateway.http.paths import Paths
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.loader import ImageLimits, ImageLoader, ImageTimes
 from gateway.memory import MemoryBudget
@@ -35,6 +37,11 @@ log = logging.getLogger(__name__)
 DESCRIPTION = """An OpenAI-compatible server for vision-language models.
 
 Every parameter is honoured or refused by name; `/v1/capabilities` lists them."""
+
+
+NAMES_OF_THE_HOST = ("localhost", "host.docker.internal", "host.containers.internal")
+"""This machine as itself and its containers call it. No page from elsewhere can come by these: no
+public name ends in `.internal`."""
 
 
 async def _nothing() -> None:
@@ -73,16 +80,26 @@ def create_app(
         # The stock pages load scripts from elsewhere; docs_page.py has ours.
         docs_url=None,
         redoc_url=None,
+        # `Paths` has taken the slash away; a redirect would name a scheme that may be a proxy's.
+        redirect_slashes=False,
     )
     error_body.install(app)
     by_path = endpoints(Runner(dispatch, images), settings)
-    app.include_router(dialect_routes(by_path))
-    app.include_router(model_routes(status))
-    app.include_router(status_routes(status))
-    app.include_router(worker_routes(status, keys))
-    app.include_router(docs_routes(app))
-    app.include_router(page_routes(status, settings))
-    return _in_middleware(FastPath(app, by_path), settings, keys, memory)
+    routers = (
+        dialect_routes(by_path),
+        model_routes(status),
+        status_routes(status),
+        worker_routes(status, keys),
+        docs_routes(app),
+        page_routes(status, settings),
+    )
+    for router in routers:
+        app.include_router(router)
+    guarded = _in_middleware(FastPath(app, by_path), settings, keys, memory)
+    paths = [
+        route.path for router in routers for route in router.routes if isinstance(route, Route)
+    ]
+    return RequestIds(Paths(guarded, paths))
 
 
 def _image_loader(settings: Settings, memory: MemoryBudget, times: ImageTimes) -> ImageLoader:
@@ -103,7 +120,7 @@ def _image_loader(settings: Settings, memory: MemoryBudget, times: ImageTimes) -
 
 
 def _in_middleware(app: ASGIApp, settings: Settings, keys: Keys, memory: MemoryBudget) -> ASGIApp:
-    """The last one is the outermost: even a refused key or origin gets a request id.
+    """The last one is the outermost.
 
     They stand before FastAPI and not among its middleware, so that what takes the fast path does
     not pass FastAPI at all.
@@ -125,11 +142,11 @@ def _in_middleware(app: ASGIApp, settings: Settings, keys: Keys, memory: MemoryB
             # A page from the internet may reach this network if it may use the API.
             allow_private_network=True,
         )
-    return RequestIds(app)
+    return app
 
 
 def _accepted_hosts(settings: Settings) -> tuple[str, ...] | None:
     """Beyond loopback the server cannot know its names, so only the user's own list binds it."""
     if settings.allowed_host:
-        return ("localhost", *settings.allowed_host)
-    return None if settings.beyond_loopback else ("localhost",)
+        return (*NAMES_OF_THE_HOST, *settings.allowed_host)
+    return None if settings.beyond_loopback else NAMES_OF_THE_HOST

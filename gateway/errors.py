@@ -127,13 +127,22 @@ class OutOfMemory(Retryable):
     type = "server_error"
 
 
-class WorkerFailed(ApiError):
+class NotAgain(ApiError):
+    """An error that trying again makes worse. OpenAI's and Anthropic's SDKs, which try every 5xx
+    again by themselves, heed the header."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"x-should-retry": "false"}
+
+
+class WorkerFailed(NotAgain):
     status = 500
     code = "worker_failed"
     type = "server_error"
 
 
-class DeadlinePassed(ApiError):
+class DeadlinePassed(NotAgain):
     status = 504
     code = "timeout"
     type = "timeout_error"

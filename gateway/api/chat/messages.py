@@ -36,7 +36,7 @@ def _add_assistant(conversation: Conversation, message: models.AssistantMessage,
     param = f"{path}.content"
     content = message.refusal if message.content is None else message.content
     conversation.add_assistant(
-        None if content is None else _parts(conversation, content, param),
+        _parts(conversation, content, param),
         param,
         calls=[
             ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
@@ -49,6 +49,8 @@ def _add_assistant(conversation: Conversation, message: models.AssistantMessage,
 
 
 def _parts(conversation: Conversation, content: Any, path: str) -> Parts:
+    if content is None:
+        return []
     if isinstance(content, str):
         return [TextPart(text=content)]
     return [_part(conversation, part, f"{path}[{index}]") for index, part in enumerate(content)]

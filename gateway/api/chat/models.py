@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from gateway.api.common.parameters import (
     TAG,
     FreeObject,
+    MessagePart,
     RequestPart,
     honoured,
     ignored,
@@ -17,7 +18,7 @@ from gateway.api.common.parameters import (
     tag_by_key,
 )
 from gateway.api.common.pictures import Detail, PictureSizes, detail_field, of_all_images
-from gateway.api.common.sampling import MAX_INT32, SamplingParameters
+from gateway.api.common.sampling import SamplingParameters, TokenLimit, WholeNumber
 
 MAX_MESSAGES = 4096
 MAX_TOOLS = 128
@@ -30,26 +31,26 @@ EXAMPLE_PICTURE = (
 
 FUNCTION_NAME = r"^[a-zA-Z0-9_.:-]{1,128}$"
 
+Verbosity = Literal["low", "medium", "high"]
+WITHOUT_VERBOSITY = "without effect; ask for short or long answers in words"
+NOT_STORED = "without effect; no answer is ever stored"
+
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class ImageURL(RequestPart):
-    model_config = ConfigDict(extra="ignore")
-
+class ImageURL(MessagePart):
     url: str = Field(min_length=1)
     detail: Detail | None = detail_field()
 
 
-class TextContent(RequestPart):
+class TextContent(MessagePart):
     type: Literal["text"]
     text: str
     cache_control: Any = ignored("prefixes are cached anyway")
     prompt_cache_breakpoint: Any = ignored("prefixes are cached anyway")
 
 
-class ImageContent(RequestPart):
-    model_config = ConfigDict(extra="ignore")
-
+class ImageContent(MessagePart):
     type: Literal["image_url"]
     image_url: Annotated[
         Annotated[str, Tag(TAG + "string"), Field(min_length=1)]
@@ -62,24 +63,20 @@ class ImageContent(RequestPart):
     max_pixels: Any = of_all_images()
 
 
-class File(RequestPart):
-    model_config = ConfigDict(extra="ignore")
-
+class File(MessagePart):
     file_data: str | None = Field(default=None, min_length=1)
     filename: str | None = ignored("the file itself tells what it is")
     file_id: Any = refused("there are no stored files; send file_data")
 
 
-class FileContent(RequestPart):
+class FileContent(MessagePart):
     """A PDF, whose pages are shown as pictures, or a picture."""
-
-    model_config = ConfigDict(extra="ignore")
 
     type: Literal["file"]
     file: File
 
 
-class RefusalContent(RequestPart):
+class RefusalContent(MessagePart):
     type: Literal["refusal"]
     refusal: str
 
@@ -93,8 +90,7 @@ ContentPart = Annotated[
 ]
 
 Content = Annotated[
-    Annotated[str, Tag(TAG + "string")]
-    | Annotated[list[ContentPart], Field(min_length=1), Tag(TAG + "list")],
+    Annotated[str, Tag(TAG + "string")] | Annotated[list[ContentPart], Tag(TAG + "list")],
     Discriminator(
         string_or_list,
         custom_error_type="content_type",
@@ -103,31 +99,31 @@ Content = Annotated[
 ]
 
 
-class FunctionCall(RequestPart):
+class FunctionCall(MessagePart):
     name: str = Field(pattern=FUNCTION_NAME)
     arguments: str
 
 
-class ToolCall(RequestPart):
+class ToolCall(MessagePart):
     id: str = Field(min_length=1)
     type: Literal["function"] = "function"
     function: FunctionCall
     index: int | None = ignored("as streams number them")
 
 
-class SystemMessage(RequestPart):
+class SystemMessage(MessagePart):
     role: Literal["system", "developer"]
-    content: Content
+    content: Content | None
     name: str | None = None
 
 
-class UserMessage(RequestPart):
+class UserMessage(MessagePart):
     role: Literal["user"]
-    content: Content
+    content: Content | None
     name: str | None = None
 
 
-class AssistantMessage(RequestPart):
+class AssistantMessage(MessagePart):
     """As a server answered it: the fields it left empty come back as null."""
 
     role: Literal["assistant"]
@@ -142,9 +138,9 @@ class AssistantMessage(RequestPart):
     function_call: Any = refused("function_call is out of date; use tool_calls")
 
 
-class ToolMessage(RequestPart):
+class ToolMessage(MessagePart):
     role: Literal["tool"]
-    content: Content
+    content: Content | None
     tool_call_id: str = Field(min_length=1)
     name: str | None = None
 
@@ -294,10 +290,10 @@ class ChatCompletionRequest(SamplingParameters, PictureSizes):
     model: str | None = honoured("an id of /v1/models; may be left out when one model is served")
     stream: bool | None = honoured("send the answer as server-sent events")
     stream_options: StreamOptions | None = honoured("include_usage adds a last chunk with usage")
-    max_completion_tokens: int | None = honoured("longest answer, in tokens", ge=1, le=MAX_INT32)
-    max_tokens: int | None = honoured("older name of max_completion_tokens", ge=1, le=MAX_INT32)
+    max_completion_tokens: TokenLimit | None = honoured("longest answer, in tokens; -1: no limit")
+    max_tokens: TokenLimit | None = honoured("older name of max_completion_tokens")
     logprobs: bool | None = honoured("return the log probability of each token")
-    top_logprobs: int | None = honoured("and of this many likeliest ones", ge=0, le=20)
+    top_logprobs: WholeNumber | None = honoured("and of this many likeliest ones", ge=0, le=20)
     response_format: ResponseFormat | None = honoured("text, any JSON object, or a JSON schema")
     tools: list[FunctionTool] | None = honoured(
         "functions the model may call", max_length=MAX_TOOLS
@@ -319,12 +315,12 @@ class ChatCompletionRequest(SamplingParameters, PictureSizes):
     prompt_cache_retention: str | None = ignored("prefixes are cached anyway")
     safety_identifier: str | None = ignored("an end user's id; not used")
     service_tier: str | None = ignored("there is one tier")
+    store: bool | None = ignored(NOT_STORED)
+    verbosity: Verbosity | None = ignored(WITHOUT_VERBOSITY)
 
     audio: Any = refused("audio output is not supported")
     function_call: Any = refused("function_call is out of date; use tool_choice")
-    functions: Any = refused("functions is out of date; use tools")
+    functions: Any = refused("functions is out of date; use tools", [])
     modalities: Any = refused("only text can be produced", ["text"])
     moderation: Any = refused("there is no moderation service")
-    store: Any = refused("answers are not stored; leave it out or set it to false", False)
-    verbosity: Any = refused("ask for short or long answers in the messages", "medium")
     web_search_options: Any = refused("there is no web search")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.api.chat import models
 from gateway.api.chat.messages import add_message
 from gateway.api.common.conversation import Conversation, ImageRules
+from gateway.api.common.sampling import token_limit
 from gateway.api.common.template_options import template_options
 from gateway.api.common.tools import Choice, tool_policy
 from gateway.errors import InvalidRequest
@@ -32,7 +33,7 @@ def to_generation(
         max_pixels=max_pixels,
         sampling=body.sampling(),
         continue_final_message=continues,
-        max_tokens=body.max_completion_tokens or body.max_tokens,
+        max_tokens=token_limit(body.max_completion_tokens or body.max_tokens),
         stop=body.stops(),
         choices=body.n or 1,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,

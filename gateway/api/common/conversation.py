@@ -34,7 +34,7 @@ class Conversation:
         self._rules = rules
         self._unanswered: set[str] = set()
         self._calls_param = ""
-        self._answer_param = ""
+        self._last_param = ""
         self._shown: Parts = []
         """Pictures of tools, until the next turn of the user, or one made for them, shows them: a
         model looks at pictures in a user's turn only."""
@@ -53,22 +53,20 @@ class Conversation:
         return ImagePart(index=len(self.images) - 1)
 
     def add_system(self, parts: Parts, param: str, name: str | None = None) -> None:
-        self._close_calls()
+        self._begin_turn(param)
         self._show_pictures()
         self.turns.append(
             ChatMessage(role="system", content=without_images(parts, param), name=name)
         )
 
     def add_user(self, parts: Parts, param: str, name: str | None = None) -> None:
-        self._close_calls()
-        if not any(isinstance(part, ImagePart) or part.text.strip() for part in parts):
-            raise InvalidRequest(f"{param}: a user's message cannot be empty.", param=param)
+        self._begin_turn(param)
         shown, self._shown = self._shown, []
         self.turns.append(ChatMessage(role="user", content=[*shown, *parts], name=name))
 
     def add_assistant(
         self,
-        parts: Parts | None,
+        parts: Parts,
         param: str,
         *,
         calls: list[ToolCall],
@@ -76,26 +74,16 @@ class Conversation:
         reasoning: str | None = None,
         name: str | None = None,
     ) -> None:
-        """Add a turn of the assistant.
-
-        Args:
-            parts: None when the turn has no content, which needs calls instead.
-        """
-        self._close_calls()
+        self._begin_turn(param)
         self._show_pictures()
-        if parts is None and not calls:
-            raise InvalidRequest(
-                f"{param}: is required in a message without tool calls.", param=param
-            )
         self._unanswered = {call.id for call in calls}
         self._calls_param = calls_param
-        self._answer_param = param
         if len(self._unanswered) < len(calls):
             raise InvalidRequest(f"{calls_param}: two calls have the same id.", param=calls_param)
         self.turns.append(
             ChatMessage(
                 role="assistant",
-                content=without_images(parts or [], param),
+                content=without_images(parts, param),
                 name=name,
                 reasoning=reasoning,
                 tool_calls=calls,
@@ -112,6 +100,7 @@ class Conversation:
                 param=id_param,
             )
         self._unanswered.discard(call_id)
+        self._last_param = param
         self._shown += [part for part in parts if isinstance(part, ImagePart)]
         self.turns.append(
             ChatMessage(
@@ -125,6 +114,8 @@ class Conversation:
     def finish(self, param: str) -> bool:
         """Check the end; return whether the last turn is the assistant's, to be continued.
 
+        Any turn but the last may be empty: clients keep what came to nothing.
+
         Args:
             param: the field of all messages.
         """
@@ -132,9 +123,12 @@ class Conversation:
         self._show_pictures()
         if not self.turns:
             raise InvalidRequest(f"{param}: must not be empty.", param=param)
-        continues = self.turns[-1].role == "assistant"
+        last = self.turns[-1]
+        continues = last.role == "assistant"
         if continues:
-            self._check_continued(self.turns[-1])
+            self._check_continued(last)
+        elif last.role == "user":
+            self._check_asked(last)
         if self._rules.vision_only and not self.images:
             raise InvalidRequest(
                 "This server answers only requests with an image (--vision-only); "
@@ -147,10 +141,20 @@ class Conversation:
     def _check_continued(self, last: ChatMessage) -> None:
         if not any(isinstance(part, TextPart) and part.text for part in last.content):
             raise InvalidRequest(
-                f"{self._answer_param}: a last message of the assistant is continued, "
+                f"{self._last_param}: a last message of the assistant is continued, "
                 "so it cannot be empty.",
-                param=self._answer_param,
+                param=self._last_param,
             )
+
+    def _check_asked(self, last: ChatMessage) -> None:
+        if not any(isinstance(part, ImagePart) or part.text.strip() for part in last.content):
+            raise InvalidRequest(
+                f"{self._last_param}: the last message cannot be empty.", param=self._last_param
+            )
+
+    def _begin_turn(self, param: str) -> None:
+        self._close_calls()
+        self._last_param = param
 
     def _show_pictures(self) -> None:
         if self._shown:

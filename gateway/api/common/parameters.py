@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -33,6 +33,15 @@ UNKNOWN_TAG = "unknown_tag_"
 """Starts the error type of a union whose member cannot be told; the deciding key follows."""
 
 UNSUPPORTED = "unsupported_parameter"
+UNKNOWN_FIELD = "unknown_field"
+EMPTY: tuple[Any, ...] = (None, "", [], {})
+
+UNKNOWN_FIELDS = {
+    "parameters": "refused by name, unless null or empty",
+    "messages": "ignored in messages, their parts and their tool calls",
+}
+"""The rule, as `/v1/capabilities` tells it; `RequestPart` and `MessagePart` are it."""
+
 MAX_SHOWN_CHARACTERS = 64
 KINDS_FOLLOW = " one of: "
 
@@ -76,10 +85,11 @@ FreeObject = Annotated[dict[str, Any], AfterValidator(_check_free)]
 
 
 class RequestPart(BaseModel):
-    """Any object in a request: types are not converted, unknown fields are refused."""
+    """Any object in a request: types are not converted, unknown fields are refused by name unless
+    they are null or empty, and so ask for nothing."""
 
     model_config = ConfigDict(
-        extra="forbid",
+        extra="allow",
         strict=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,
@@ -95,7 +105,17 @@ class RequestPart(BaseModel):
                 raise PydanticCustomError(
                     UNSUPPORTED, "{meaning}", {"field": name, "meaning": meaning}
                 )
+        for name, value in (self.model_extra or {}).items():
+            if value not in EMPTY:
+                raise PydanticCustomError(UNKNOWN_FIELD, "{field}", {"field": name})
         return self
+
+
+class MessagePart(RequestPart):
+    """A message, or any object in one. Clients send back what they got, and what their framework
+    noted on it: unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 def _is_one_of(value: Any, others: list[Any]) -> bool:
@@ -122,15 +142,37 @@ def parameter_table(model: type[BaseModel]) -> list[dict[str, Any]]:
     """Return one row per field of a request: name, support, type and range, meaning."""
     schema = model.model_json_schema()
     return [
+        row | {"schema": _shown_schema(schema["properties"][row["name"]])} for row in _rows(model)
+    ]
+
+
+def message_table(model: type[BaseModel]) -> dict[str, list[dict[str, Any]]]:
+    """Return, by the kind of message or part, one row per field that does nothing or is refused:
+    name, support, meaning."""
+    tables = {part.__name__: _rows(part) for part in _message_parts(model)}
+    return {name: rows for name, rows in sorted(tables.items()) if rows}
+
+
+def _rows(model: type[BaseModel]) -> list[dict[str, Any]]:
+    return [
         {
             "name": name,
             "support": field.json_schema_extra["x-support"],
-            "schema": _shown_schema(schema["properties"][name]),
             "meaning": field.description,
         }
         for name, field in model.model_fields.items()
         if isinstance(field.json_schema_extra, dict)
     ]
+
+
+def _message_parts(kind: Any) -> set[type[MessagePart]]:
+    """Return what messages are made of, wherever in a type it stands."""
+    inside = get_args(kind)
+    found: set[type[MessagePart]] = set()
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        found |= {kind} if issubclass(kind, MessagePart) else set()
+        inside = tuple(field.annotation for field in kind.model_fields.values())
+    return found.union(*map(_message_parts, inside))
 
 
 def path_of(steps: tuple[int | str, ...]) -> str:
@@ -190,7 +232,7 @@ def _shown_schema(schema: dict[str, Any]) -> dict[str, Any]:
 def _as_invalid_request(error: ErrorDetails) -> InvalidRequest:
     steps = error["loc"]
     context = error.get("ctx", {})
-    if error["type"] == UNSUPPORTED:
+    if error["type"] in (UNSUPPORTED, UNKNOWN_FIELD):
         steps = (*steps, context["field"])
     elif error["type"].startswith(UNKNOWN_TAG) and isinstance(error["input"], dict):
         steps = (*steps, error["type"].removeprefix(UNKNOWN_TAG))
@@ -199,7 +241,7 @@ def _as_invalid_request(error: ErrorDetails) -> InvalidRequest:
         return InvalidRequest(f"The request body is not valid JSON: {context['error']}.")
     if error["type"] == UNSUPPORTED:
         return InvalidRequest(f"{param}: {error['msg']}.", param=param, code=UNSUPPORTED)
-    if error["type"] == "extra_forbidden":
+    if error["type"] in (UNKNOWN_FIELD, "extra_forbidden"):
         return InvalidRequest(
             f"Unknown parameter: {param}. See /v1/capabilities for what there is.",
             param=param,

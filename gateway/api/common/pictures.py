@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gateway.api.common.parameters import RequestPart, honoured, refused
-from gateway.api.common.sampling import MAX_INT32
+from gateway.api.common.sampling import MAX_INT32, WholeNumber
 from gateway.errors import InvalidRequest
 
 Detail = Literal["auto", "low", "high", "original"]
@@ -33,19 +33,19 @@ def longest_side_px(detail: Detail | None) -> int | None:
 
 
 class ProcessorBounds(RequestPart):
-    min_pixels: int | None = Field(default=None, ge=1, le=MAX_INT32)
-    max_pixels: int | None = Field(default=None, ge=1, le=MAX_INT32)
+    min_pixels: WholeNumber | None = Field(default=None, ge=1, le=MAX_INT32)
+    max_pixels: WholeNumber | None = Field(default=None, ge=1, le=MAX_INT32)
 
 
 class PictureSizes(RequestPart):
     """Of a request with pictures."""
 
-    min_pixels: int | None = honoured(
+    min_pixels: WholeNumber | None = honoured(
         "least pixels of each image, where the model's processor scales to such bounds",
         ge=1,
         le=MAX_INT32,
     )
-    max_pixels: int | None = honoured(
+    max_pixels: WholeNumber | None = honoured(
         "most pixels of each image, where the model's processor scales to such bounds, "
         "and at most the model's own",
         ge=1,

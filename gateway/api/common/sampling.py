@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Discriminator, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from gateway.api.common.parameters import TAG, RequestPart, honoured, ignored, string_or_list
 from gateway.errors import InvalidRequest
@@ -12,11 +13,34 @@ from gateway.generation import draw_seed
 from shared.messages import Sampling
 
 MAX_CHOICES = 16
-MAX_STOPS = 4
+MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1000
 MAX_BIASES = 1024
 MAX_INT32 = 2**31 - 1
 SEED_LIMIT = 2**63
+
+NO_LIMIT = -1
+
+
+def _whole(value: Any) -> Any:
+    """Languages with one kind of number write 100 as 100.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _not_zero(value: int) -> int:
+    if value == 0:
+        raise PydanticCustomError("token_limit", "must be at least 1, or -1 for no limit")
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+TokenLimit = Annotated[WholeNumber, Field(ge=NO_LIMIT, le=MAX_INT32), AfterValidator(_not_zero)]
+
+
+def token_limit(wanted: int | None) -> int | None:
+    """Return the most tokens of an answer; None: as many as the context has room for."""
+    return None if wanted == NO_LIMIT else wanted
+
 
 Stop = Annotated[
     Annotated[str, Tag(TAG + "string")] | Annotated[list[str], Tag(TAG + "list")],
@@ -33,7 +57,9 @@ class TokenSampling(RequestPart):
 
     temperature: float | None = honoured("randomness of the choice; 0 is greedy", ge=0, le=2)
     top_p: float | None = honoured("choose among the likeliest with this mass", ge=0, le=1)
-    top_k: int | None = honoured("choose among this many; 0 or -1: all", ge=-1, le=MAX_INT32)
+    top_k: WholeNumber | None = honoured(
+        "choose among this many; 0 or -1: all", ge=-1, le=MAX_INT32
+    )
     min_p: float | None = honoured("least probability relative to the likeliest's", ge=0, le=1)
     repetition_penalty: float | None = honoured("divides repeated logits", gt=0, le=10)
     presence_penalty: float | None = honoured("subtracted once for a seen token", ge=-2, le=2)
@@ -41,7 +67,7 @@ class TokenSampling(RequestPart):
     logit_bias: dict[str, float] | None = honoured(
         "token id to a bias from -100 to 100", max_length=MAX_BIASES
     )
-    seed: int | None = honoured(
+    seed: WholeNumber | None = honoured(
         "same seed and request, same answer; random when left out", ge=-SEED_LIMIT, lt=SEED_LIMIT
     )
     ignore_eos: bool | None = honoured("go on after the end token, up to the token limit")
@@ -64,8 +90,8 @@ class TokenSampling(RequestPart):
 class SamplingParameters(TokenSampling):
     """What OpenAI's chat and text completions have besides."""
 
-    stop: Stop | None = honoured("up to 4 texts that end the answer")
-    n: int | None = honoured("how many answers", ge=1, le=MAX_CHOICES)
+    stop: Stop | None = honoured("up to 16 texts that end the answer")
+    n: WholeNumber | None = honoured("how many answers", ge=1, le=MAX_CHOICES)
     user: str | None = ignored("an end user's id; not used")
 
     def stops(self) -> list[str]:
@@ -73,10 +99,11 @@ class SamplingParameters(TokenSampling):
         return checked_stops(self.stop, "stop")
 
 
-def checked_stops(stop: str | list[str] | None, param: str, most: int = MAX_STOPS) -> list[str]:
+def checked_stops(stop: str | list[str] | None, param: str) -> list[str]:
+    """Raises InvalidRequest for too many, empty or very long ones."""
     stops = [stop] if isinstance(stop, str) else stop or []
-    if len(stops) > most:
-        raise InvalidRequest(f"{param}: at most {most} stop texts are allowed.", param=param)
+    if len(stops) > MAX_STOPS:
+        raise InvalidRequest(f"{param}: at most {MAX_STOPS} stop texts are allowed.", param=param)
     for index, text in enumerate(stops):
         where = param if isinstance(stop, str) else f"{param}[{index}]"
         if not text:

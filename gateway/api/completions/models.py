@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.api.chat.models import StreamOptions
 from gateway.api.common.parameters import TAG, honoured, refused, string_or_list
-from gateway.api.common.sampling import MAX_INT32, SamplingParameters
+from gateway.api.common.sampling import SamplingParameters, TokenLimit, WholeNumber
 
 DEFAULT_MAX_TOKENS = 16
 """As the specification has it."""
@@ -35,10 +35,10 @@ class CompletionRequest(SamplingParameters):
     model: str | None = honoured("an id of /v1/models; may be left out when one model is served")
     stream: bool | None = honoured("send the text as server-sent events")
     stream_options: StreamOptions | None = honoured("include_usage adds a last chunk with usage")
-    max_tokens: int | None = honoured(
-        f"longest continuation, in tokens; {DEFAULT_MAX_TOKENS} when left out", ge=1, le=MAX_INT32
+    max_tokens: TokenLimit | None = honoured(
+        f"longest continuation, in tokens; {DEFAULT_MAX_TOKENS} when left out, -1: no limit"
     )
-    logprobs: int | None = honoured(
+    logprobs: WholeNumber | None = honoured(
         "return log probabilities, of this many likeliest tokens too; not with echo", ge=0, le=5
     )
     echo: bool | None = honoured("begin the answer with the prompt")

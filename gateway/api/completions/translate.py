@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.api.common.conversation import ImageRules
 from gateway.api.common.parameters import UNSUPPORTED
+from gateway.api.common.sampling import token_limit
 from gateway.api.completions.models import DEFAULT_MAX_TOKENS, CompletionRequest
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
@@ -25,7 +26,7 @@ def to_generation(body: CompletionRequest, rules: ImageRules, tenant: str) -> Ge
         stream=bool(body.stream),
         prompt=_one_prompt(body.prompt),
         sampling=body.sampling(),
-        max_tokens=body.max_tokens or DEFAULT_MAX_TOKENS,
+        max_tokens=token_limit(body.max_tokens or DEFAULT_MAX_TOKENS),
         stop=body.stops(),
         choices=body.n or 1,
         logprobs=body.logprobs,

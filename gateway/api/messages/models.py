@@ -13,6 +13,7 @@ from gateway.api.common.parameters import (
     UNKNOWN_TAG,
     UNSUPPORTED,
     FreeObject,
+    MessagePart,
     RequestPart,
     honoured,
     ignored,
@@ -21,7 +22,7 @@ from gateway.api.common.parameters import (
     tag_by_key,
 )
 from gateway.api.common.pictures import PictureSizes
-from gateway.api.common.sampling import MAX_INT32, TokenSampling
+from gateway.api.common.sampling import TokenLimit, TokenSampling, WholeNumber
 
 MAX_MESSAGES = 4096
 MAX_TOOLS = 128
@@ -41,25 +42,25 @@ def _text_or(items: Any) -> Any:
     ]
 
 
-class TextBlock(RequestPart):
+class TextBlock(MessagePart):
     type: Literal["text"]
     text: str
     cache_control: Any = ignored(CACHED)
     citations: Any = ignored("citations of an earlier answer")
 
 
-class Base64Source(RequestPart):
+class Base64Source(MessagePart):
     type: Literal["base64"]
     media_type: str | None = ignored("the file itself tells")
     data: str = Field(min_length=1)
 
 
-class URLSource(RequestPart):
+class URLSource(MessagePart):
     type: Literal["url"]
     url: str = Field(min_length=1)
 
 
-class ImageBlock(RequestPart):
+class ImageBlock(MessagePart):
     type: Literal["image"]
     source: Annotated[
         Annotated[Base64Source, Tag(TAG + "base64")] | Annotated[URLSource, Tag(TAG + "url")],
@@ -69,13 +70,13 @@ class ImageBlock(RequestPart):
     transformations: Any = refused("images are used as the model's own processor asks for")
 
 
-class TextSource(RequestPart):
+class TextSource(MessagePart):
     type: Literal["text"]
     data: str
     media_type: str | None = ignored("it is text")
 
 
-class ContentSource(RequestPart):
+class ContentSource(MessagePart):
     type: Literal["content"]
     content: _text_or(  # type: ignore[valid-type]
         Annotated[
@@ -85,7 +86,7 @@ class ContentSource(RequestPart):
     )
 
 
-class DocumentBlock(RequestPart):
+class DocumentBlock(MessagePart):
     """A text, or a PDF, whose pages are shown as pictures."""
 
     type: Literal["document"]
@@ -102,7 +103,7 @@ class DocumentBlock(RequestPart):
     citations: Any = refused("answers carry no citations", {"enabled": False}, {})
 
 
-class ToolUseBlock(RequestPart):
+class ToolUseBlock(MessagePart):
     type: Literal["tool_use"]
     id: str = Field(min_length=1)
     name: str = Field(pattern=TOOL_NAME)
@@ -119,7 +120,7 @@ ResultPart = Annotated[
 ]
 
 
-class ToolResultBlock(RequestPart):
+class ToolResultBlock(MessagePart):
     type: Literal["tool_result"]
     tool_use_id: str = Field(min_length=1)
     content: _text_or(ResultPart) | None = None  # type: ignore[valid-type]
@@ -127,7 +128,7 @@ class ToolResultBlock(RequestPart):
     cache_control: Any = ignored(CACHED)
 
 
-class ThinkingBlock(RequestPart):
+class ThinkingBlock(MessagePart):
     type: Literal["thinking"]
     thinking: str
     signature: str | None = ignored("thoughts are not signed")
@@ -149,19 +150,19 @@ AssistantBlock = Annotated[
 ]
 
 
-class UserMessage(RequestPart):
+class UserMessage(MessagePart):
     role: Literal["user"]
-    content: _text_or(UserBlock)  # type: ignore[valid-type]
+    content: _text_or(UserBlock) | None  # type: ignore[valid-type]
 
 
-class AssistantMessage(RequestPart):
+class AssistantMessage(MessagePart):
     role: Literal["assistant"]
-    content: _text_or(AssistantBlock)  # type: ignore[valid-type]
+    content: _text_or(AssistantBlock) | None  # type: ignore[valid-type]
 
 
-class SystemMessage(RequestPart):
+class SystemMessage(MessagePart):
     role: Literal["system"]
-    content: _text_or(TextBlock)  # type: ignore[valid-type]
+    content: _text_or(TextBlock) | None  # type: ignore[valid-type]
 
 
 Message = Annotated[
@@ -239,7 +240,7 @@ class ToolChoice(RequestPart):
 
 class Thinking(RequestPart):
     type: Literal["enabled", "adaptive", "disabled"]
-    budget_tokens: int | None = ignored("max_tokens bounds thoughts and answer together")
+    budget_tokens: WholeNumber | None = ignored("max_tokens bounds thoughts and answer together")
     display: Any = ignored("thoughts are shown as they are")
 
 
@@ -308,7 +309,7 @@ class MessagesRequest(CountTokensRequest):
         }
     )
 
-    max_tokens: int = honoured("longest answer, in tokens", default=..., ge=1, le=MAX_INT32)
+    max_tokens: TokenLimit = honoured("longest answer, in tokens; -1: no limit", default=...)
     stream: bool | None = honoured("send the answer as server-sent events")
     stop_sequences: list[str] | None = honoured("up to 16 texts that end the answer")
 

@@ -6,15 +6,13 @@ import json
 from typing import Any
 
 from gateway.api.common.conversation import Conversation, ImageRules, Parts
-from gateway.api.common.sampling import checked_stops
+from gateway.api.common.sampling import checked_stops, token_limit
 from gateway.api.common.template_options import template_options
 from gateway.api.common.tools import Choice, tool_policy
 from gateway.api.messages import models
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
 from shared.messages import ResponseFormat, TextPart, Tool, ToolCall
-
-MAX_STOP_SEQUENCES = 16
 
 
 def to_generation(
@@ -26,8 +24,8 @@ def to_generation(
         rules,
         tenant,
         stream=bool(body.stream),
-        max_tokens=body.max_tokens,
-        stop=checked_stops(body.stop_sequences, "stop_sequences", MAX_STOP_SEQUENCES),
+        max_tokens=token_limit(body.max_tokens),
+        stop=checked_stops(body.stop_sequences, "stop_sequences"),
     )
 
 
@@ -44,7 +42,7 @@ def _generation(
     tenant: str,
     *,
     stream: bool,
-    max_tokens: int,
+    max_tokens: int | None,
     stop: list[str],
 ) -> GenerationRequest:
     conversation = Conversation(rules)
@@ -98,7 +96,7 @@ def _add_user(conversation: Conversation, content: Any, param: str) -> None:
         return
     own: Parts = []
     results = 0
-    for index, block in enumerate(content):
+    for index, block in enumerate(content or []):
         path = f"{param}[{index}]"
         if not isinstance(block, models.ToolResultBlock):
             own += _part(conversation, block, path)
@@ -115,7 +113,7 @@ def _add_user(conversation: Conversation, content: Any, param: str) -> None:
 
 
 def _result_parts(conversation: Conversation, block: models.ToolResultBlock, param: str) -> Parts:
-    parts = _parts(conversation, block.content or "", param)
+    parts = _parts(conversation, block.content, param)
     return [TextPart(text="The tool failed: "), *parts] if block.is_error else parts
 
 
@@ -127,6 +125,7 @@ def _as_json(value: Any) -> str:
 def _add_assistant(conversation: Conversation, content: Any, param: str) -> None:
     if isinstance(content, str):
         content = [models.TextBlock(type="text", text=content)]
+    content = content or []
     calls = [
         ToolCall(id=block.id, name=block.name, arguments=_as_json(block.input))
         for block in content
@@ -137,7 +136,7 @@ def _add_assistant(conversation: Conversation, content: Any, param: str) -> None
         TextPart(text=block.text) for block in content if isinstance(block, models.TextBlock)
     ]
     conversation.add_assistant(
-        texts or None,
+        texts,
         param,
         calls=calls,
         calls_param=param,
@@ -150,7 +149,7 @@ def _parts(conversation: Conversation, content: Any, param: str) -> Parts:
         return [TextPart(text=content)]
     return [
         part
-        for index, block in enumerate(content)
+        for index, block in enumerate(content or [])
         for part in _part(conversation, block, f"{param}[{index}]")
     ]
 

@@ -6,12 +6,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from gateway.api.chat.models import FUNCTION_NAME, MAX_MESSAGES, MAX_TOOLS, ReasoningEffort
+from gateway.api.chat.models import (
+    FUNCTION_NAME,
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    NOT_STORED,
+    WITHOUT_VERBOSITY,
+    ReasoningEffort,
+    Verbosity,
+)
 from gateway.api.common.parameters import (
     KINDS_FOLLOW,
     TAG,
     UNKNOWN_TAG,
     FreeObject,
+    MessagePart,
     RequestPart,
     honoured,
     ignored,
@@ -20,32 +29,32 @@ from gateway.api.common.parameters import (
     tag_by_key,
 )
 from gateway.api.common.pictures import Detail, PictureSizes, detail_field
-from gateway.api.common.sampling import MAX_INT32, TokenSampling
+from gateway.api.common.sampling import TokenLimit, TokenSampling, WholeNumber
 from gateway.api.responses.tools import AnyTool, ToolChoice
 
 CACHED = "prefixes are cached anyway"
 NO_STATE = "nothing is stored; send the whole conversation as input"
 
 
-class InputText(RequestPart):
+class InputText(MessagePart):
     type: Literal["input_text"]
     text: str
     prompt_cache_breakpoint: Any = ignored(CACHED)
 
 
-class OutputText(RequestPart):
+class OutputText(MessagePart):
     type: Literal["output_text"]
     text: str
     annotations: Any = ignored("citations of an earlier answer")
     logprobs: Any = ignored("of an earlier answer")
 
 
-class Refusal(RequestPart):
+class Refusal(MessagePart):
     type: Literal["refusal"]
     refusal: str
 
 
-class InputImage(RequestPart):
+class InputImage(MessagePart):
     type: Literal["input_image"]
     image_url: str = Field(min_length=1)
     detail: Detail | None = detail_field()
@@ -53,7 +62,7 @@ class InputImage(RequestPart):
     prompt_cache_breakpoint: Any = ignored(CACHED)
 
 
-class InputFile(RequestPart):
+class InputFile(MessagePart):
     """A PDF, whose pages are shown as pictures, or a picture; `file_data` or `file_url`."""
 
     type: Literal["input_file"]
@@ -75,8 +84,7 @@ ContentPart = Annotated[
 ]
 
 Content = Annotated[
-    Annotated[str, Tag(TAG + "string")]
-    | Annotated[list[ContentPart], Field(min_length=1), Tag(TAG + "list")],
+    Annotated[str, Tag(TAG + "string")] | Annotated[list[ContentPart], Tag(TAG + "list")],
     Discriminator(
         string_or_list,
         custom_error_type="content_type",
@@ -85,16 +93,16 @@ Content = Annotated[
 ]
 
 
-class Message(RequestPart):
+class Message(MessagePart):
     role: Literal["user", "assistant", "system", "developer"]
-    content: Content
+    content: Content | None
     type: Literal["message"] | None = None
     id: str | None = ignored("of an earlier answer")
     status: str | None = ignored("of an earlier answer")
     phase: str | None = ignored("of an earlier answer")
 
 
-class FunctionCall(RequestPart):
+class FunctionCall(MessagePart):
     type: Literal["function_call"]
     call_id: str = Field(min_length=1)
     name: str = Field(pattern=FUNCTION_NAME)
@@ -105,10 +113,10 @@ class FunctionCall(RequestPart):
     caller: Any = ignored("only a client calls tools")
 
 
-class FunctionCallOutput(RequestPart):
+class FunctionCallOutput(MessagePart):
     type: Literal["function_call_output"]
     call_id: str = Field(min_length=1)
-    output: Content
+    output: Content | None
     id: str | None = ignored("not used")
     name: str | None = None
     namespace: str | None = None
@@ -116,17 +124,17 @@ class FunctionCallOutput(RequestPart):
     caller: Any = ignored("only a client calls tools")
 
 
-class SummaryText(RequestPart):
+class SummaryText(MessagePart):
     type: Literal["summary_text"]
     text: str
 
 
-class ReasoningText(RequestPart):
+class ReasoningText(MessagePart):
     type: Literal["reasoning_text"]
     text: str
 
 
-class ReasoningItem(RequestPart):
+class ReasoningItem(MessagePart):
     type: Literal["reasoning"]
     summary: list[SummaryText] | None = None
     content: list[ReasoningText] | None = None
@@ -196,7 +204,7 @@ class TextConfig(RequestPart):
         ]
         | None
     ) = None
-    verbosity: Any = refused("ask for short or long answers in the input", "medium")
+    verbosity: Verbosity | None = ignored(WITHOUT_VERBOSITY)
 
 
 class Reasoning(RequestPart):
@@ -223,7 +231,7 @@ class ResponsesRequest(TokenSampling, PictureSizes):
     model: str | None = honoured("an id of /v1/models; may be left out when one model is served")
     stream: bool | None = honoured("send the answer as server-sent events")
     stream_options: StreamOptions | None = ignored("no padding is sent")
-    max_output_tokens: int | None = honoured("longest answer, in tokens", ge=1, le=MAX_INT32)
+    max_output_tokens: TokenLimit | None = honoured("longest answer, in tokens; -1: no limit")
     text: TextConfig | None = honoured("text, any JSON object, or a JSON schema")
     tools: list[AnyTool] | None = honoured(
         "functions the model may call, also in namespaces; web_search only where it asks for none "
@@ -235,7 +243,9 @@ class ResponsesRequest(TokenSampling, PictureSizes):
     reasoning: Reasoning | None = honoured(
         "effort is given to the model's chat template; none switches thinking off"
     )
-    top_logprobs: int | None = honoured("log probabilities of likeliest tokens", ge=0, le=20)
+    top_logprobs: WholeNumber | None = honoured(
+        "log probabilities of likeliest tokens", ge=0, le=20
+    )
     include: list[str] | None = honoured("message.output_text.logprobs adds log probabilities")
     enable_thinking: bool | None = honoured("given to the model's chat template")
     chat_template_kwargs: FreeObject | None = honoured(
@@ -243,13 +253,16 @@ class ResponsesRequest(TokenSampling, PictureSizes):
     )
 
     client_metadata: Any = ignored("what Codex says of itself; not used")
-    max_tool_calls: int | None = ignored("bounds built-in tools, of which there are none", ge=1)
+    max_tool_calls: WholeNumber | None = ignored(
+        "bounds built-in tools, of which there are none", ge=1
+    )
     metadata: dict[str, str] | None = ignored("labels, which the answer repeats")
     prompt_cache_key: str | None = ignored(CACHED)
     prompt_cache_options: dict[str, Any] | None = ignored(CACHED)
     prompt_cache_retention: str | None = ignored(CACHED)
     safety_identifier: str | None = ignored("an end user's id; not used")
     service_tier: str | None = ignored("there is one tier")
+    store: bool | None = ignored(NOT_STORED)
     user: str | None = ignored("an end user's id; not used")
 
     access_programs: Any = refused("there are no access programs")
@@ -261,5 +274,4 @@ class ResponsesRequest(TokenSampling, PictureSizes):
     moderation: Any = refused("there is no moderation service")
     previous_response_id: Any = refused(NO_STATE)
     prompt: Any = refused("there are no stored prompts")
-    store: Any = refused("answers are not stored; leave it out or set it to false", False)
     truncation: Any = refused("a conversation is never cut silently", "disabled")

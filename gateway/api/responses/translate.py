@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.api.common.conversation import Conversation, ImageRules, Parts
 from gateway.api.common.pictures import longest_side_px
+from gateway.api.common.sampling import token_limit
 from gateway.api.common.template_options import template_options
 from gateway.api.common.tools import tool_policy
 from gateway.api.responses import models, tools
@@ -43,7 +44,7 @@ def to_generation(
         max_pixels=max_pixels,
         sampling=body.sampling(),
         continue_final_message=continues,
-        max_tokens=body.max_output_tokens,
+        max_tokens=token_limit(body.max_output_tokens),
         logprobs=_logprobs(body),
         response_format=_response_format(body.text),
         tool_policy=tool_policy(
@@ -62,7 +63,7 @@ class Turns:
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._param = ""
-        self._texts: Parts | None = None
+        self._texts: Parts = []
         self._thoughts: list[str] = []
         self._calls: list[ToolCall] = []
 
@@ -123,9 +124,11 @@ class Turns:
             calls_param=self._param,
             reasoning="\n".join(self._thoughts) or None,
         )
-        self._param, self._texts, self._thoughts, self._calls = "", None, [], []
+        self._param, self._texts, self._thoughts, self._calls = "", [], [], []
 
     def _parts(self, content: Any, param: str) -> Parts:
+        if content is None:
+            return []
         if isinstance(content, str):
             return [TextPart(text=content)]
         return [self._part(part, f"{param}[{index}]") for index, part in enumerate(content)]

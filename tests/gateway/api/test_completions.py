@@ -83,7 +83,7 @@ async def test_log_probabilities_count_the_text_on() -> None:
         ({"logprobs": True}, "logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stream_options": {}}, "stream_options"),
-        ({"messages": []}, "messages"),
+        ({"messages": ["Hi"]}, "messages"),
     ],
 )
 async def test_wrong_requests_are_refused_by_name(fields: dict[str, Any], param: str) -> None:

@@ -20,6 +20,8 @@ async def test_models_are_listed_in_openais_shape() -> None:
         "created": 1_700_000_000,
         "owned_by": "local",
         "context_length": 4096,
+        "max_model_len": 4096,
+        "input_modalities": ["text", "image"],
         "capabilities": {"vision": True},
         "proven": {"text": True},
     }

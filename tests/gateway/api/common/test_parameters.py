@@ -32,7 +32,7 @@ def test_every_field_of_the_specification_is_decided() -> None:
 def test_the_table_shows_support_range_and_meaning() -> None:
     rows = {row["name"]: row for row in parameter_table(ChatCompletionRequest)}
     assert set(rows) == set(ChatCompletionRequest.model_fields)
-    assert rows["store"]["support"] == "refused"
+    assert rows["moderation"]["support"] == "refused"
     assert rows["user"]["support"] == "ignored"
     temperature = rows["temperature"]
     assert temperature["support"] == "honoured"

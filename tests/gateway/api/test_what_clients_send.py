@@ -1,0 +1,340 @@
+"""What clients, SDKs and frameworks really send, and what is right: one row each.
+
+Every row goes over HTTP; what a worker would be given, or the status and words of a refusal, stands
+beside it. What is right was found in public reports about other servers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.errors import ApiError, DeadlinePassed, WorkerFailed
+from shared.messages import Job, TextPart
+from tests.gateway.fake_dispatch import says
+from tests.gateway.serving import gateway, question
+
+CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
+MESSAGES = "/v1/messages"
+COMPLETIONS = "/v1/completions"
+
+USER = {"role": "user", "content": "Hi"}
+CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+TOOL_USE = {"type": "tool_use", "id": "c1", "name": "find", "input": {}}
+
+
+def chat(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"messages": [*messages], **fields}
+
+
+def history(**fields: Any) -> dict[str, Any]:
+    """A conversation whose answer comes back with these fields."""
+    return chat(USER, {"role": "assistant", "content": "Hello", **fields}, USER)
+
+
+def called(**function: Any) -> dict[str, Any]:
+    call = CALL | {"function": {"name": "find", "arguments": "{}", **function}}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "x"}
+    return chat(USER, CALLS | {"tool_calls": [call]}, result)
+
+
+def answered(content: Any) -> dict[str, Any]:
+    """A conversation that ends in what a tool answered."""
+    return chat(USER, CALLS, {"role": "tool", "tool_call_id": "c1", "content": content})
+
+
+def items(*inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"input": [*inputs]}
+
+
+def blocks(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"max_tokens": 5, "messages": [*messages], **fields}
+
+
+ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
+    # what a client got, sent back
+    "openai parse(): parsed": (CHAT, history(parsed={"a": 1}, refusal=None)),
+    "openai parse(): parsed_arguments": (CHAT, called(parsed_arguments={"a": 1})),
+    "openai model_dump()": (CHAT, history(audio=None, function_call=None, annotations=None)),
+    "reasoning_details": (CHAT, history(reasoning_details=[{"type": "reasoning.text"}])),
+    "thinking_blocks": (CHAT, history(thinking_blocks=[])),
+    "provider_specific_fields": (CHAT, history(provider_specific_fields=None)),
+    "in a call, too": (CHAT, called(provider_specific_fields={"x": 1})),
+    "an id of any message": (CHAT, chat(USER | {"id": "m1", "opts": {}})),
+    "nulls on any role": (CHAT, chat(USER | {"tool_calls": None, "name": None, "audio": None})),
+    "a field nobody knows": (CHAT, chat(USER | {"banana": 1})),
+    "a field of a text part": (
+        CHAT,
+        chat(USER | {"content": [{"type": "text", "text": "a", "x": 1}]}),
+    ),
+    "responses: parsed": (
+        RESPONSES,
+        items(
+            {
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "a", "parsed": {"a": 1}}],
+            },
+            USER,
+        ),
+    ),
+    "responses: parsed_arguments": (
+        RESPONSES,
+        items(
+            USER,
+            {
+                "type": "function_call",
+                "call_id": "c1",
+                "name": "find",
+                "arguments": "{}",
+                "parsed_arguments": {},
+            },
+            {"type": "function_call_output", "call_id": "c1", "output": "x", "created_by": "a"},
+        ),
+    ),
+    "messages: parsed_output": (
+        MESSAGES,
+        blocks(
+            USER,
+            {
+                "role": "assistant",
+                "id": "msg_1",
+                "content": [{"type": "text", "text": "a", "parsed_output": {}}],
+            },
+            USER,
+        ),
+    ),
+    # what asks for nothing
+    "unknown and null": (CHAT, chat(USER, banana=None)),
+    "unknown and empty": (CHAT, chat(USER, a=[], b={}, c="")),
+    "unknown and null, deep": (CHAT, chat(USER, stream=True, stream_options={"x": None})),
+    "no functions": (CHAT, chat(USER, functions=[])),
+    "verbosity": (CHAT, chat(USER, verbosity="low")),
+    "store": (CHAT, chat(USER, store=True)),
+    "responses: store and verbosity": (
+        RESPONSES,
+        {"input": "Hi", "store": True, "text": {"verbosity": "high"}},
+    ),
+    # empty turns before the last
+    "content of a tool []": (CHAT, answered([])),
+    "content of a tool null": (CHAT, answered(None)),
+    "empty user": (CHAT, chat(USER | {"content": ""}, {"role": "assistant", "content": "?"}, USER)),
+    "user null": (CHAT, chat(USER | {"content": None}, USER)),
+    "user []": (CHAT, chat(USER | {"content": []}, USER)),
+    "assistant null": (CHAT, history(content=None)),
+    "assistant []": (CHAT, history(content=[])),
+    "system null": (CHAT, chat({"role": "system", "content": None}, USER)),
+    "responses: output []": (
+        RESPONSES,
+        items(
+            USER,
+            {"type": "function_call", "call_id": "c1", "name": "find", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c1", "output": []},
+        ),
+    ),
+    "responses: content []": (RESPONSES, items({"role": "user", "content": []}, USER)),
+    "messages: content []": (MESSAGES, blocks({"role": "user", "content": []}, USER)),
+    "messages: assistant ''": (MESSAGES, blocks(USER, {"role": "assistant", "content": ""}, USER)),
+    "messages: result []": (
+        MESSAGES,
+        blocks(
+            USER,
+            {"role": "assistant", "content": [TOOL_USE]},
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "c1", "content": []}],
+            },
+        ),
+    ),
+    # numbers as languages write them
+    "whole floats": (
+        CHAT,
+        chat(USER, n=1.0, seed=7.0, top_k=40.0, logprobs=True, top_logprobs=2.0),
+    ),
+    "messages: whole floats": (MESSAGES, blocks(USER, max_tokens=100.0)),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), ACCEPTED.values(), ids=ACCEPTED)
+async def test_it_is_accepted(path: str, body: dict[str, Any]) -> None:
+    async with gateway(says("Yes")) as running:
+        answer = await running.client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "an unknown parameter": (CHAT, chat(USER, banana=1), "banana"),
+    "one that is false": (CHAT, chat(USER, banana=False), "banana"),
+    "one deep down": (CHAT, chat(USER, stream=True, stream_options={"x": 1}), "stream_options.x"),
+    "audio of an earlier answer": (CHAT, history(audio={"id": "a"}), "messages[1].audio"),
+    "a last user with nothing": (CHAT, chat(USER, USER | {"content": []}), "messages[1].content"),
+    "a last user with blanks": (CHAT, chat(USER, USER | {"content": " "}), "messages[1].content"),
+    "a last user with null": (CHAT, chat(USER | {"content": None}), "messages[0].content"),
+    "responses: a last one": (
+        RESPONSES,
+        items({"role": "user", "content": []}),
+        "input[0].content",
+    ),
+    "messages: a last one": (
+        MESSAGES,
+        blocks({"role": "user", "content": ""}),
+        "messages[0].content",
+    ),
+    "no tokens": (CHAT, chat(USER, max_tokens=0), "max_tokens"),
+    "less than no limit": (CHAT, chat(USER, max_tokens=-2), "max_tokens"),
+    "half a token": (CHAT, chat(USER, max_tokens=1.5), "max_tokens"),
+    "a float that is none": (CHAT, chat(USER, max_tokens=1e300), "max_tokens"),
+    "seventeen stop texts": (CHAT, chat(USER, stop=["a"] * 17), "stop"),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "param"), REFUSED.values(), ids=REFUSED)
+async def test_it_is_refused_by_name(path: str, body: dict[str, Any], param: str) -> None:
+    async with gateway(says("Yes")) as running:
+        answer = await running.client.post(path, json=body)
+        assert running.dispatch.tickets == []
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == param
+
+
+SIXTEEN = [f"s{number}" for number in range(16)]
+
+UNDERSTOOD: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "no limit": (CHAT, chat(USER, max_tokens=-1), {"max_tokens": None}),
+    "no limit, new name": (CHAT, chat(USER, max_completion_tokens=-1), {"max_tokens": None}),
+    "a whole float": (CHAT, chat(USER, max_tokens=100.0), {"max_tokens": 100}),
+    "responses: no limit": (
+        RESPONSES,
+        {"input": "Hi", "max_output_tokens": -1},
+        {"max_tokens": None},
+    ),
+    "messages: no limit": (MESSAGES, blocks(USER, max_tokens=-1), {"max_tokens": None}),
+    "completions: no limit": (
+        COMPLETIONS,
+        {"prompt": "a", "max_tokens": -1},
+        {"max_tokens": None},
+    ),
+    "completions: left out": (COMPLETIONS, {"prompt": "a"}, {"max_tokens": 16}),
+    "sixteen stop texts": (CHAT, chat(USER, stop=SIXTEEN), {"stop": SIXTEEN}),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "wanted"), UNDERSTOOD.values(), ids=UNDERSTOOD)
+async def test_it_means_what_its_sender_means(
+    path: str, body: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    job = await sent(path, body)
+    assert {name: getattr(job, name) for name in wanted} == wanted
+
+
+async def test_an_empty_turn_stays_a_turn() -> None:
+    """Templates that want user and assistant by turns would not take the rest."""
+    job = await sent(CHAT, chat(USER, {"role": "assistant", "content": None}, USER))
+    assert [turn.role for turn in job.messages] == ["user", "assistant", "user"]
+    assert job.messages[1].content == []
+    assert job.messages[2].content == [TextPart(text="Hi")]
+
+
+async def sent(path: str, body: dict[str, Any]) -> Job:
+    """Return the job that a worker would be given."""
+    async with gateway(says("Yes")) as running:
+        answer = await running.client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        job = running.dispatch.tickets[0].job
+    assert job is not None
+    return job
+
+
+PATHS = [
+    "//v1/chat/completions",
+    "/chat/completions",
+    "/v1/v1/chat/completions",
+    "/v1//chat/completions",
+    "/v1/chat/completions/",
+    "/chat/completions/",
+    "//chat/completions//",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_base_url_may_have_a_slash_or_a_version_too_many_or_too_few(path: str) -> None:
+    async with gateway(says("Yes"), api_key=("k",)) as running:
+        key = {"authorization": "Bearer k"}
+        # Whole addresses: a client's base URL would swallow two slashes.
+        answer = await running.client.post(running.url + path, json=question(), headers=key)
+        keyless = await running.client.post(running.url + path, json=question())
+    assert answer.status_code == 200, answer.text
+    assert keyless.status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/models", "/v1/models/", "//models/org/fake", "/health/"])
+async def test_other_paths_too(path: str) -> None:
+    async with gateway() as running:
+        answer = await running.client.get(running.url + path)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_errors_of_such_paths_are_in_their_dialect() -> None:
+    async with gateway() as running:
+        answer = await running.client.post(f"{running.url}//v1/messages/", json={})
+    assert answer.json()["type"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/version"),
+        ("GET", "/api/tags"),
+        ("POST", "/api/chat"),
+        ("GET", "/props"),
+        ("POST", "/completion"),
+        ("GET", "/v1"),
+        ("GET", "/v1/"),
+    ],
+)
+async def test_other_servers_paths_are_told_the_base_url(method: str, path: str) -> None:
+    async with gateway() as running:
+        answer = await running.client.request(method, path)
+        behind_tls = await running.client.request(
+            method, path, headers={"host": "localhost", "x-forwarded-proto": "https"}
+        )
+    assert answer.status_code == 404
+    assert f"{running.url}/v1," in answer.json()["error"]["message"]
+    assert "https://localhost/v1," in behind_tls.json()["error"]["message"]
+
+
+async def test_models_tell_what_clients_look_for() -> None:
+    async with gateway() as running:
+        models = (await running.client.get("/v1/models")).json()["data"]
+    assert [model["max_model_len"] for model in models] == [4096, None]
+    assert [model["input_modalities"] for model in models] == [["text", "image"], ["text"]]
+
+
+@pytest.mark.parametrize("host", ["host.docker.internal:8000", "host.containers.internal"])
+async def test_containers_call_this_machine_by_other_names(host: str) -> None:
+    async with gateway(says("Yes")) as running:
+        answer = await running.client.get("/v1/models", headers={"host": host})
+        rebound = await running.client.get("/v1/models", headers={"host": "x" + host})
+    assert (answer.status_code, rebound.status_code) == (200, 403)
+
+
+@pytest.mark.parametrize("error", [DeadlinePassed("Too late."), WorkerFailed("Two have died.")])
+async def test_sdks_do_not_try_again_what_only_costs_more(error: ApiError) -> None:
+    async with gateway() as running:
+        running.dispatch.refusal = error
+        answer = await running.chat()
+    assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_capabilities_say_what_becomes_of_unknown_fields() -> None:
+    async with gateway() as running:
+        told = (await running.client.get("/v1/capabilities")).json()
+    assert told["unknown_fields"].keys() == {"parameters", "messages"}
+    fields = told["message_fields"]["chat.completions"]["AssistantMessage"]
+    assert {"audio": "refused", "annotations": "ignored"}.items() <= {
+        field["name"]: field["support"] for field in fields
+    }.items()
+    store = next(row for row in told["chat.completions"] if row["name"] == "store")
+    assert store["support"] == "ignored" and "stored" in store["meaning"]
