@@ -64,7 +64,7 @@ def create_app(
         on_stop: called last when the application stops.
     """
     memory = MemoryBudget(settings.max_buffered_bytes, FreedMemory().freed)
-    images = _image_loader(settings, memory, image_times)
+    images = _image_loader(settings, image_times)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -102,7 +102,7 @@ def create_app(
     return RequestIds(Paths(guarded, paths))
 
 
-def _image_loader(settings: Settings, memory: MemoryBudget, times: ImageTimes) -> ImageLoader:
+def _image_loader(settings: Settings, times: ImageTimes) -> ImageLoader:
     fetching = FetchLimits(
         max_bytes=settings.max_image_bytes,
         timeout_s=settings.fetch_timeout,
@@ -116,7 +116,7 @@ def _image_loader(settings: Settings, memory: MemoryBudget, times: ImageTimes) -
         max_request_pixels=settings.max_request_pixels,
         max_images=settings.max_images,
     )
-    return ImageLoader(Fetcher(fetching, memory), limits, memory, times)
+    return ImageLoader(Fetcher(fetching), limits, times)
 
 
 def _in_middleware(app: ASGIApp, settings: Settings, keys: Keys, memory: MemoryBudget) -> ASGIApp:
@@ -125,7 +125,7 @@ def _in_middleware(app: ASGIApp, settings: Settings, keys: Keys, memory: MemoryB
     They stand before FastAPI and not among its middleware, so that what takes the fast path does
     not pass FastAPI at all.
     """
-    app = BodyBudget(app, memory)
+    app = BodyBudget(app, memory, settings.queue_timeout)
     if keys.api:
         app = ApiKeys(app, keys)
     hosts = _accepted_hosts(settings)

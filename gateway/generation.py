@@ -76,6 +76,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     ignore_eos: bool = False
     echo: bool = False
     tenant: str = ""
+    waited_s: float = 0.0
+    """For how long its body waited to be read; the deadline counts that in."""
     renamed: dict[str, str] = {}
     """What the client's dialect calls the fields that a worker may find wrong."""
     route: str = ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,6 +41,9 @@ def endpoint(dialect: Dialect[Any], runner: Runner, settings: Settings) -> Endpo
     async def respond(request: Request) -> Response:
         body = parse(dialect.body, await read_json_body(request, settings.max_body_bytes))
         generation = dialect.translate(body, rules, tenant_of(request))
+        waited_s = request.scope["state"].get("waited_s")
+        if waited_s:
+            generation = msgspec.structs.replace(generation, waited_s=waited_s)
         renderer = dialect.renderer and dialect.renderer(body, generation)
         # It has the texts of data URLs, of which nothing may be left once they are decoded.
         del body

@@ -20,6 +20,10 @@ class Connection(Protocol):
     def answer_begins(self) -> None:
         """To be called when an answer's head is sent."""
 
+    def body_waits(self, waits: bool) -> None:
+        """Say whether the request's body is not read at the moment, for want of memory: its time to
+        arrive does not run then, and runs anew afterwards."""
+
     def abort(self) -> None:
         """Cut it: closing it in order would wait for the client to read."""
 

@@ -11,15 +11,16 @@ import asyncio
 import logging
 import re
 import secrets
+import time
 from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import Forbidden
-from gateway.http.connection import ClientGone, connection_of
+from gateway.errors import DeadlinePassed, Forbidden
+from gateway.http.connection import ClientGone, UntilGone, connection_of
 from gateway.http.error_body import error_response, internal_error, stopping
 from gateway.http.headers import header, host_name
-from gateway.memory import MemoryBudget
+from gateway.memory import LARGE_BYTES, Holding, MemoryBudget
 from shared.loopback import is_loopback
 
 log = logging.getLogger(__name__)
@@ -102,25 +103,62 @@ class HostNames:
 
 class BodyBudget:
     """Counts each body, from its first byte until its request is answered, in the memory that all
-    requests hold together. What else the request comes to hold is counted in `memory_of` it."""
+    requests hold together. What else the request comes to hold is counted in `memory_of` it.
 
-    def __init__(self, app: ASGIApp, memory: MemoryBudget) -> None:
+    A large body waits until there is room for it, unread.
+
+    Args:
+        longest_wait_s: what a request may take in all.
+    """
+
+    def __init__(self, app: ASGIApp, memory: MemoryBudget, longest_wait_s: float) -> None:
         self.app = app
         self._memory = memory
+        self._longest_wait_s = longest_wait_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        with self._memory.open() as held:
+        with self._memory.open(client_of(scope)) as held:
             scope["state"]["memory"] = held
+            declared = header(scope, b"content-length")
+            waits = declared.isdigit() and int(declared) >= LARGE_BYTES
 
             async def receive_within_budget() -> Message:
+                nonlocal waits
+                if waits:
+                    waits = False
+                    await self._wait(scope, held, int(declared))
                 message = await receive()
                 held.take(len(message.get("body", b"")))
                 return message
 
             await self.app(scope, receive_within_budget, send)
+
+    async def _wait(self, scope: Scope, held: Holding, size_bytes: int) -> None:
+        """Raises BodyTooLarge, DeadlinePassed, ClientGone."""
+        connection = connection_of(scope)
+        began = time.monotonic()
+        connection.body_waits(True)
+        try:
+            with UntilGone(scope):
+                async with asyncio.timeout(self._longest_wait_s):
+                    await held.wait_for_body(size_bytes)
+        except TimeoutError:
+            raise DeadlinePassed(
+                f"The request waited {self._longest_wait_s:g} s for memory that others hold."
+            ) from None
+        finally:
+            connection.body_waits(False)
+            scope["state"]["waited_s"] = time.monotonic() - began
+
+
+def client_of(scope: Scope) -> str:
+    """Return a name for who asks: the holder of a key, where there are keys, else an address."""
+    tenant: str = scope["state"].get("tenant", "")
+    address: str = scope["client"][0] if scope["client"] else ""
+    return tenant or address
 
 
 def _client_request_id(scope: Scope) -> str | None:

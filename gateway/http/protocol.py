@@ -107,6 +107,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Of the data being parsed: a part of a body, or of several."""
         self._refusal: ApiError | None = None
         """Told once all answers that are owed are complete. Whatever comes meanwhile is dropped."""
+        self._body_waits = False
+        """Whether a body is not read for want of memory, whatever its client sends."""
         self._half_closed = False
         self._http_1_0 = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -121,6 +123,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def answer_begins(self) -> None:
         self._answering = True
+        self._watch_receiving()
+
+    def body_waits(self, waits: bool) -> None:
+        self._body_waits = waits
         self._watch_receiving()
 
     def abort(self) -> None:
@@ -317,9 +323,9 @@ class BoundedProtocol(HttpToolsProtocol):
     # The deadline
 
     def _watch_receiving(self) -> None:
-        """A client's time runs while it is its turn: not while an answer is owed to it, before
-        which nobody reads what it sends."""
-        if self._owed() or self._refusal is not None:
+        """A client's time runs while it is its turn: not while an answer is owed to it, or its body
+        waits for memory, before which nobody reads what it sends."""
+        if self._owed() or self._body_waits or self._refusal is not None:
             self._disarm()
         elif self._deadline is None:
             self._deadline = self._loop.call_later(self.limits_s[self._receiving], self._late)

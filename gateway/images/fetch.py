@@ -21,9 +21,10 @@ import httpx
 
 from gateway.generation import ImageSource
 from gateway.images.addresses import may_connect
+from gateway.images.room import turn_with_room
 from gateway.images.sources import InvalidImage
 from gateway.images.turns import Flow, Turns
-from gateway.memory import Holding, MemoryBudget
+from gateway.memory import Holding
 
 MAX_REDIRECTS = 3
 CONNECT_TIMEOUT_S = 2.5
@@ -61,15 +62,12 @@ class Fetcher:
     """Fetches images; at most `concurrency` at once and a quarter of that from one host, in turns
     by request."""
 
-    def __init__(
-        self, limits: FetchLimits, memory: MemoryBudget, resolve: Resolve = resolve
-    ) -> None:
+    def __init__(self, limits: FetchLimits, resolve: Resolve = resolve) -> None:
         self._limits = limits
         self._resolve = resolve
         self._turns = Turns(
             limits.concurrency,
             per_key=max(1, limits.concurrency // 4),
-            room_for=lambda fetches: memory.fits(fetches * limits.max_bytes),
         )
         # No connection is kept: a kept one would be chosen by address and serve another name.
         self._transport = httpx.AsyncHTTPTransport(
@@ -86,12 +84,12 @@ class Fetcher:
 
         Args:
             flow: the request's fetches.
-            memory: what is fetched is counted there, as it comes. After a failure it stays so:
-                the failure of one image ends the request.
+            memory: what is fetched is counted there. There is room for the largest image before
+                the fetch begins: a host would not wait for memory.
 
         Raises:
             InvalidImage: refused, not there, too large or too slow.
-            BodyTooLarge, QueueFull: see `Holding.take`.
+            BodyTooLarge, QueueFull: see `Holding.until_room`.
         """
         try:
             return await self._follow(source, flow, memory)
@@ -108,16 +106,23 @@ class Fetcher:
         clock = asyncio.get_running_loop().time
         left_s = self._limits.timeout_s
         for _ in range(MAX_REDIRECTS + 1):
-            async with self._turns.turn(flow, 1, url.host):
-                # Waiting for the turn is not the host's slowness.
+            most = self._most_bytes(memory)
+            turn = turn_with_room(self._turns, flow, 1, memory, most, source.param, key=url.host)
+            async with turn as room:
+                # Waiting for that is not the host's slowness.
                 began = clock()
                 async with asyncio.timeout(left_s):
                     answer = await self._hop(url, source.param, memory)
                 left_s -= clock() - began
+                if isinstance(answer, bytes):
+                    room.keep(len(answer))
             if isinstance(answer, bytes):
                 return answer
             url = _parsed(str(url.join(answer)))
         raise Refused(f"it redirects more than {MAX_REDIRECTS} times")
+
+    def _most_bytes(self, memory: Holding) -> int:
+        return max(0, min(self._limits.max_bytes, memory.most_more_bytes))
 
     async def _hop(self, url: httpx.URL, param: str, memory: Holding) -> bytes | httpx.URL:
         """Return the body, or where it redirects to."""
@@ -179,11 +184,13 @@ class Fetcher:
         declared = response.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._limits.max_bytes:
             raise too_large
+        most_bytes = self._most_bytes(memory)
         body = io.BytesIO()
         async for chunk in response.aiter_raw():
             if body.tell() + len(chunk) > self._limits.max_bytes:
                 raise too_large
-            memory.take(len(chunk), param)
+            if body.tell() + len(chunk) > most_bytes:
+                memory.check(most_bytes + 1, param)
             body.write(chunk)
         if not body.tell():
             raise Refused("the answer was empty")

@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
 from gateway.errors import ApiError
 from gateway.generation import ImageSource
-from gateway.images.conversion import CONVERTED, ConversionLimits, converting
+from gateway.images.conversion import CONVERTED, Conversion, ConversionLimits, converting
 from gateway.images.data_urls import decode_data_url
 from gateway.images.fetch import Fetcher
 from gateway.images.inspect import (
@@ -26,15 +26,19 @@ from gateway.images.inspect import (
     set_pillow_limits,
 )
 from gateway.images.kinds import Kind, kind_of
+from gateway.images.room import turn_with_room
 from gateway.images.sources import InvalidImage, is_web_url
 from gateway.images.turns import Flow, Turns
-from gateway.memory import Holding, MemoryBudget
+from gateway.memory import Holding
 
 DECODERS = 2
 """Images decoded at once."""
 
 CONVERTERS = 2
 """Files converted at once."""
+
+PIXELS_A_SECOND = 20_000_000
+"""What a conversion's time counts as, since a file may ask for much with few pixels."""
 
 OPENING_PIXELS = 1_000_000
 """What opening a file counts beside decoding so many pixels: it unpacks texts and profiles."""
@@ -66,12 +70,12 @@ class RequestImages:
     """The images of one request while they are loaded."""
 
     memory: Holding
-    fetching: Flow = field(default_factory=Flow)
-    decoding: Flow = field(default_factory=Flow)
-    converting: Flow = field(default_factory=Flow)
-    pixels: int = 0
-    images: int = 0
+    images: int
     """Those that are named, and the pages of those that turn out to be several."""
+    pixels: int = 0
+
+    def __post_init__(self) -> None:
+        self.fetching, self.decoding, self.converting = (Flow(self.memory.client) for _ in range(3))
 
 
 class ImageLoader:
@@ -81,18 +85,14 @@ class ImageLoader:
         fetcher: gets what http(s) URLs name; closed together with the loader.
     """
 
-    def __init__(
-        self, fetcher: Fetcher, limits: ImageLimits, memory: MemoryBudget, times: ImageTimes
-    ) -> None:
+    def __init__(self, fetcher: Fetcher, limits: ImageLimits, times: ImageTimes) -> None:
         set_pillow_limits(limits.max_pixels)
         self._fetcher = fetcher
         self._limits = limits
-        self._memory = memory
         self._times = times
         self._turns = Turns(DECODERS)
         self._conversions = Turns(CONVERTERS)
         self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="image")
-        self._decoding: set[asyncio.Future[None]] = set()
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -115,6 +115,8 @@ class ImageLoader:
         except ApiError as error:
             # Its traceback would hold the images, in a circle that only the collector finds.
             raise error.with_traceback(None) from None
+        finally:
+            memory.has_grown()
 
     async def _load_all(
         self, sources: Sequence[ImageSource], request: RequestImages
@@ -149,15 +151,23 @@ class ImageLoader:
         async with self._turns.turn(request.decoding, OPENING_PIXELS):
             data, kind, header = await self._on_thread(lambda: self._open(source, fetched))
         if fetched is None:
-            # Less than the text, which was counted with the body: this always fits.
-            request.memory.give_back(len(source.url))
-            request.memory.take(len(data), source.param)
+            # Of the text, which was counted with the body.
+            request.memory.give_back(len(source.url) - len(data))
         source.url = ""
         if header is None:
             return await self._convert(data, kind, source.param, request)
         self._count(request, source.param, header.pixels)
-        async with self._turns.turn(request.decoding, header.pixels):
-            return [await self._decode(data, header, source.param, request.memory)]
+        turn = turn_with_room(
+            self._turns,
+            request.decoding,
+            header.pixels,
+            request.memory,
+            header.decoding_bytes,
+            source.param,
+        )
+        async with turn:
+            work = partial(decode, data, header, source.param, self._limits.max_pixels)
+            return [await self._on_thread(work)]
 
     def _open(
         self, source: ImageSource, fetched: bytes | None
@@ -188,13 +198,6 @@ class ImageLoader:
                 param=param,
             )
 
-    async def _decode(
-        self, data: bytes, header: Header, param: str, memory: Holding
-    ) -> LoadedImage:
-        async with self._room_for_pixels(header.decoding_bytes, param, memory):
-            max_pixels = self._limits.max_pixels
-            return await self._on_thread(lambda: decode(data, header, param, max_pixels))
-
     async def _convert(
         self, data: bytes, kind: Kind, param: str, request: RequestImages
     ) -> list[LoadedImage]:
@@ -202,41 +205,47 @@ class ImageLoader:
         limits = ConversionLimits(
             of_request.max_bytes, of_request.max_pixels, max_pages=of_request.max_images
         )
-        images: list[LoadedImage] = []
-        async with (
-            self._conversions.turn(request.converting, OPENING_PIXELS),
-            converting(data, kind, limits, param) as opened,
-        ):
-            pixels = sum(width * height for width, height in opened.sizes)
-            self._count(request, param, pixels, len(opened.sizes) - 1)
-            # The process holds the file, too.
-            size_bytes = opened.decoding_bytes + len(data)
-            async with self._room_for_pixels(size_bytes, param, request.memory):
-                async for picture in opened.pictures():
-                    request.memory.take(len(picture), param)
-                    image = partial(checked, picture, param, limits.max_pixels)
-                    images.append(await self._on_thread(image))
-        request.memory.give_back(len(data))
-        return images
+        counted = False
+        while True:
+            async with (
+                self._timed_conversion(request.converting),
+                converting(data, kind, limits, param) as opened,
+            ):
+                if not counted:
+                    pixels = sum(width * height for width, height in opened.sizes)
+                    self._count(request, param, pixels, len(opened.sizes) - 1)
+                    counted = True
+                # The process holds the file, too.
+                size_bytes = opened.decoding_bytes + len(data)
+                request.memory.check(size_bytes, param)
+                with request.memory.beside() as room:
+                    if room.hold_if_free(size_bytes):
+                        return await self._pictures(opened, len(data), param, request)
+            # Opened anew once there is room: no process waits for memory.
+            await request.memory.until_room(size_bytes, param)
 
     @asynccontextmanager
-    async def _room_for_pixels(
-        self, size_bytes: int, param: str, memory: Holding
-    ) -> AsyncIterator[None]:
-        """Wait until the pixels fit, or are alone, and hold their memory for the block."""
-        memory.check(size_bytes, param)
-        while self._decoding and not self._memory.fits(size_bytes):
-            await asyncio.wait(self._decoding, return_when=asyncio.FIRST_COMPLETED)
-        decoded = asyncio.get_running_loop().create_future()
-        self._decoding.add(decoded)
-        try:
-            # Held apart from the request, which may be over before the thread is.
-            with self._memory.open() as pixels:
-                pixels.take(size_bytes, param)
+    async def _timed_conversion(self, flow: Flow) -> AsyncIterator[None]:
+        """A turn that costs what it takes."""
+        async with self._conversions.turn(flow, OPENING_PIXELS):
+            began = time.monotonic()
+            try:
                 yield
-        finally:
-            self._decoding.remove(decoded)
-            decoded.set_result(None)
+            finally:
+                cost = (time.monotonic() - began) * PIXELS_A_SECOND
+                self._conversions.charge(flow, cost)
+
+    async def _pictures(
+        self, opened: Conversion, file_bytes: int, param: str, request: RequestImages
+    ) -> list[LoadedImage]:
+        """Return what a file was turned into, in place of it."""
+        images: list[LoadedImage] = []
+        async for picture in opened.pictures():
+            request.memory.take(len(picture), param)
+            work = partial(checked, picture, param, self._limits.max_pixels)
+            images.append(await self._on_thread(work))
+        request.memory.give_back(file_bytes)
+        return images
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         """A thread cannot be cancelled: what it uses stays taken until it is done."""

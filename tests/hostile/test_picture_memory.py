@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -75,15 +76,10 @@ async def test_small_requests_for_large_pictures_stay_within_the_budget(service:
         picture_host(picture) as host,
         httpx.AsyncClient(base_url=service.url, timeout=60) as client,
     ):
-        bodies = [asking(*(f"{host}/{n}" for n in range(6)), tokens=50, delay_s=0.02)] * 10
+        bodies = [asking(*(f"{host}/{n}" for n in range(6)), tokens=10, delay_s=0.02)] * 10
         posts = (client.post("/v1/chat/completions", json=body) for body in bodies)
         answers = await asyncio.gather(*posts)
-    for answer in answers:
-        assert answer.status_code in {200, 429}, answer.text
-        if answer.status_code == 429:
-            assert answer.headers["retry-after"]
-            assert answer.json()["error"]["param"].startswith("messages[0].content[")
-    assert any(answer.status_code == 200 for answer in answers)
+    assert [answer.status_code for answer in answers] == [200] * 10
     assert memory_mib(service, "VmHWM") < before + BUDGET_MIB + SLACK_MIB
     await asyncio.to_thread(
         await_condition,
@@ -91,6 +87,39 @@ async def test_small_requests_for_large_pictures_stay_within_the_budget(service:
         "the memory is given back",
         30,
     )
+
+
+async def test_ten_large_bodies_wait_for_each_other(service: Service) -> None:
+    """28 MB each, where there are 64 MiB for all."""
+    picture = data_url(drawn("PNG", (2640, 2640), compress_level=0))
+    assert len(picture) > 27_000_000
+    before = memory_mib(service, "VmRSS")
+    body = json.dumps(asking(picture, tokens=3)).encode()
+    headers = {"content-type": "application/json"}
+    async with httpx.AsyncClient(base_url=service.url, timeout=120) as client:
+        posts = [
+            client.post("/v1/chat/completions", content=body, headers=headers) for _ in range(10)
+        ]
+        answers = await asyncio.gather(*posts)
+    assert [answer.status_code for answer in answers] == [200] * 10
+    # The parser has the text of a body twice for a moment.
+    assert memory_mib(service, "VmHWM") < before + BUDGET_MIB + SLACK_MIB + 30
+
+
+async def test_short_questions_pass_the_large_bodies(service: Service) -> None:
+    picture = data_url(drawn("PNG", (2640, 2640), compress_level=0))
+    body = json.dumps(asking(picture, tokens=100, delay_s=0.01)).encode()
+    headers = {"content-type": "application/json"}
+    async with httpx.AsyncClient(base_url=service.url, timeout=120) as client:
+        large = [
+            asyncio.create_task(client.post("/v1/chat/completions", content=body, headers=headers))
+            for _ in range(3)
+        ]
+        await asyncio.wait(large, return_when=asyncio.FIRST_COMPLETED)
+        answer = await client.post("/v1/chat/completions", json=scripted(tokens=2))
+        assert answer.status_code == 200
+        assert not all(task.done() for task in large)
+        assert [(await task).status_code for task in large] == [200] * 3
 
 
 async def test_a_picture_whose_pixels_never_fit_is_refused_by_name(service: Service) -> None:

@@ -93,7 +93,7 @@ class Dispatcher:
             request_type=request.kind,
             route=request.route,
             at=Milestones(arrived_at=now),
-            deadline_at=now + self._queue_timeout_s,
+            deadline_at=now + self._queue_timeout_s - request.waited_s,
             active=verdict is Verdict.SLOT,
         )
         if record.active:

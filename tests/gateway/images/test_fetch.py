@@ -93,7 +93,7 @@ async def names(host: str, port: int) -> list[str]:
 @contextlib.asynccontextmanager
 async def fetcher(**limits: Any) -> AsyncIterator[Fetcher]:
     chosen = {"max_bytes": 1000, "timeout_s": 2.0, "concurrency": 8, "allow_private": True}
-    built = Fetcher(FetchLimits(**(chosen | limits)), budget(), names)
+    built = Fetcher(FetchLimits(**(chosen | limits)), names)
     try:
         yield built
     finally:
@@ -225,7 +225,7 @@ async def test_redirects_to_the_inside_are_refused(
             return next(first, False) or may_connect(address, allow_private=allow_private)
 
         monkeypatch.setattr("gateway.images.fetch.may_connect", site_may_be_asked_once)
-        built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=False), budget(), here)
+        built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=False), here)
         with pytest.raises(InvalidImage) as caught:
             await fetch(built, ImageSource(public, "here"))
         await built.close()
@@ -242,7 +242,7 @@ async def test_the_checked_address_is_the_one_connected_to() -> None:
         return ["127.0.0.1"] if len(asked) == 1 else ["169.254.169.254"]
 
     async with site({"/": answer(b"picture")}) as running:
-        built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=True), budget(), rebinding)
+        built = Fetcher(FetchLimits(1000, 2.0, 8, allow_private=True), rebinding)
         url = f"http://rebinding.example:{running.port}/"
         assert await fetch(built, ImageSource(url, "here")) == b"picture"
         await built.close()

@@ -18,10 +18,9 @@ from tests.gateway.serving import gateway
 
 
 def image_loader(times: ImageTimes | None = None) -> ImageLoader:
-    memory = budget()
-    fetcher = Fetcher(FetchLimits(1000, 1.0, 1, allow_private=False), memory)
+    fetcher = Fetcher(FetchLimits(1000, 1.0, 1, allow_private=False))
     limits = ImageLimits(40_000_000, 50_000_000, 100_000_000, max_images=4)
-    return ImageLoader(fetcher, limits, memory, times or Metrics())
+    return ImageLoader(fetcher, limits, times or Metrics())
 
 
 def asking(*urls: str) -> dict[str, Any]:

@@ -100,15 +100,53 @@ async def test_one_key_has_its_share_and_others_pass_it() -> None:
     assert turns.keys == set()
 
 
-async def test_where_there_is_no_room_one_goes_at_a_time() -> None:
-    line = Line(Turns(4, room_for=lambda turns: False))
-    line.ask("a", Flow())
-    line.ask("b", Flow())
+async def test_clients_take_turns_however_many_requests_they_have() -> None:
+    turns = Turns(1)
+    line = Line(turns)
+    for number in range(6):
+        line.ask(f"many{number}", Flow("many"))
     await line.settle()
-    assert line.began == ["a"]
-    await line.end("a")
-    assert line.began == ["a", "b"]
-    await line.end("b")
+    await line.end("many0")
+    for number in range(3):
+        line.ask(f"few{number}", Flow("few"))
+    await line.settle()
+    while len(line.began) < 7:
+        await line.end(line.began[-1])
+    assert sorted(line.began[1:7]) == ["few0", "few1", "few2", "many1", "many2", "many3"]
+    while len(line.began) < 9:
+        await line.end(line.began[-1])
+    await line.end(line.began[-1])
+    assert turns.clients == set()
+
+
+async def test_the_last_places_are_for_clients_that_have_none() -> None:
+    line = Line(Turns(8))
+    for number in range(9):
+        line.ask(f"many{number}", Flow("many"))
+    await line.settle()
+    assert len(line.began) == 7
+    line.ask("other", Flow("other"))
+    await line.settle()
+    assert line.began[-1] == "other"
+    await line.end(*line.began)
+    await line.end("many7", "many8")
+
+
+async def test_what_a_turn_took_counts_for_its_clients_next_ones() -> None:
+    turns = Turns(1)
+    line = Line(turns)
+    slow = Flow("slow")
+    line.ask("slow0", slow)
+    line.ask("slow1", slow)
+    line.ask("b0", Flow("b"))
+    await line.settle()
+    turns.charge(slow, 5)
+    for number in range(1, 4):
+        line.ask(f"b{number}", Flow("b"))
+    while len(line.began) < 6:
+        await line.end(line.began[-1])
+    assert line.began == ["slow0", "b0", "b1", "b2", "b3", "slow1"]
+    await line.end("slow1")
 
 
 async def test_who_gives_up_leaves_the_line_and_keeps_no_place() -> None:
