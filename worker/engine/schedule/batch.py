@@ -12,7 +12,6 @@ step, sampled like all others.
 
 from __future__ import annotations
 
-from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from worker.engine.cache.slots import SlotCache
 from worker.engine.model.model import LoadedModel
 from worker.engine.prepare.grammar import apply_masks
 from worker.engine.schedule.logprobs import LogprobReader
+from worker.engine.schedule.penalties import Penalties, Said
 from worker.engine.schedule.sampling import Sampler
 from worker.engine.schedule.sequences import Chosen, Rows, Sequence
 
@@ -51,6 +51,7 @@ class DecodeBatch:
         self._feed: mx.array | None = None
         self._rope: mx.array | None = None
         self._pending: Pending | None = None
+        self._penalties = Penalties(model.vocabulary)
         self._sampler: Sampler | None = None
         self._steps = 0
 
@@ -82,6 +83,8 @@ class DecodeBatch:
             ]
             known = [] if self._rope is None else [self._rope]
             self._rope = mx.concatenate([*known, *deltas])
+        said = [Said(row.prompt_ids, row.output_tokens) for row in rows]
+        self._penalties.join([row.rules for row in rows], said)
         self.rows.extend(rows)
         self._sampler = None
 
@@ -93,6 +96,7 @@ class DecodeBatch:
         if len(keep) == len(self.rows):
             return
         self.rows = [self.rows[index] for index in keep]
+        self._penalties.leave(keep)
         self._sampler = None
         if not keep:
             self._cache = PaddedCache()
@@ -173,18 +177,9 @@ class DecodeBatch:
         return Pending(list(self.rows), tokens, raw)
 
     def _make_sampler(self) -> Sampler:
-        self._sampler = Sampler(
-            [row.rules for row in self.rows],
-            [self._known(row) for row in self.rows],
-            [row.prompt_ids for row in self.rows],
-            self._model.vocabulary,
-        )
+        rules = [row.rules for row in self.rows]
+        self._sampler = Sampler(rules, self._penalties, self._model.vocabulary)
         return self._sampler
-
-    def _known(self, row: Sequence) -> abc.Sequence[int]:
-        """The answer's tokens before the one being fed, which the penalties count themselves."""
-        fed_back = row.chosen - (0 if row.fresh else 1)
-        return row.output_tokens[: max(0, fed_back)]
 
     def _masked(self, logits: mx.array) -> mx.array:
         masks = []

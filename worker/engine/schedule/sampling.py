@@ -20,9 +20,13 @@ import numpy.typing as npt
 
 from shared.messages import Sampling
 from worker.engine.model.config import SamplingDefaults
+from worker.engine.schedule.penalties import Bias, Penalties
 
 BELOW_ONE = 1.0 - 2.0**-22
 """Keeps float32 rounding from drawing beyond the last probable token."""
+
+MOST_CANDIDATES = 256
+"""With a top_k up to this, no more tokens than this are put in order."""
 
 Matrix = npt.NDArray[np.float32]
 
@@ -91,16 +95,14 @@ class Sampler:
 
     Args:
         rules: one for each row.
-        outputs: for each row, the tokens of its answer that are known on the host.
-        prompts: for each row, its prompt's tokens (for the repetition penalty).
+        penalties: of the same rows; they stay when this is made anew.
         vocabulary: how many logits a row has.
     """
 
     def __init__(
         self,
         rules: Sequence[Rules],
-        outputs: Sequence[Sequence[int]],
-        prompts: Sequence[Sequence[int]],
+        penalties: Penalties,
         vocabulary: int,
     ) -> None:
         temperatures = np.array([rule.temperature for rule in rules], np.float32)
@@ -110,19 +112,12 @@ class Sampler:
         self._all_sampled = bool(temperatures.all())
         self._scale = mx.array(1.0 / np.where(temperatures > 0, temperatures, 1.0))[:, None]
         self._filters = _Filters.of(rules)
-        self._penalties = _Penalties.of(rules, outputs, prompts, vocabulary)
-        self._bias = _Bias.of(rules, vocabulary)
+        self._penalties = penalties
+        self._bias = Bias.of(rules, vocabulary)
 
     def adjust(self, logits: mx.array, inputs: mx.array, fresh: Sequence[bool]) -> mx.array:
-        """Apply penalties and biases.
-
-        Args:
-            logits: [rows, vocabulary].
-            inputs: [rows], the tokens that went in; those of fresh rows end a prompt, the
-                others are the newest of an answer.
-        """
-        if self._penalties is not None:
-            logits = self._penalties.apply(logits, inputs, fresh)
+        """Apply penalties and biases; as `Penalties.apply`."""
+        logits = self._penalties.apply(logits, inputs, fresh)
         return logits if self._bias is None else self._bias.apply(logits)
 
     def choose(self, logits: mx.array, positions: Sequence[int]) -> mx.array:
@@ -134,8 +129,8 @@ class Sampler:
         if self.greedy:
             return mx.argmax(logits, axis=-1)
         scaled = logits.astype(mx.float32) * self._scale
-        if self._filters is not None:
-            scaled = self._filters.apply(scaled)
+        for filters in self._filters:
+            scaled = filters.apply(scaled)
         numbers = draws(self._seeds, np.array(positions, np.uint64))
         chosen = _draw(scaled, mx.array(numbers))
         if self._all_sampled:
@@ -144,10 +139,18 @@ class Sampler:
 
 
 def _draw(logits: mx.array, numbers: mx.array) -> mx.array:
-    """The first token whose cumulated probability exceeds the row's number."""
-    cumulated = mx.cumsum(mx.softmax(logits, axis=-1), axis=-1)
+    """The first token whose cumulated probability exceeds the row's number.
+
+    The sums are of float32, and computed in parts: they may fall from one token to the next, or
+    never exceed the number. A token without a chance is not drawn for that.
+    """
+    chances = mx.softmax(logits, axis=-1)
+    cumulated = mx.cumsum(chances, axis=-1)
     wanted = numbers[:, None] * cumulated[:, -1:]
-    return mx.sum(cumulated <= wanted, axis=-1).astype(mx.int32)
+    last = logits.shape[-1]
+    reached = (cumulated > wanted) & (chances > 0)
+    drawn = mx.min(mx.where(reached, mx.arange(last), last), axis=-1).astype(mx.int32)
+    return mx.where(drawn < last, drawn, mx.argmax(chances, axis=-1).astype(mx.int32))
 
 
 class _Filters:
@@ -161,11 +164,15 @@ class _Filters:
         with np.errstate(divide="ignore"):
             self._below_best = mx.array(np.log(min_p))[:, None]
         self._sorts = any(rule.top_k > 0 or rule.top_p < 1.0 for rule in rules)
+        self._candidates = MOST_CANDIDATES if _has_few_candidates(rules[0]) else None
 
     @classmethod
-    def of(cls, rules: Sequence[Rules]) -> _Filters | None:
+    def of(cls, rules: Sequence[Rules]) -> list[_Filters]:
+        """Those with few candidates apart, whoever the others are: no sum depends on company."""
         rows = [row for row, rule in enumerate(rules) if rule.filters]
-        return cls(rows, [rules[row] for row in rows]) if rows else None
+        few = [row for row in rows if _has_few_candidates(rules[row])]
+        many = [row for row in rows if row not in few]
+        return [cls(group, [rules[row] for row in group]) for group in (few, many) if group]
 
     def apply(self, logits: mx.array) -> mx.array:
         mine = logits[self._rows]
@@ -176,80 +183,20 @@ class _Filters:
         return logits
 
     def _sorted_threshold(self, mine: mx.array) -> mx.array:
-        falling = -mx.sort(-mine, axis=-1)
-        ranks = mx.arange(mine.shape[-1])[None]
+        falling = self._falling(mine)
+        ranks = mx.arange(falling.shape[-1])[None]
         among_k = (self._top_k <= 0) | (ranks < self._top_k)
         chances = mx.softmax(mx.where(among_k, falling, -mx.inf), axis=-1)
         before = mx.cumsum(chances, axis=-1) - chances
         kept = among_k & ((before < self._top_p) | (ranks == 0))
         return mx.min(mx.where(kept, falling, mx.inf), axis=-1, keepdims=True)
 
-
-class _Penalties:
-    """Counts of what each penalized row has said, kept on the device between steps."""
-
-    def __init__(self, rows: list[int], rules: list[Rules], counts: Matrix, seen: Matrix) -> None:
-        self._places = rows
-        self._rows = mx.array(rows)
-        self._counts = mx.array(counts)
-        self._seen = mx.array(seen) > 0
-        self._presence = mx.array([r.presence_penalty for r in rules], mx.float32)[:, None]
-        self._frequency = mx.array([r.frequency_penalty for r in rules], mx.float32)[:, None]
-        self._repetition = mx.array([r.repetition_penalty for r in rules], mx.float32)[:, None]
-
-    @classmethod
-    def of(
-        cls,
-        rules: Sequence[Rules],
-        outputs: Sequence[Sequence[int]],
-        prompts: Sequence[Sequence[int]],
-        vocabulary: int,
-    ) -> _Penalties | None:
-        rows = [row for row, rule in enumerate(rules) if rule.penalizes]
-        if not rows:
-            return None
-        counts = np.stack([_histogram(outputs[row], vocabulary) for row in rows])
-        seen = np.stack([_histogram(prompts[row], vocabulary) for row in rows])
-        return cls(rows, [rules[row] for row in rows], counts, seen)
-
-    def apply(self, logits: mx.array, inputs: mx.array, fresh: Sequence[bool]) -> mx.array:
-        newest = mx.array([0.0 if fresh[row] else 1.0 for row in self._places])
-        index = mx.arange(len(self._places))
-        self._counts = self._counts.at[index, inputs[self._rows]].add(newest)
-        mine = logits[self._rows].astype(mx.float32)
-        said = self._counts > 0
-        repeated = mx.where(mine > 0, mine / self._repetition, mine * self._repetition)
-        mine = mx.where(said | self._seen, repeated, mine)
-        mine = mine - self._frequency * self._counts - self._presence * said
-        logits[self._rows] = mine.astype(logits.dtype)
-        return logits
+    def _falling(self, mine: mx.array) -> mx.array:
+        """The logits that may be kept, in falling order."""
+        if self._candidates is not None and self._candidates < mine.shape[-1]:
+            mine = mx.topk(mine, self._candidates, axis=-1)
+        return -mx.sort(-mine, axis=-1)
 
 
-class _Bias:
-    """`logit_bias`, added to the logits of the rows that have one."""
-
-    def __init__(self, rows: list[int], bias: Matrix) -> None:
-        self._rows = mx.array(rows)
-        self._bias = mx.array(bias)
-
-    @classmethod
-    def of(cls, rules: Sequence[Rules], vocabulary: int) -> _Bias | None:
-        rows = [row for row, rule in enumerate(rules) if rule.logit_bias]
-        if not rows:
-            return None
-        bias = np.zeros((len(rows), vocabulary), np.float32)
-        for place, row in enumerate(rows):
-            for token, value in rules[row].logit_bias.items():
-                if 0 <= token < vocabulary:
-                    bias[place, token] = value
-        return cls(rows, bias)
-
-    def apply(self, logits: mx.array) -> mx.array:
-        logits[self._rows] = logits[self._rows] + self._bias.astype(logits.dtype)
-        return logits
-
-
-def _histogram(tokens: Sequence[int], vocabulary: int) -> Matrix:
-    ids = np.array(tokens, np.int64)
-    ids = ids[(ids >= 0) & (ids < vocabulary)]
-    return np.bincount(ids, minlength=vocabulary)[:vocabulary].astype(np.float32)
+def _has_few_candidates(rule: Rules) -> bool:
+    return 0 < rule.top_k <= MOST_CANDIDATES

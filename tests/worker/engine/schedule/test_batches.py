@@ -91,6 +91,7 @@ class Model:
 
     bytes_per_token = 1.0
     weight_bytes = 4000
+    vocabulary = 8
 
 
 @pytest.fixture

@@ -1,0 +1,153 @@
+"""From logits to tokens: each row's own, whoever comes and goes beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.messages import Sampling
+from tests.properties import examples
+from worker.engine.model.config import SamplingDefaults
+from worker.engine.schedule import penalties, sampling
+from worker.engine.schedule.penalties import Penalties, Said
+from worker.engine.schedule.sampling import Rules, Sampler, rules_for
+
+VOCABULARY = 24
+
+
+def rules(seed: int = 1, **given_: Any) -> Rules:
+    chosen = Sampling(seed=seed, **{"temperature": 1.0, **given_})
+    return rules_for(chosen, SamplingDefaults(), 0)
+
+
+def tokens_of(rows: list[Rules], logits: Any, positions: list[int] | None = None) -> list[int]:
+    sampler = Sampler(rows, Penalties(VOCABULARY), logits.shape[-1])
+    chosen = sampler.choose(mx.array(logits), positions or [0] * len(rows))
+    return [int(token) for token in np.array(chosen)]
+
+
+class Speaker:
+    """A penalized row, and what it has said."""
+
+    def __init__(self, rule: Rules, prompt: list[int]) -> None:
+        self.rule = rule
+        self.prompt = prompt
+        self.answer: list[int] = []
+        self.fresh = True
+
+    def expected(self, logits: Any) -> Any:
+        """Its logits, after the penalties."""
+        counts = Counter(self.answer)
+        adjusted = logits.copy()
+        for token in range(VOCABULARY):
+            if counts[token] or token in self.prompt:
+                value, factor = adjusted[token], self.rule.repetition_penalty
+                adjusted[token] = value / factor if value > 0 else value * factor
+            adjusted[token] -= self.rule.frequency_penalty * counts[token]
+            adjusted[token] -= self.rule.presence_penalty * bool(counts[token])
+        return adjusted
+
+
+kinds: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [
+        {},
+        {"repetition_penalty": 1.5},
+        {"presence_penalty": 0.7},
+        {"frequency_penalty": 0.4, "repetition_penalty": 1.2},
+    ]
+)
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(data=st.data(), seed=st.integers(0, 1000))
+def test_penalties_are_of_what_the_row_itself_has_said(data: st.DataObject, seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(penalties, "BLOCK_PLACES", 2)
+        table, rows = Penalties(VOCABULARY), list[Speaker]()
+        for _ in range(data.draw(st.integers(1, 12))):
+            new = [
+                Speaker(rules(**kind), [int(t) for t in chance.integers(0, VOCABULARY, 5)])
+                for kind in data.draw(st.lists(kinds, max_size=3))
+            ]
+            table.join([row.rule for row in new], [Said(row.prompt, row.answer) for row in new])
+            rows += new
+            if rows:
+                newest = [int(token) for token in chance.integers(0, VOCABULARY, len(rows))]
+                for row, token in zip(rows, newest, strict=True):
+                    row.answer += [] if row.fresh else [token]
+                logits = chance.standard_normal((len(rows), VOCABULARY)).astype(np.float32)
+                fresh = [row.fresh for row in rows]
+                found = table.apply(mx.array(logits), mx.array(newest), fresh)
+                wanted = [row.expected(mine) for row, mine in zip(rows, logits, strict=True)]
+                np.testing.assert_allclose(np.array(found), np.array(wanted), atol=1e-5)
+                for row in rows:
+                    row.fresh = False
+            gone = data.draw(st.sets(st.integers(0, 20)))
+            keep = [number for number in range(len(rows)) if number not in gone]
+            table.leave(keep)
+            rows = [rows[number] for number in keep]
+
+
+def test_a_bias_is_added_where_it_belongs() -> None:
+    rows = [rules(logit_bias={3: 2.0, 5: -100.0}), rules(), rules(logit_bias={0: 1.0, 999: 9.0})]
+    bias = penalties.Bias.of(rows, VOCABULARY)
+    assert bias is not None
+    found = np.array(bias.apply(mx.zeros((3, VOCABULARY))))
+    assert {
+        (int(r), int(t)): float(found[r, t]) for r, t in zip(*found.nonzero(), strict=True)
+    } == {
+        (0, 3): 2.0,
+        (0, 5): -100.0,
+        (2, 0): 1.0,
+    }
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+@pytest.mark.parametrize("top_k", [1, 7])
+def test_few_candidates_are_chosen_from_as_all_would_be(
+    top_k: int, top_p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = np.random.default_rng(3)
+    logits = chance.standard_normal((16, 400)).astype(np.float32)
+    rows = [rules(seed, top_k=top_k, top_p=top_p) for seed in range(16)]
+    few = tokens_of(rows, logits)
+    monkeypatch.setattr(sampling, "MOST_CANDIDATES", 400)
+    assert few == tokens_of(rows, logits)
+    best = np.argsort(-logits, axis=-1)[:, :top_k]
+    assert all(token in best[row] for row, token in enumerate(few))
+
+
+def test_company_changes_no_token() -> None:
+    chance = np.random.default_rng(4)
+    kinds_: list[dict[str, Any]] = [
+        {},
+        {"top_k": 5},
+        {"top_p": 0.6},
+        {"min_p": 0.1},
+        {"top_k": 300},
+        {"temperature": 0.0},
+    ]
+    rows = [rules(seed, **kind) for seed, kind in enumerate(kinds_)]
+    logits = chance.standard_normal((len(rows), 500)).astype(np.float32)
+    together = tokens_of(rows, logits)
+    alone = [tokens_of([rule], logits[number : number + 1])[0] for number, rule in enumerate(rows)]
+    assert together == alone
+
+
+def test_a_token_without_a_chance_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the sums that they are drawn by fall, or never reach the number."""
+    logits = np.full((1, 6), -np.inf, np.float32)
+    logits[0, [1, 4]] = 0.0
+    falling = mx.array([[0.0, 0.6, 0.4, 0.4, 1.0, 1.0]])  # token 2 has no chance
+    monkeypatch.setattr(mx, "cumsum", lambda array, axis: falling)
+    for number in (0.1, 0.45, 0.59):
+        assert sampling._draw(mx.array(logits), mx.array([number])).tolist() == [1]  # noqa: SLF001
+    assert sampling._draw(mx.array(logits), mx.array([0.7])).tolist() == [4]  # noqa: SLF001
+    assert sampling._draw(mx.array(logits), mx.array([1.0])).tolist() == [1]  # noqa: SLF001
