@@ -41,6 +41,19 @@ class InvalidRequest(ApiError):
     type = "invalid_request_error"
 
 
+class ContextExceeded(InvalidRequest):
+    """A prompt that leaves no room for an answer, with both lengths in tokens."""
+
+    code = "context_length_exceeded"
+
+    def __init__(
+        self, message: str, *, prompt_tokens: int, context_tokens: int, param: str | None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens
+
+
 class InvalidApiKey(ApiError):
     status = 401
     code = "invalid_api_key"

@@ -50,7 +50,7 @@ def draw_seed() -> int:
 
 
 class GenerationRequest(msgspec.Struct, frozen=True):
-    """A validated request. Exactly one of `messages` and `prompt` is set.
+    """A validated request. Exactly one of `messages` and `prompts` is set.
 
     `ImagePart.index` in `messages` counts into `images`, which still have to be fetched.
     """
@@ -58,7 +58,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     model: str | None
     stream: bool
     messages: list[ChatMessage] = []
-    prompt: str | None = None
+    prompts: list[str | list[int]] = []
+    """Each is answered by itself, in `choices` choices; a list: as token ids."""
     images: list[ImageSource] = []
     min_pixels: int | None = None
     max_pixels: int | None = None
@@ -82,6 +83,11 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     """What the client's dialect calls the fields that a worker may find wrong."""
     route: str = ""
     """The path the client asked on; only the statistics look at it."""
+
+    @property
+    def answers(self) -> int:
+        """How many choices its answer has."""
+        return self.choices * max(1, len(self.prompts))
 
     @property
     def kind(self) -> str:

@@ -7,6 +7,7 @@ from itertools import accumulate
 
 import msgspec
 
+from gateway.api.prompts import with_prompt
 from gateway.generation import GenerationRequest, Ticket
 from shared.messages import ChatMessage, ImageInfo, ImagePart, Job, TextPart
 
@@ -18,7 +19,7 @@ def to_job(
     Args:
         images: of each image source: one, or the pages of a document.
     """
-    return Job(
+    job = Job(
         id=ticket.job_id,
         answer_id=ticket.job_id,
         request_id=request_id,
@@ -26,7 +27,6 @@ def to_job(
         stream=generation.stream,
         sampling=generation.sampling,
         messages=_with_pages(generation.messages, [len(pages) for pages in images]),
-        prompt=generation.prompt,
         continue_final_message=generation.continue_final_message,
         images=[
             msgspec.structs.replace(info, longest_side_px=source.longest_side_px)
@@ -46,6 +46,7 @@ def to_job(
         ignore_eos=generation.ignore_eos,
         echo=generation.echo,
     )
+    return with_prompt(job, generation.prompts[0]) if generation.prompts else job
 
 
 def _with_pages(turns: list[ChatMessage], pages: list[int]) -> list[ChatMessage]:

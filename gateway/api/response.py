@@ -59,7 +59,7 @@ class GenerationResponse(Response):
                 ticket.cancel()
 
     async def _send_answer(self, ticket: Ticket, identity: Identity, send: Send) -> None:
-        answer = CollectedAnswer(self._generation.choices)
+        answer = CollectedAnswer(self._generation.answers)
         while not answer.done:
             answer.add(await ticket.next_events())
         body = self._renderer.non_streaming(identity, answer)

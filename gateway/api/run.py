@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from starlette.types import Scope
 
 from gateway.api.job import to_job
+from gateway.api.prompts import reserve_each
 from gateway.errors import ApiError
 from gateway.generation import Dispatch, Event, GenerationRequest, Ticket
 from gateway.http.connection import UntilGone
@@ -33,7 +34,9 @@ class Runner:
     def admit(self, generation: GenerationRequest, request_id: str) -> Ticket:
         """Take a slot or a place in the queue, before any image is touched. The caller cancels
         the ticket in the end. Raises as `Dispatch.reserve` does."""
-        return self.dispatch.reserve(generation, request_id)
+        if len(generation.prompts) < 2:
+            return self.dispatch.reserve(generation, request_id)
+        return reserve_each(generation, lambda one: self.dispatch.reserve(one, request_id))
 
     async def submit(self, ticket: Ticket, generation: GenerationRequest, scope: Scope) -> None:
         """Fetch and check the images, then hand over the job. Raises as `ImageLoader.load`."""

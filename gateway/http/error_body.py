@@ -17,7 +17,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound, NoWorker
+from gateway.errors import (
+    ApiError,
+    ContextExceeded,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    NoWorker,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +58,14 @@ def error_content(error: ApiError) -> dict[str, Any]:
 
 
 def anthropic_error_content(error: ApiError) -> dict[str, Any]:
-    """Return the `error` object under Anthropic's name for its type."""
-    return error_content(error) | {"type": ANTHROPIC_TYPES.get(error.status, "api_error")}
+    """Return the `error` object under Anthropic's name for its type, and in the words by which its
+    clients know that they must shorten the conversation."""
+    content = error_content(error) | {"type": ANTHROPIC_TYPES.get(error.status, "api_error")}
+    if isinstance(error, ContextExceeded):
+        content["message"] = (
+            f"prompt is too long: {error.prompt_tokens} tokens > {error.context_tokens} maximum"
+        )
+    return content
 
 
 def error_body(error: ApiError, path: str = "") -> bytes:
@@ -63,7 +76,7 @@ def error_body(error: ApiError, path: str = "") -> bytes:
     """
     if path.startswith(ANTHROPIC_PATH):
         content = anthropic_error_content(error)
-        return _encode({"type": "error", "detail": error.message, "error": content})
+        return _encode({"type": "error", "detail": content["message"], "error": content})
     return _encode({"detail": error.message, "error": error_content(error)})
 
 

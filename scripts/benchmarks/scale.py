@@ -29,7 +29,7 @@ DESCRIPTION = "The real core of dispatch on simulated workers: busy slots, cache
 WIRE_S = 0.001
 """One way between the tiers, on a local network."""
 
-ASKED = GenerationRequest(model="m", stream=False, prompt="p")
+ASKED = GenerationRequest(model="m", stream=False, prompts=["p"])
 SERVICE_MEDIAN_S = 2.0
 SERVICE_SPREAD = 0.7
 """Of the lognormal times that answers take: most between half a second and eight."""

@@ -99,6 +99,10 @@ class Heartbeat(FromWorker):
     metrics."""
 
 
+MAX_UNENFORCED = 16
+"""Most that is named: it goes into a header."""
+
+
 class Accepted(FromWorker):
     """A slot is taken, the prompt is tokenized and fits; prefill comes next."""
 
@@ -108,6 +112,8 @@ class Accepted(FromWorker):
     """The run's id, `Job.id`."""
     prompt_tokens: Count
     """Length of the prompt, images included."""
+    unenforced: Annotated[list[str], msgspec.Meta(max_length=MAX_UNENFORCED)] = []
+    """What in a schema that is not strict is not enforced: keywords, and formats as `format:x`."""
 
 
 class Rejected(FromWorker):
@@ -166,6 +172,10 @@ class Failed(FromWorker):
     """For the client: what is wrong and what to do."""
     param: str | None = None
     """The field at fault, as OpenAI's chat completions name it (`messages`, `logit_bias`)."""
+    prompt_tokens: Count | None = None
+    """With `context_length_exceeded`: the prompt's length, images included, ..."""
+    context_tokens: Count | None = None
+    """... and the longest that prompt and answer may be together."""
 
 
 class Cancelled(FromWorker):

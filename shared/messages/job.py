@@ -105,9 +105,9 @@ class Tool(Record):
     description: str = ""
     """What it is for, for the model."""
     parameters: dict[str, Any] = {}
-    """A JSON schema of its arguments; empty: any object."""
+    """A JSON schema of its arguments; empty: it has none."""
     strict: bool = False
-    """The client's wish that arguments match the schema exactly."""
+    """As `ResponseFormat.strict`, where the tool must be called."""
 
 
 class ToolPolicy(Record):
@@ -128,6 +128,8 @@ class ResponseFormat(Record):
 
     schema: dict[str, Any] | None = None
     """The JSON schema of the whole answer; nil: any JSON object."""
+    strict: bool = False
+    """What in the schema cannot be enforced fails the job; else it is named in `Accepted`."""
 
 
 class Resume(Record):
@@ -140,7 +142,7 @@ class Resume(Record):
 
 
 class Job(Record):
-    """One request, complete. Exactly one of `messages` and `prompt` is set."""
+    """One request, complete. Exactly one of `messages`, `prompt` and `prompt_ids` is set."""
 
     id: str
     """Of this run: a job that is dispatched again comes under a new id."""
@@ -158,6 +160,8 @@ class Job(Record):
     """A conversation, to be rendered by the model's chat template."""
     prompt: str | None = None
     """Text to go on from, without any template."""
+    prompt_ids: list[TokenId] = []
+    """The same as token ids, which are taken as they are."""
     continue_final_message: bool = False
     """The last message is the assistant's: go on within it, do not open a new turn."""
     images: list[ImageInfo] = []
@@ -185,6 +189,6 @@ class Job(Record):
     ignore_eos: bool = False
     """Go on after the end token, up to `max_tokens`."""
     echo: bool = False
-    """Begin each answer's text with the prompt (only with `prompt`)."""
+    """Begin each answer's text with the prompt (not with `messages`)."""
     resume: list[Resume] = []
     """Empty, or one for each choice: what earlier runs have produced. See "Resuming"."""

@@ -12,13 +12,21 @@ class JobFault(Exception):
         code: what kind of fault it is; the gateway turns it into an HTTP status.
         message: for the client; says what to change where it can.
         param: the request's field at fault, as OpenAI names it.
+        lengths: of a prompt that is too long, and of the context, in tokens.
     """
 
-    def __init__(self, code: FailureCode, message: str, param: str | None = None) -> None:
+    def __init__(
+        self,
+        code: FailureCode,
+        message: str,
+        param: str | None = None,
+        lengths: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.param = param
+        self.lengths = lengths
 
 
 def is_out_of_memory(error: BaseException) -> bool:

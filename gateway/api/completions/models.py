@@ -7,19 +7,39 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.api.chat.models import StreamOptions
-from gateway.api.common.parameters import TAG, honoured, refused, string_or_list
-from gateway.api.common.sampling import SamplingParameters, TokenLimit, WholeNumber
+from gateway.api.common.parameters import TAG, honoured, refused
+from gateway.api.common.sampling import MAX_INT32, SamplingParameters, TokenLimit, WholeNumber
 
 DEFAULT_MAX_TOKENS = 16
 """As the specification has it."""
 
+MAX_ANSWERS = 128
+
+Text = Annotated[str, Field(min_length=1)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=MAX_INT32)]], Field(min_length=1)]
+
+
+def _kind_of_prompt(value: Any) -> str | None:
+    """All of a list is of the kind of its first."""
+    if isinstance(value, str):
+        return TAG + "string"
+    if not isinstance(value, list):
+        return None
+    first = value[0] if value else ""
+    if isinstance(first, list):
+        return TAG + "lists"
+    return TAG + ("strings" if isinstance(first, str) else "ids")
+
+
 Prompt = Annotated[
-    Annotated[str, Field(min_length=1), Tag(TAG + "string")]
-    | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), Tag(TAG + "list")],
+    Annotated[Text, Tag(TAG + "string")]
+    | Annotated[list[Text], Field(min_length=1), Tag(TAG + "strings")]
+    | Annotated[TokenIds, Tag(TAG + "ids")]
+    | Annotated[list[TokenIds], Tag(TAG + "lists")],
     Discriminator(
-        string_or_list,
+        _kind_of_prompt,
         custom_error_type="prompt_type",
-        custom_error_message="must be a string",
+        custom_error_message="must be a string, a list of token ids, or a list of either",
     ),
 ]
 
@@ -31,7 +51,10 @@ class CompletionRequest(SamplingParameters):
         }
     )
 
-    prompt: Prompt = honoured("the text to continue, or a list with that one text", default=...)
+    prompt: Prompt = honoured(
+        "the text to continue, or its token ids; or a list of such, each with answers of its own",
+        default=...,
+    )
     model: str | None = honoured("an id of /v1/models; may be left out when one model is served")
     stream: bool | None = honoured("send the text as server-sent events")
     stream_options: StreamOptions | None = honoured("include_usage adds a last chunk with usage")

@@ -17,7 +17,7 @@ class CompletionRenderer:
     """Renders one request's answer."""
 
     def __init__(self, body: CompletionRequest, generation: GenerationRequest) -> None:
-        self._choices = generation.choices
+        self._choices = generation.answers
         self._include_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._with_logprobs = generation.logprobs is not None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.api.common.conversation import ImageRules
 from gateway.api.common.parameters import UNSUPPORTED
 from gateway.api.common.sampling import token_limit
-from gateway.api.completions.models import DEFAULT_MAX_TOKENS, CompletionRequest
+from gateway.api.completions.models import DEFAULT_MAX_TOKENS, MAX_ANSWERS, CompletionRequest
 from gateway.errors import InvalidRequest
 from gateway.generation import GenerationRequest
 
@@ -24,7 +24,7 @@ def to_generation(body: CompletionRequest, rules: ImageRules, tenant: str) -> Ge
         route="/v1/completions",
         model=body.model or None,
         stream=bool(body.stream),
-        prompt=_one_prompt(body.prompt),
+        prompts=_prompts(body),
         sampling=body.sampling(),
         max_tokens=token_limit(body.max_tokens or DEFAULT_MAX_TOKENS),
         stop=body.stops(),
@@ -50,12 +50,15 @@ def _check_combinations(body: CompletionRequest) -> None:
         )
 
 
-def _one_prompt(prompt: str | list[str]) -> str:
+def _prompts(body: CompletionRequest) -> list[str | list[int]]:
+    prompt = body.prompt
     if isinstance(prompt, str):
-        return prompt
-    if len(prompt) > 1:
+        return [prompt]
+    prompts = [list(prompt)] if isinstance(prompt[0], int) else list(prompt)
+    if len(prompts) * (body.n or 1) > MAX_ANSWERS:
         raise InvalidRequest(
-            "prompt: send one text in one request; several requests are batched anyway.",
+            f"prompt: at most {MAX_ANSWERS} answers are given to one request; it asks for "
+            f"{len(prompts)} times {body.n or 1}.",
             param="prompt",
         )
-    return prompt[0]
+    return prompts  # type: ignore[return-value]

@@ -7,6 +7,7 @@ from gateway.dispatch.core.sessions import Registry
 from gateway.errors import (
     ApiError,
     BodyTooLarge,
+    ContextExceeded,
     DeadlinePassed,
     InvalidRequest,
     NotFound,
@@ -23,6 +24,7 @@ MANY_COUNTS_RETRY_S = 1.0
 PARAMETERS = {
     "messages": "messages",
     "prompt": "prompt",
+    "prompt_ids": "prompt",
     "tool_policy": "tools",
     "response_format": "response_format",
     "template_options": "chat_template_kwargs",
@@ -116,4 +118,11 @@ def worker_error(failure: Failed, request_id: str) -> ApiError:
         return OutOfMemory(failure.message, retry_after_s=NO_WORKER_RETRY_S)
     if failure.code == "internal_error":
         return WorkerFailed(f"{failure.message} Request id: {request_id}.")
+    if failure.prompt_tokens is not None and failure.context_tokens is not None:
+        return ContextExceeded(
+            failure.message,
+            prompt_tokens=failure.prompt_tokens,
+            context_tokens=failure.context_tokens,
+            param=failure.param,
+        )
     return InvalidRequest(failure.message, param=failure.param, code=failure.code)

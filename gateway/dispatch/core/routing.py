@@ -20,6 +20,7 @@ AFFINITY_SLACK = 0.25
 """How much more loaded (share of slots) the preferred worker may be than the idlest one."""
 
 HEAD_CHARACTERS = 2_000
+HEAD_TOKENS = 500
 
 
 def affinity_key(job: Job) -> bytes:
@@ -35,6 +36,7 @@ def affinity_key(job: Job) -> bytes:
 def _opening(job: Job) -> Iterator[str]:
     """The texts up to the first of a user, none of them longer than what is looked at."""
     yield (job.prompt or "")[:HEAD_CHARACTERS]
+    yield str(job.prompt_ids[:HEAD_TOKENS])
     for message in job.messages:
         for part in message.content:
             if isinstance(part, TextPart):

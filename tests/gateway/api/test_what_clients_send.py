@@ -6,13 +6,23 @@ beside it. What is right was found in public reports about other servers.
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
 
-from gateway.errors import ApiError, DeadlinePassed, WorkerFailed
+from gateway.errors import (
+    ApiError,
+    ContextExceeded,
+    DeadlinePassed,
+    InvalidRequest,
+    QueueFull,
+    WorkerFailed,
+)
+from gateway.generation import GenerationRequest
 from shared.messages import Job, TextPart
-from tests.gateway.fake_dispatch import says
+from tests.gateway.fake_dispatch import FakeTicket, accepted, delta, done, says
 from tests.gateway.serving import gateway, question
 
 CHAT = "/v1/chat/completions"
@@ -227,6 +237,94 @@ async def test_it_means_what_its_sender_means(
 ) -> None:
     job = await sent(path, body)
     assert {name: getattr(job, name) for name in wanted} == wanted
+
+
+PROMPTS: dict[str, tuple[Any, list[tuple[str | None, list[int]]]]] = {
+    "a text": ("a", [("a", [])]),
+    "a text in a list": (["a"], [("a", [])]),
+    "token ids": ([1, 2], [(None, [1, 2])]),
+    "texts": (["a", "b"], [("a", []), ("b", [])]),
+    "lists of token ids": ([[1], [2, 3]], [(None, [1]), (None, [2, 3])]),
+}
+
+
+@pytest.mark.parametrize(("prompt", "wanted"), PROMPTS.values(), ids=PROMPTS)
+async def test_each_prompt_has_choices_of_its_own(
+    prompt: Any, wanted: list[tuple[str | None, list[int]]]
+) -> None:
+    async with gateway(says("Yes")) as running:
+        answer = await running.client.post(COMPLETIONS, json={"prompt": prompt})
+        jobs = [ticket.job for ticket in running.dispatch.tickets if ticket.job is not None]
+    assert answer.status_code == 200, answer.text
+    assert [(job.prompt, job.prompt_ids) for job in jobs] == wanted
+    body = answer.json()
+    assert [choice["index"] for choice in body["choices"]] == list(range(len(wanted)))
+    assert body["usage"]["completion_tokens"] == 2 * len(wanted)
+
+
+async def test_choices_of_several_prompts_are_numbered_prompt_after_prompt() -> None:
+    async with gateway() as running:
+        body = {"prompt": ["a", "b"], "n": 2, "stream": True}
+        asking = asyncio.create_task(running.client.post(COMPLETIONS, json=body))
+        first, second = await running.dispatch.submitted(0), await running.dispatch.submitted(1)
+        ends = [delta(f"b{choice}", choice, finish_reason="stop") for choice in (0, 1)]
+        second.tell(accepted(), *ends, done())
+        first.tell(accepted(), delta("a1", 1, finish_reason="stop"))
+        first.tell(delta("a0", 0, finish_reason="stop"), done())
+        text = (await asking).text
+        cancelled = [ticket.cancelled.is_set() for ticket in running.dispatch.tickets]
+    events = [json.loads(event[6:]) for event in text.split("\n\n")[:-2]]
+    told = {event["choices"][0]["index"]: event["choices"][0]["text"] for event in events}
+    assert told == {0: "a0", 1: "a1", 2: "b0", 3: "b1"}
+    assert text.endswith("data: [DONE]\n\n") and cancelled == [True, True]
+
+
+async def test_one_wrong_prompt_refuses_them_all_and_is_named() -> None:
+    async with gateway() as running:
+        body = {"prompt": ["a", "b"], "stream": True}
+        asking = asyncio.create_task(running.client.post(COMPLETIONS, json=body))
+        first, second = await running.dispatch.submitted(0), await running.dispatch.submitted(1)
+        first.tell(accepted(), delta("a"))
+        second.fail(InvalidRequest("Too long.", param="prompt"))
+        answer = await asking
+        assert first.cancelled.is_set()
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt[1]")
+
+
+async def test_no_place_for_one_prompt_is_none_for_all() -> None:
+    async with gateway() as running:
+        reserve = running.dispatch.reserve
+
+        def once(request: GenerationRequest, request_id: str) -> FakeTicket:
+            if running.dispatch.tickets:
+                raise QueueFull(retry_after_s=1)
+            return reserve(request, request_id)
+
+        running.dispatch.reserve = once  # type: ignore[method-assign]
+        answer = await running.client.post(COMPLETIONS, json={"prompt": ["a", "b"]})
+        assert running.dispatch.tickets[0].cancelled.is_set()
+    assert answer.status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message", "param"),
+    [
+        (CHAT, chat(USER), "In OpenAI's words.", "messages"),
+        (RESPONSES, {"input": "Hi"}, "In OpenAI's words.", "input"),
+        (MESSAGES, blocks(USER), "prompt is too long: 50 tokens > 40 maximum", "messages"),
+    ],
+)
+async def test_a_long_prompt_is_told_in_the_words_that_clients_look_for(
+    path: str, body: dict[str, Any], message: str, param: str
+) -> None:
+    error = ContextExceeded(
+        "In OpenAI's words.", prompt_tokens=50, context_tokens=40, param="messages"
+    )
+    async with gateway(lambda ticket: ticket.fail(error)) as running:
+        answer = await running.client.post(path, json=body)
+    told = answer.json()["error"]
+    assert (told["message"], told["param"]) == (message, param)
+    assert told["code"] == "context_length_exceeded"
 
 
 async def test_an_empty_turn_stays_a_turn() -> None:

@@ -33,7 +33,7 @@ from shared.messages import (
 )
 
 TIMEOUT_S = 20.0
-ASKED = GenerationRequest(model=None, stream=True, prompt="p")
+ASKED = GenerationRequest(model=None, stream=True, prompts=["p"])
 
 
 class Wired:

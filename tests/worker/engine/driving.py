@@ -75,7 +75,7 @@ def job(
     ]
     defaults: dict[str, Any] = {"sampling": GREEDY, "max_tokens": 10, "stream": True}
     given = {"messages": messages, **defaults, **fields}
-    if "prompt" in fields:
+    if "prompt" in fields or "prompt_ids" in fields:
         del given["messages"]
     made = Job(id=name, answer_id=f"a-{name}", request_id=name, model="m", images=infos, **given)
     return made, list(images)

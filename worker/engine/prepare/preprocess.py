@@ -122,6 +122,9 @@ class Preprocessor:
 
     def _read(self, job: Job, images: Sequence[bytes]) -> tuple[str, list[int], dict[str, Any]]:
         """Return the prompt's text, its tokens, and what the processor made of the images."""
+        if job.prompt_ids:
+            self._check_tokens(job.prompt_ids, job)
+            return str(self._model.tokenizer.decode(job.prompt_ids)), list(job.prompt_ids), {}
         self._check_pictures(len(images))
         text = self._writer.write(job)
         options = processor_options(self._model.processor, job) if images else {}
@@ -189,9 +192,12 @@ class Preprocessor:
         if limit is not None and length >= limit:
             raise JobFault(
                 "context_length_exceeded",
-                f"This model's context is {limit} tokens; the prompt alone has {length}. "
-                "Shorten the messages or send fewer or smaller images.",
-                "messages" if job.prompt is None else "prompt",
+                # Agents look for these words, and then shorten the conversation by themselves.
+                f"This model's maximum context length is {limit} tokens. However, your "
+                f"{'messages' if job.messages else 'prompt'} resulted in {length} tokens. "
+                "Shorten it, or send fewer or smaller images.",
+                "messages" if job.messages else "prompt",
+                (length, limit),
             )
 
     def _check_tokens(self, ids: Sequence[int], job: Job) -> None:
@@ -200,7 +206,11 @@ class Preprocessor:
         """
         resumed = (token for point in job.resume for token in point.tokens)
         if max(itertools.chain(ids, resumed), default=0) >= self._model.vocabulary:
-            raise JobFault("invalid_request", "The prompt has tokens that this model has not.")
+            raise JobFault(
+                "invalid_request",
+                "The prompt has tokens that this model has not.",
+                "prompt" if job.prompt_ids else None,
+            )
 
     def _check_biases(self, job: Job) -> None:
         highest = max(job.sampling.logit_bias, default=0)

@@ -159,7 +159,15 @@ def _is_end(answer: Answer, token: int) -> bool:
 
 
 def failed(job_id: str, fault: JobFault) -> Failed:
-    return Failed(job=job_id, code=fault.code, message=fault.message, param=fault.param)
+    prompt_tokens, context_tokens = fault.lengths or (None, None)
+    return Failed(
+        job=job_id,
+        code=fault.code,
+        message=fault.message,
+        param=fault.param,
+        prompt_tokens=prompt_tokens,
+        context_tokens=context_tokens,
+    )
 
 
 def _token_logprob(chosen: Chosen, vocabulary: Vocabulary) -> TokenLogprob:

@@ -76,7 +76,7 @@ class Simulation:
     ) -> Client:
         """Raises what `Core.request` raises."""
         job_id = f"job-{next(self._ids)}"
-        asked = GenerationRequest(model=model, stream=stream, prompt="p")
+        asked = GenerationRequest(model=model, stream=stream, prompts=["p"])
         self._act(Reserve(job_id, job_id, asked, only_counts))
         client = self.clients[job_id] = Client(self.core.view.jobs[job_id])
         if submit:

@@ -197,6 +197,26 @@ def test_a_prompt_beyond_the_context_is_refused(drive: MakeDriver) -> None:
     failed = driver.solo(job("x", "too long " * 60)).failed
     assert failed is not None
     assert (failed.code, failed.param) == ("context_length_exceeded", "messages")
+    assert failed.context_tokens == 64 and (failed.prompt_tokens or 0) > 64
+    assert "maximum context length is 64 tokens" in failed.message
+
+
+def test_a_prompt_of_token_ids_is_the_same_as_its_text(drive: MakeDriver) -> None:
+    driver = drive()
+    text = "Once upon a time"
+    ids = driver.model.tokenizer.encode(text)
+    as_text, as_ids = driver.run(
+        job("a", prompt=text, echo=True), job("b", prompt_ids=ids, echo=True)
+    )
+    assert as_ids.tokens == as_text.tokens
+    assert as_ids.text == as_text.text and as_ids.text.startswith(text)
+    assert as_ids.done.usage.prompt_tokens == len(ids)
+
+
+def test_token_ids_that_the_model_has_not_are_refused(drive: MakeDriver) -> None:
+    driver = drive()
+    failed = driver.solo(job("a", prompt_ids=[1, driver.model.vocabulary])).failed
+    assert failed is not None and failed.code == "invalid_request"
 
 
 def test_more_rows_than_there_is_room_for_wait_their_turn(drive: MakeDriver) -> None:
