@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
+import numpy.typing as npt
 
 from worker.engine.cache.arrays import to_host
 from worker.engine.model.vision_tower import ImageKeys
 
-SEQUENCE_ALIGNED = frozenset(
-    {
-        "attention_mask",
-        "mm_token_type_ids",
-        "per_layer_inputs",
-        "pos_hw",
-        "position_ids",
-        "token_type_ids",
-        "visual_pos_masks",
-    }
-)
-"""Keyword inputs of language models whose last (or second) axis runs along the prompt."""
+ALONG_THE_PROMPT = {
+    "attention_mask": -1,
+    "deepstack_visual_embeds": 1,
+    "mm_token_type_ids": -1,
+    "per_layer_inputs": 1,
+    "pos_hw": 1,
+    "position_ids": -1,
+    "token_type_ids": -1,
+    "visual_pos_masks": 1,
+}
+"""Keyword inputs of language models that are cut with the prompt where they are arrays, and which
+of their axes runs along it."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class Embedded:
         length = self.length
         inputs: dict[str, Any] = dict(self.fixed)
         for name, value in self.aligned.items():
-            inputs[name] = _sliced(value, start, stop, length)
+            inputs[name] = _sliced(value, ALONG_THE_PROMPT[name], start, stop, length)
         mask = self.aligned.get("visual_pos_masks")
-        if mask is not None and "deepstack_visual_embeds" in inputs:
+        if mask is not None and "deepstack_visual_embeds" in self.fixed:
             # These have one row per image token, not per token.
             before = to_host(mask[:, :start].sum())
             inside = to_host(mask[:, start:stop].sum())
@@ -98,7 +99,7 @@ def sorted_inputs(given: dict[str, Any], length: int, *, rope_deltas: bool) -> E
     if rope_deltas:
         embedded.rope_delta = _one_delta(delta)
     for name, value in given.items():
-        if name in SEQUENCE_ALIGNED and isinstance(value, mx.array):
+        if name in ALONG_THE_PROMPT and isinstance(value, mx.array):
             embedded.aligned[name] = value
         elif value is not None:
             embedded.fixed[name] = value
@@ -109,8 +110,35 @@ def sorted_inputs(given: dict[str, Any], length: int, *, rope_deltas: bool) -> E
     return embedded
 
 
+@dataclass(frozen=True)
+class OnHost:
+    """An MLX array on its way from one thread to another: its own stream stays behind."""
+
+    values: npt.NDArray[Any]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """NumPy reads it as an array."""
+        return np.asarray(self.values, dtype)
+
+
+def off_mlx(value: Any) -> Any:
+    """The same with every MLX array, in any nesting, on the host."""
+    if isinstance(value, mx.array):
+        return OnHost(np.array(value.astype(mx.float32) if value.dtype == mx.bfloat16 else value))
+    return _within(value, off_mlx)
+
+
 def to_mlx(value: Any) -> Any:
-    return mx.array(value) if isinstance(value, np.ndarray) else value
+    """The same with what `off_mlx` has put on the host in MLX's hands again."""
+    return mx.array(value.values) if isinstance(value, OnHost) else _within(value, to_mlx)
+
+
+def _within(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, dict):
+        return {name: change(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([change(one) for one in value])
+    return value
 
 
 def _one_delta(delta: Any) -> mx.array:
@@ -119,10 +147,8 @@ def _one_delta(delta: Any) -> mx.array:
     return delta.reshape(-1)[:1].reshape(1, 1).astype(mx.int32)
 
 
-def _sliced(value: mx.array, start: int, stop: int, length: int) -> mx.array:
-    """Slice along the prompt: the second axis, or the last one of [3, 1, length] positions."""
-    if value.shape[-1] == length and (value.ndim == 2 or (value.ndim == 3 and value.shape[0] == 3)):
-        return value[..., start:stop]
-    if value.ndim >= 2 and value.shape[1] == length:
-        return value[:, start:stop]
-    return value
+def _sliced(value: mx.array, axis: int, start: int, stop: int, length: int) -> mx.array:
+    """Slice along an axis; what is not as long as the prompt there is for all of it."""
+    if value.shape[axis] != length:
+        return value
+    return value[..., start:stop] if axis == -1 else value[:, start:stop]

@@ -1,7 +1,7 @@
 """What can be done beside the engine thread: prompts, tokens, pixels.
 
 Runs on a small pool of threads. MLX's streams belong to threads, so whatever a processor makes
-with MLX is turned into NumPy before it leaves its thread.
+with MLX is taken off it before it leaves its thread.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import hashlib
 import io
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
@@ -22,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from shared.messages import Job
 from worker.engine.faults import JobFault
+from worker.engine.model.inputs import off_mlx
 from worker.engine.model.model import LoadedModel
 from worker.engine.prepare.picture_size import (
     check_obeyed,
@@ -45,7 +45,7 @@ class Prompt:
         text: what the template rendered.
         ids: its tokens, placeholders for image features among them.
         key: the tokens, each image's placeholders replaced by numbers made of its hash.
-        inputs: what the processor made of the images, as NumPy arrays; empty without images.
+        inputs: what the processor made of the images, off MLX; empty without images.
         image_keys: the images' hashes, in order.
         image_tokens: how many placeholders there are.
         images_end: where what concerns images ends among its tokens; 0 without images.
@@ -161,8 +161,9 @@ class Preprocessor:
             raise JobFault(
                 "invalid_image", f"The model cannot take these images: {error}", "messages"
             ) from error
-        inputs = {name: _to_numpy(value) for name, value in found.items() if value is not None}
-        ids = [int(token) for token in np.asarray(inputs.pop("input_ids")).reshape(-1)]
+        inputs = {name: off_mlx(value) for name, value in found.items() if value is not None}
+        ids = token_ids(found)
+        del inputs["input_ids"]
         if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
             # Some processors add the start token that the template has written already.
             ids = ids[1:]
@@ -284,7 +285,6 @@ def _negative(owner: str) -> int:
     return -1 - (int.from_bytes(digest, "big") >> 2)
 
 
-def _to_numpy(value: Any) -> Any:
-    if isinstance(value, mx.array):
-        return np.array(value.astype(mx.float32) if value.dtype == mx.bfloat16 else value)
-    return value
+def token_ids(found: Mapping[str, Any]) -> list[int]:
+    """The one prompt's tokens in what a processor has made."""
+    return [int(token) for token in np.asarray(found["input_ids"]).reshape(-1)]

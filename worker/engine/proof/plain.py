@@ -1,49 +1,96 @@
-"""mlx-vlm alone: one prompt, in one piece, with empty caches and all its pixels, then one token a
-step."""
+"""mlx-vlm alone: one prompt, with empty caches and all its pixels, then one token a step."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
+from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
 
-from worker.engine.model.inputs import PromptInputs
 from worker.engine.model.model import LoadedModel
+from worker.engine.prepare.preprocess import Prompt, decode_image, token_ids
+
+log = logging.getLogger(__name__)
 
 
-def plain_logprobs(model: LoadedModel, prompt: PromptInputs, tokens: Sequence[int]) -> mx.array:
-    """What mlx-vlm's own generation thinks of every token at each place of a given answer: where
-    two tokens are about as likely, it goes on with the one that was said.
+class Plain:
+    """What mlx-vlm's own generation thinks of every token along given answers."""
 
-    Returns:
-        [tokens, vocabulary], in the model's precision, computed.
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._whole = False
 
-    Raises:
-        Exception: whatever mlx-vlm's model trips over.
-    """
-    # Not before it is needed: all kinds of generation come with it, half a second's worth.
-    from mlx_vlm.generate import generate_step
+    def logprobs(
+        self, prompt: Prompt, pictures: Sequence[bytes], tokens: Sequence[int]
+    ) -> mx.array:
+        """Where two tokens are about as likely, it goes on with the one that was said.
 
-    said: Iterator[int] = iter([*tokens, tokens[-1]])  # it computes one more than it yields
+        Args:
+            prompt: read by the engine, whose text and pictures mlx-vlm reads anew.
 
-    def say(logprobs: mx.array) -> mx.array:
-        return mx.array([next(said)])
+        Returns:
+            [tokens, vocabulary], in the model's precision, computed.
 
-    arrays: dict[str, Any] = dict(prompt.inputs)
-    ids = mx.array([prompt.ids])
-    pixels = arrays.pop("pixel_values", None)
-    mask = arrays.pop("attention_mask", None)
-    steps = generate_step(
-        ids,
-        model.network,
-        pixels,
-        mx.ones_like(ids) if mask is None else mask,
-        max_tokens=len(tokens),
-        sampler=say,
-        prefill_step_size=None,
-        **arrays,
-    )
-    found = mx.stack([logprobs.reshape(-1) for _, logprobs in steps])
-    mx.eval(found)
-    return found
+        Raises:
+            Exception: whatever mlx-vlm's model trips over.
+        """
+        ids, inputs = self._read(prompt, pictures)
+        try:
+            return self._along(ids, inputs, tokens)
+        except Exception:
+            # A few language models (phi, stablelm) have another name for their tokens than
+            # mlx-vlm uses where it cuts a prompt's last token off.
+            if self._whole:
+                raise
+            log.debug("mlx-vlm alone has failed, and is asked in one piece", exc_info=True)
+            self._whole = True
+            return self._along(ids, inputs, tokens)
+
+    def _read(self, prompt: Prompt, pictures: Sequence[bytes]) -> tuple[list[int], dict[str, Any]]:
+        if not pictures:
+            return prompt.ids, {}
+        model = self._model
+        found = prepare_inputs(
+            model.processor,
+            images=[decode_image(data) for data in pictures],
+            prompts=prompt.text,
+            image_token_index=model.family.image_token_index,
+            add_special_tokens=should_add_special_tokens(model.model_type, model.processor),
+        )
+        inputs = {name: value for name, value in found.items() if value is not None}
+        ids = token_ids(inputs)
+        del inputs["input_ids"]
+        if len(ids) > len(prompt.ids):  # a second start token, beside the template's own
+            del inputs["attention_mask"]
+        return ids[-len(prompt.ids) :], inputs
+
+    def _along(
+        self, prompt_ids: list[int], inputs: dict[str, Any], tokens: Sequence[int]
+    ) -> mx.array:
+        # Not before it is needed: all kinds of generation come with it, half a second's worth.
+        from mlx_vlm.generate import generate_step
+
+        said: Iterator[int] = iter([*tokens, tokens[-1]])  # it computes one more than it yields
+
+        def say(logprobs: mx.array) -> mx.array:
+            return mx.array([next(said)])
+
+        ids, arrays = mx.array([prompt_ids]), dict(inputs)
+        pixels = arrays.pop("pixel_values", None)
+        mask = arrays.pop("attention_mask", None)
+        if self._whole:
+            arrays["prefill_step_size"] = None
+        steps = generate_step(
+            ids,
+            self._model.network,
+            pixels,
+            mx.ones_like(ids) if mask is None else mask,
+            max_tokens=len(tokens),
+            sampler=say,
+            **arrays,
+        )
+        found = mx.stack([logprobs.reshape(-1) for _, logprobs in steps])
+        mx.eval(found)
+        return found

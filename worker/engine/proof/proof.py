@@ -19,11 +19,19 @@ from worker.engine.engine import MlxEngine
 from worker.engine.interface import ModelError
 from worker.engine.model.family import Abilities
 from worker.engine.options import EngineOptions
-from worker.engine.prepare.preprocess import Preprocessor
+from worker.engine.prepare.preprocess import Preprocessor, Prompt
 from worker.engine.proof.agreement import Said, agree, differences
 from worker.engine.proof.asking import Asking
-from worker.engine.proof.plain import plain_logprobs
-from worker.engine.proof.questions import CHANGED, PICTURE, PICTURES, TEXT, Question
+from worker.engine.proof.plain import Plain
+from worker.engine.proof.questions import (
+    CHANGED,
+    PICTURE,
+    PICTURE_LATER,
+    PICTURES,
+    TEXT,
+    TEXT_LATER,
+    Question,
+)
 from worker.engine.proof.stages import (
     PICTURES_ALONE,
     PIECE,
@@ -33,7 +41,6 @@ from worker.engine.proof.stages import (
     Stage,
     later_stages,
 )
-from worker.engine.schedule.prefill import inputs_of
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +99,7 @@ class _Trial:
         )
         self._proven: dict[str, bool] = {}
         self._reasons: dict[str, str] = {}
+        self._mlx_vlm = Plain(engine.model)
         self._plain: dict[tuple[str, tuple[int, ...]], mx.array] = {}
         nothing = Abilities(**dict.fromkeys(Abilities().as_dict(), False))
         self._abilities = nothing
@@ -105,8 +113,8 @@ class _Trial:
             self._try_text()
             if self._model.family.abilities.pictures:
                 self._try_pictures()
-            heads = self._model.kv_heads
-            for stage in later_stages(self._model.family, self._abilities, heads):
+            turns = [later for later in (TEXT_LATER, PICTURE_LATER) if self._can_be_asked(later)]
+            for stage in later_stages(self._model, self._abilities, turns):
                 self._try(stage)
         finally:
             self._model.context_tokens = context
@@ -116,9 +124,21 @@ class _Trial:
     def _has_template(self) -> bool:
         """Whether a plain conversation can be written down."""
         try:
-            self._engine.writer.write(TEXT[0].job("", raw=False))
+            self._engine.writer.write(TEXT[0].job("plain", raw=False))
         except Exception:  # a boundary: templates raise what they like
             log.debug("proof: texts are asked without the template", exc_info=True)
+            return False
+        return True
+
+    def _can_be_asked(self, question: Question) -> bool:
+        """Whether the model has words for this: not all take several turns."""
+        if question.pictures and not self._abilities.pictures:
+            return False
+        self._model.allow(self._abilities, CACHE_BYTES)
+        try:
+            self._prompt(question)
+        except Exception:  # a boundary: templates raise what they like
+            log.debug("proof: %s is not asked", question.name, exc_info=True)
             return False
         return True
 
@@ -149,6 +169,9 @@ class _Trial:
             self._note("several_pictures", "pictures are off")
             return
         self._model.allow(self._model.family.abilities, CACHE_BYTES)
+        if not self._model.family.abilities.several_pictures:
+            self._note("several_pictures", "mlx-vlm's model looks at one picture in a prompt")
+            return
         reason = self._unfit(PICTURES)
         if reason is None:
             self._try(SEVERAL)
@@ -224,8 +247,10 @@ class _Trial:
     def _plain_answer(self, question: Question, tokens: list[int]) -> mx.array:
         key = question.name, tuple(tokens)
         if key not in self._plain:
-            job = question.job("plain", raw=self._raw)
-            reader = Preprocessor(self._model, self._engine.writer)
-            prompt = reader.prepare(job, question.pictures)
-            self._plain[key] = plain_logprobs(self._model, inputs_of(prompt), tokens)
+            prompt = self._prompt(question)
+            self._plain[key] = self._mlx_vlm.logprobs(prompt, question.pictures, tokens)
         return self._plain[key]
+
+    def _prompt(self, question: Question) -> Prompt:
+        reader = Preprocessor(self._model, self._engine.writer)
+        return reader.prepare(question.job("plain", raw=self._raw), question.pictures)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
-from worker.engine.model.family import Abilities, Family, Split
+from worker.engine.model.family import Abilities, Split
+from worker.engine.model.model import LoadedModel
 from worker.engine.proof.questions import (
     CHANGED,
     PICTURE,
@@ -68,34 +70,44 @@ SEVERAL = Stage("several_pictures", alone(PICTURES, PICTURES_TURNED))
 SPLIT = Stage("picture_splitting", SEVERAL.rounds)
 
 
-def later_stages(family: Family, so_far: Abilities, kv_heads: int) -> list[Stage]:
+def later_stages(model: LoadedModel, so_far: Abilities, turns: Sequence[Question]) -> list[Stage]:
     """What remains to be tried once text and pictures alone have been.
 
     Args:
         so_far: whether pictures are answered about, and several.
-        kv_heads: of the language model; with as many rows, arrays that do not belong together may
-            have shapes that fit.
+        turns: questions of a second turn that can be asked.
     """
+    family = model.family
+    text_later = [TEXT_LATER] if TEXT_LATER in turns else []
+    picture_later = [PICTURE_LATER] if PICTURE_LATER in turns else []
     one, several = so_far.pictures, so_far.several_pictures
     pictures = [*([PICTURE, CHANGED] * one), *([PICTURES, PICTURES_TURNED] * several)]
     stages = []
     if several and family.split is not Split.NOT:
         stages.append(SPLIT)
     if one:
-        again = alone(*pictures, PICTURE, PICTURE_LATER)
+        again = alone(*pictures, PICTURE, *picture_later)
         stages.append(Stage("vision_cache", again))
-    seen = [*pictures, PICTURE, PICTURE_LATER, CHANGED] if one else []
-    stages.append(Stage("prefix_cache", alone(LONG_TEXT, LONG_TEXT, TEXT_LATER, SHORT_TEXT, *seen)))
+    seen = [*pictures, PICTURE, *picture_later, CHANGED] if one else []
+    read = [LONG_TEXT, LONG_TEXT, *text_later, SHORT_TEXT]
+    stages.append(Stage("prefix_cache", alone(*read, *seen)))
     stages.append(Stage("pieces", alone(LONG_TEXT, *pictures[::2], cold=True, in_pieces=True)))
     if family.abilities.batching:
-        stages.append(Stage("batching", _side_by_side(pictures, kv_heads)))
+        later = [*text_later, *picture_later]
+        stages.append(Stage("batching", _side_by_side(pictures, later, model.kv_heads)))
     return [stage for stage in stages if getattr(family.abilities, stage.ability)]
 
 
-def _side_by_side(pictures: list[Question], kv_heads: int) -> tuple[Round, ...]:
+def _side_by_side(
+    pictures: list[Question], later: list[Question], kv_heads: int
+) -> tuple[Round, ...]:
+    """
+    Args:
+        kv_heads: with as many rows, arrays that do not belong together may have shapes that fit.
+    """
     counts = {2, 3, 5} | ({kv_heads} if 1 < kv_heads <= MOST_ROWS else set())
     rows = [Round(tuple(islice(cycle(TEXT), count)), cold=True) for count in sorted(counts)]
-    warm = Round((*TEXT[1:4], TEXT_LATER))
+    warm = Round((*TEXT[1:4], *later))
     if not pictures:
         return (*rows, warm, Round((LONG_TEXT,), (TEXT[1], SHORT_TEXT), cold=True, in_pieces=True))
     mixed = (SHORT_TEXT, *pictures[::2], LONG_TEXT, pictures[1])
@@ -103,6 +115,6 @@ def _side_by_side(pictures: list[Question], kv_heads: int) -> tuple[Round, ...]:
         *rows,
         warm,
         Round(mixed, cold=True),
-        Round((*pictures[1:], PICTURE_LATER, TEXT[1])),
+        Round((*pictures[1:], *later, TEXT[1])),
         Round((LONG_TEXT,), (pictures[-1], SHORT_TEXT), cold=True, in_pieces=True),
     )

@@ -145,16 +145,20 @@ def test_prompts_that_go_on_wrongly(drive: MakeDriver, monkeypatch: Patch) -> No
 
 def test_the_picture_before_under_the_same_text(drive: MakeDriver, monkeypatch: Patch) -> None:
     """molmo: a key without its pictures finds what another picture has left."""
+    driver = drive()
     monkeypatch.setattr(
         "worker.engine.prepare.preprocess.cache_key",
         lambda ids, places, keys: np.array(ids),
     )
-    assert off(proof_of(drive())) == {"prefix_cache"}
+    assert off(proof_of(driver)) == {"prefix_cache"}
 
 
 def test_pictures_that_are_taken_for_one_another(drive: MakeDriver, monkeypatch: Patch) -> None:
-    monkeypatch.setattr("worker.engine.prepare.preprocess._hash", lambda data: "one for all")
-    assert off(proof_of(drive())) == {"vision_cache", "prefix_cache"}
+    driver = drive()
+    monkeypatch.setattr(
+        "worker.engine.prepare.preprocess.image_keys", lambda job, images: ("one",) * len(images)
+    )
+    assert off(proof_of(driver)) == {"vision_cache", "prefix_cache"}
 
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -222,6 +226,47 @@ def test_pictures_of_which_the_tower_looks_at_all(drive: MakeDriver, monkeypatch
 
     monkeypatch.setattr(kind, "__call__", together)
     assert off(proof_of(driver)) == {"picture_splitting"}
+
+
+def test_what_a_template_cannot_take_is_not_asked(drive: MakeDriver, monkeypatch: Patch) -> None:
+    """moondream: its prompt is one question about one picture."""
+    driver = drive()
+    write = driver.engine.writer.write
+
+    def one_turn(asked: Any) -> str:
+        if len(asked.messages) > 1:
+            raise AttributeError("'str' object has no attribute 'items'")
+        return write(asked)
+
+    monkeypatch.setattr(driver.engine.writer, "write", one_turn)
+    assert off(proof_of(driver)) == set()
+
+
+def test_a_model_without_a_template_is_asked_bare_words(
+    drive: MakeDriver, monkeypatch: Patch
+) -> None:
+    driver = drive("llama")
+
+    def none(asked: Any) -> str:
+        if asked.prompt is None:
+            raise ValueError("no chat template")
+        return str(asked.prompt)
+
+    monkeypatch.setattr(driver.engine.writer, "write", none)
+    assert off(proof_of(driver)) == set()
+
+
+def test_a_language_model_that_mlx_vlm_cannot_cut_is_asked_in_one_piece(
+    drive: MakeDriver, monkeypatch: Patch
+) -> None:
+    """phi, stablelm: mlx-vlm names their tokens as they do not, where it cuts off the last."""
+    driver = drive("llama")
+    kind = type(driver.model.network.language_model)
+    call = kind.__call__
+    monkeypatch.setattr(
+        kind, "__call__", lambda self, x, *given, **named: call(self, x, *given, **named)
+    )
+    assert off(proof_of(driver)) == set()
 
 
 def test_more_pictures_than_mlx_vlm_takes(drive: MakeDriver, monkeypatch: Patch) -> None:
