@@ -7,17 +7,16 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tqdm import tqdm
+
 Row = dict[str, Any]
 Side = TypeVar("Side")
-
-BAR_WIDTH = 30
 
 
 @dataclass
@@ -118,23 +117,14 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 class ProgressBar:
-    """A bar on a terminal, lines elsewhere; nothing of it reaches stdout."""
+    """What is measured now, of how much, on stderr."""
 
     def __init__(self, total: int) -> None:
-        self._total = total
-        self._done = 0
+        self._bar = tqdm(total=total)
 
     def step(self, what: str) -> None:
-        """Say what is measured now."""
-        filled = BAR_WIDTH * self._done // max(1, self._total)
-        bar = "#" * filled + "." * (BAR_WIDTH - filled)
-        line = f"[{bar}] {self._done + 1}/{self._total} {what}"
-        if sys.stderr.isatty():
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
-        self._done += 1
+        self._bar.set_description(what, refresh=False)
+        self._bar.update()
 
     def end(self) -> None:
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        self._bar.close()
