@@ -142,7 +142,7 @@ async def answers(answered: list[int], enough: int) -> None:
 def test_a_pulled_cable_delays_answers_and_breaks_none(cable: Cable, keys: Path) -> None:
     async def under_load(service: Service) -> int:
         async with load(service.url, seed=5) as answered:
-            await asyncio.sleep(1)
+            await answers(answered, 8)
             await asyncio.to_thread(cable.pull)
             await asyncio.sleep(CUT_S)
             await asyncio.to_thread(cable.plug)

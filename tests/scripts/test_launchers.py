@@ -6,6 +6,7 @@ They run in a small copy of the project, with scripts in the place of every Pyth
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,18 +15,13 @@ import pytest
 
 from tests.processes import ROOT
 
-LAUNCHERS = (
-    "serve",
-    "chat",
-    "doctor",
-    "keys",
-    "workers",
-    "test",
-    "bench",
-    "fuzz",
-    "soak",
-    "gpu_check",
-)
+TEXTS = {
+    path.name: text
+    for path in sorted((ROOT / "scripts").iterdir())
+    if path.is_file() and "environment.sh" in (text := path.read_text()) and not path.suffix
+}
+"""Of the launchers in shell, by name."""
+
 WITH_PATHS = ("serve", "chat", "doctor", "keys")
 """Those that users name files to, from the folder they are in."""
 
@@ -53,12 +49,13 @@ class Project:
         self.environment = root / ".venv"
         self._record = root / "record"
         self._path = root / "bin"
-        for folder in ("scripts/benchmarks", "tests/hostile/fuzz", "tests/clients", "bin"):
+        for folder in ("scripts", "bin"):
             (root / folder).mkdir(parents=True)
-        for name in (*LAUNCHERS, "environment.sh"):
+        for name in (*TEXTS, "environment.sh"):
             shutil.copy(ROOT / "scripts" / name, root / "scripts" / name)
-        for folder in ("", "tests", "tests/clients", "scripts/benchmarks", "tests/hostile/fuzz"):
-            (root / folder / "requirements.txt").touch()
+        for path in re.findall(r"\S*requirements\.txt", " ".join(TEXTS.values())):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).touch()
         self.program("python3.13", PYTHON.format(environment=self.environment, record=self._record))
         for checker in ("ruff", "mypy"):
             self.program(checker, "#!/bin/sh\n")
@@ -97,7 +94,7 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path.resolve() / "the project")
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", TEXTS)
 def test_a_launcher_works_from_anywhere_and_through_links(project: Project, name: str) -> None:
     here = project.root.parent / "my folder"
     (here / "scripts").mkdir(parents=True)
