@@ -11,13 +11,17 @@ import sys
 import time
 from typing import Any, TextIO
 
+import msgspec
+
 from shared.log_writer import LogWriter
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "text", "json")
 
-# `json.dumps` with an argument makes an encoder for each call.
-_to_json = json.JSONEncoder(default=str).encode
+# Ten times as fast as Python's own, which escapes all that is not ASCII (and, unlike `json.dumps`
+# with an argument, is not made anew for each call).
+_to_json = msgspec.json.Encoder(enc_hook=str).encode
+_to_ascii_json = json.JSONEncoder(default=str).encode
 
 
 def configure(level: str, log_format: str, process: str) -> None:
@@ -89,7 +93,16 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _to_json(line)
+        return _in_ascii(line)
+
+
+def _in_ascii(line: dict[str, Any]) -> str:
+    """JSON, whatever is in the line: half of a surrogate pair, or an integer of any length."""
+    try:
+        encoded = _to_json(line)
+    except (ValueError, OverflowError, TypeError):
+        return _to_ascii_json(line)
+    return encoded.decode() if encoded.isascii() else _to_ascii_json(line)
 
 
 def _plain(value: Any) -> str:

@@ -46,7 +46,7 @@ def test_no_prompt_picture_or_key_is_logged() -> None:
         wrong = {"authorization": f"Bearer {WRONG_KEY}", "x-request-id": f"id {PROMPT}"}
         assert service.client.get(f"{service.url}/v1/models", headers=wrong).status_code == 401
         logs = service.gateway.output() + "".join(tier.output() for tier in service.workers)
-    assert '"type": "vision"' in logs
+    assert '"type":"vision"' in logs
     image = base64.b64encode(picture).decode()[:40]
     for secret in (KEY, WRONG_KEY, PROMPT, ANSWER, image):
         assert secret not in logs, [line for line in logs.splitlines() if secret in line][:3]
