@@ -98,8 +98,9 @@ class RequestPart(BaseModel):
 
     @model_validator(mode="after")
     def _refuse(self) -> RequestPart:
-        for name in self.model_fields_set & _refused_fields(type(self)).keys():
-            meaning, harmless = _refused_fields(type(self))[name]
+        refused = _refused_fields(type(self))
+        for name in self.model_fields_set & refused.keys() if refused else ():
+            meaning, harmless = refused[name]
             value = getattr(self, name)
             if value is not None and not _is_one_of(value, harmless):
                 raise PydanticCustomError(

@@ -55,7 +55,9 @@ class PictureSizes(RequestPart):
 
     def pixel_bounds(self) -> tuple[int | None, int | None]:
         """Return the least and the most pixels. Raises InvalidRequest where two are given."""
-        other = self.mm_processor_kwargs or ProcessorBounds()
+        other = self.mm_processor_kwargs
+        if other is None:
+            return self.min_pixels, self.max_pixels
         return (
             _one("min_pixels", self.min_pixels, other.min_pixels),
             _one("max_pixels", self.max_pixels, other.max_pixels),
