@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from scripts.launch.process_tree import children
+import psutil
 
 HONCHO = (sys.executable, "-m", "scripts.launch.leashed_honcho")
 
@@ -129,6 +129,13 @@ def exit_code(code: int) -> int:
     if code < 0:
         return 128 - code
     return 128 + 256 - code if code > 256 - 64 else code
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes whose parent this one is; none when it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [child.pid for child in psutil.Process(pid).children()]
+    return []
 
 
 def _tiers_of(honcho: subprocess.Popen[bytes]) -> list[int]:

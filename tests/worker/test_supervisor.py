@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.launch.process_tree import children
+from scripts.launch.tiers import children
 from tests.processes import ROOT, Tier, answer_text, serving
 from tests.scripted import words
 from tests.waiting import await_condition, free_port

@@ -15,9 +15,8 @@ import pytest
 from gateway.settings import Settings
 from scripts.launch.flags import read_flags
 from scripts.launch.ports import taken_ports
-from scripts.launch.process_tree import children
 from scripts.launch.serve import complete
-from scripts.launch.tiers import exit_code
+from scripts.launch.tiers import children, exit_code
 from tests.processes import Tier, answer_text
 from tests.scripted import scripted, words
 from tests.waiting import await_condition, free_port
