@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from scripts.benchmarks import strain
 from scripts.benchmarks.load import loops, wrk
 from scripts.benchmarks.load.loops import Outcome
 from scripts.benchmarks.load.target import PATH, Target
-from scripts.benchmarks.report import ProgressBar, Report, Row, median, percentile
+from scripts.benchmarks.report import ProgressBar, Report, Row, medians, percentile
 from scripts.benchmarks.servers.bare import split_events
 from scripts.benchmarks.servers.processes import Server, cpu_spent, free_port, serving, started
 from scripts.benchmarks.strain import scripted
@@ -53,20 +53,6 @@ class Rival:
     engine_s: float
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One round: what each side did, and the CPU seconds that its processes spent."""
-
-    bare: Outcome
-    ours: Outcome
-    cpu_s: dict[str, float]
-
-    def cpu_s_each(self, process: str) -> float:
-        """CPU seconds of a process for each answer."""
-        outcome = self.bare if process == "bare" else self.ours
-        return self.cpu_s[process] / outcome.answered
-
-
 WHOLE = scripted(stream=False, tokens=8, burst=8)
 STREAMED = scripted(stream=True, tokens=STREAM_TOKENS)
 
@@ -78,14 +64,18 @@ def run(options: argparse.Namespace) -> Report:
         whole: list[Row] = []
         for connections in options.connections:
             progress.step(f"whole answers, {connections} connections")
-            turns = take_turns(rival, WHOLE, 0, connections, options)
-            whole.append(whole_row(connections, turns))
+            turns = [*take_turns(rival, WHOLE, 0, connections, options)]
+            whole.append({"connections": connections, **medians([*map(whole_row, turns)])})
             if connections == 1:
-                report.tables["Added latency, 1 connection"] = [latency_row(turns, rival)]
+                latency = medians([latency_row(turn, rival) for turn in turns])
+                report.tables["Added latency, 1 connection"] = [latency]
         report.tables["Whole answers"] = whole
         progress.step(f"streams, {STREAM_CONNECTIONS} connections")
-        turns = take_turns(rival, STREAMED, rival.events, STREAM_CONNECTIONS, options)
-        report.tables["Streams"] = [stream_row(turns, rival.events)]
+        turns = [*take_turns(rival, STREAMED, rival.events, STREAM_CONNECTIONS, options)]
+        streams = medians([stream_row(turn, rival.events) for turn in turns])
+        report.tables["Streams"] = [
+            {"connections": STREAM_CONNECTIONS, "events a stream": rival.events, **streams}
+        ]
         report.tables["Open loop"] = list(open_rows(rival, options, progress))
         report.tables["Resident memory"] = [memory_row(rival)]
     progress.step("refusals")
@@ -123,69 +113,71 @@ def _answer(server: Server, body: str) -> bytes:
     return httpx.post(url, content=body, headers=headers, timeout=30, trust_env=False).content
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One round: what each side did, and the CPU seconds that each process spent on an answer."""
+
+    bare: Outcome
+    ours: Outcome
+    cpu_s: dict[str, float]
+
+    def ratios(self) -> Row:
+        """`CPU ratio`: what an answer costs the bare server by what it costs the gateway, which is
+        the ratio of their rates where the worker and the load have cores of their own."""
+        return {
+            "ratio": self.ours.per_second / self.bare.per_second,
+            "CPU ratio": self.cpu_s["bare"] / self.cpu_s["gateway"],
+        }
+
+
 def take_turns(
     rival: Rival, body: str, events: int, connections: int, options: argparse.Namespace
-) -> list[Turn]:
+) -> Iterator[Turn]:
     """Both sides in turns, after each has warmed up."""
     bare, ours = (Target(side.url + PATH, body, events) for side in (rival.bare, rival.ours))
     for target in (bare, ours):
         wrk.run(target, connections, WARM_UP_S)
-    turns = []
     for _ in range(options.rounds):
         with cpu_spent(rival.bare, rival.ours) as cpu_s:
             theirs = wrk.run(bare, connections, options.seconds)
             mine = wrk.run(ours, connections, options.seconds)
-        turns.append(Turn(theirs, mine, cpu_s))
-    return turns
+        answered = {"bare": theirs.answered}
+        each = {name: spent / answered.get(name, mine.answered) for name, spent in cpu_s.items()}
+        yield Turn(theirs, mine, each)
 
 
-def cpu_ratio(turn: Turn) -> float:
-    """What a request costs the bare server by what it costs the gateway, in CPU seconds: the ratio
-    of their rates on a machine where the worker and the load have cores of their own."""
-    return turn.cpu_s_each("bare") / turn.cpu_s_each("gateway")
-
-
-def whole_row(connections: int, turns: list[Turn]) -> Row:
+def whole_row(turn: Turn) -> Row:
     return {
-        "connections": connections,
-        "bare requests/s": _middle(turns, lambda t: t.bare.per_second),
-        "gateway requests/s": _middle(turns, lambda t: t.ours.per_second),
-        "ratio": _middle(turns, lambda t: t.ours.per_second / t.bare.per_second),
-        "CPU ratio": _middle(turns, cpu_ratio),
-        "p50 ms": _middle(turns, lambda t: t.ours.p50_s * 1e3),
-        "p99 ms": _middle(turns, lambda t: t.ours.p99_s * 1e3),
-        "errors": sum(t.ours.errors for t in turns),
-        "bare CPU ms/request": _middle(turns, lambda t: 1e3 * t.cpu_s_each("bare")),
-        "gateway CPU ms/request": _middle(turns, lambda t: 1e3 * t.cpu_s_each("gateway")),
-        "worker CPU ms/request": _middle(turns, lambda t: 1e3 * t.cpu_s_each("worker")),
+        "bare requests/s": turn.bare.per_second,
+        "gateway requests/s": turn.ours.per_second,
+        **turn.ratios(),
+        "p50 ms": turn.ours.p50_s * 1e3,
+        "p99 ms": turn.ours.p99_s * 1e3,
+        "errors": turn.ours.errors,
+        **{f"{name} CPU ms/request": 1e3 * spent for name, spent in turn.cpu_s.items()},
     }
 
 
-def stream_row(turns: list[Turn], events: int) -> Row:
-    us_a_token = 1e6 / STREAM_TOKENS
+def stream_row(turn: Turn, events: int) -> Row:
     return {
-        "connections": STREAM_CONNECTIONS,
-        "events a stream": events,
-        "bare events/s": _middle(turns, lambda t: events * t.bare.per_second),
-        "gateway events/s": _middle(turns, lambda t: events * t.ours.per_second),
-        "ratio": _middle(turns, lambda t: t.ours.per_second / t.bare.per_second),
-        "CPU ratio": _middle(turns, cpu_ratio),
-        "errors": sum(t.ours.errors for t in turns),
-        "bare CPU us/event": _middle(turns, lambda t: 1e6 * t.cpu_s_each("bare") / events),
-        "gateway CPU us/token": _middle(turns, lambda t: us_a_token * t.cpu_s_each("gateway")),
-        "worker CPU us/token": _middle(turns, lambda t: us_a_token * t.cpu_s_each("worker")),
+        "bare events/s": events * turn.bare.per_second,
+        "gateway events/s": events * turn.ours.per_second,
+        **turn.ratios(),
+        "errors": turn.ours.errors,
+        "bare CPU us/event": 1e6 * turn.cpu_s["bare"] / events,
+        "gateway CPU us/token": 1e6 * turn.cpu_s["gateway"] / STREAM_TOKENS,
+        "worker CPU us/token": 1e6 * turn.cpu_s["worker"] / STREAM_TOKENS,
     }
 
 
-def latency_row(turns: list[Turn], rival: Rival) -> Row:
+def latency_row(turn: Turn, rival: Rival) -> Row:
     """`added` is everything that both tiers and the wire between them add to the bare route; only
     what the engine says of itself is taken off."""
-    added = _middle(turns, lambda t: t.ours.p50_s - t.bare.p50_s - rival.engine_s)
     return {
-        "bare p50 ms": _middle(turns, lambda t: t.bare.p50_s * 1e3),
-        "gateway p50 ms": _middle(turns, lambda t: t.ours.p50_s * 1e3),
+        "bare p50 ms": turn.bare.p50_s * 1e3,
+        "gateway p50 ms": turn.ours.p50_s * 1e3,
         "engine's own ms": rival.engine_s * 1e3,
-        "added ms": added * 1e3,
+        "added ms": (turn.ours.p50_s - turn.bare.p50_s - rival.engine_s) * 1e3,
     }
 
 
@@ -212,7 +204,3 @@ def open_rows(rival: Rival, options: argparse.Namespace, progress: ProgressBar) 
 def memory_row(rival: Rival) -> Row:
     tiers = {**rival.bare.tiers, **rival.ours.tiers}
     return {f"{name} MB": tier.resident_bytes() / 1e6 for name, tier in tiers.items()}
-
-
-def _middle(turns: list[Turn], figure: Callable[[Turn], float]) -> float:
-    return median(figure(turn) for turn in turns)

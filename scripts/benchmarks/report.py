@@ -108,6 +108,15 @@ def median(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 
+def medians(rows: Sequence[Row]) -> Row:
+    """One row for several turns: each figure's median, and the sum of what is whole (errors)."""
+    return {
+        name: sum(column) if isinstance(column[0], int) else median(column)
+        for name in rows[0]
+        for column in [[row[name] for row in rows]]
+    }
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the value that `share` (0 to 1) of all values do not exceed; 0 when there are none."""
     if not values:

@@ -21,7 +21,7 @@ import uvloop
 from scripts.benchmarks.in_process.child import ENGINE, GENERATOR, InProcess, Order
 from scripts.benchmarks.load.client import AnswerTimes, Client
 from scripts.benchmarks.load.target import Case, Target, question, target
-from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, median, percentile
+from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, medians, percentile
 from scripts.benchmarks.servers.processes import DEMO_MODEL, Server, cpu_spent
 from scripts.benchmarks.servers.rivals import ours
 from scripts.checkpoints.endless import endless_copy
@@ -110,34 +110,26 @@ async def _ask(asked: Target, streams: int, first: int) -> Sequence[AnswerTimes]
 
 
 def row(streams: int, tokens: int, turns: Sequence[Turn]) -> Row:
-    made = streams * tokens
+    measured = medians([figures(streams * tokens, turn) for turn in turns])
+    return {"streams": streams, "tokens": tokens, **measured, "wanted": WANTED.get(streams)}
 
-    def rate(side: str) -> float:
-        return median(made / turn[side].seconds for turn in turns)
 
-    def ratio(of: str, to: str) -> float:
-        return median(turn[to].seconds / turn[of].seconds for turn in turns)
-
-    def cpu_us(side: str, process: str) -> float:
-        return median(1e6 * turn[side].cpu_s[process] / made for turn in turns)
-
-    waves = [turn[SYSTEM] for turn in turns]
+def figures(made: int, turn: Turn) -> Row:
+    """Of one turn, in which each side has made so many tokens."""
+    system, engine, generator = (turn[side] for side in SIDES)
     return {
-        "streams": streams,
-        "tokens": tokens,
-        "BatchGenerator": rate(GENERATOR),
-        "engine alone": rate(ENGINE),
-        "whole system": rate(SYSTEM),
-        "engine / BatchGenerator": ratio(ENGINE, GENERATOR),
-        "system / engine": ratio(SYSTEM, ENGINE),
-        "system / BatchGenerator": ratio(SYSTEM, GENERATOR),
-        "wanted": WANTED.get(streams),
-        "CPU us/token: BatchGenerator": cpu_us(GENERATOR, GENERATOR),
-        "engine": cpu_us(ENGINE, ENGINE),
-        "worker": cpu_us(SYSTEM, "worker"),
-        "gateway": cpu_us(SYSTEM, "gateway"),
-        "first token p50 ms": 1e3 * percentile([x for w in waves for x in w.first_s], 0.5),
-        "gap p50 ms": 1e3 * percentile([x for w in waves for x in w.gaps_s], 0.5),
-        "gap p99 ms": 1e3 * percentile([x for w in waves for x in w.gaps_s], 0.99),
-        "errors": sum(wave.errors for wave in waves),
+        "BatchGenerator": made / generator.seconds,
+        "engine alone": made / engine.seconds,
+        "whole system": made / system.seconds,
+        "engine / BatchGenerator": generator.seconds / engine.seconds,
+        "system / engine": engine.seconds / system.seconds,
+        "system / BatchGenerator": generator.seconds / system.seconds,
+        "CPU us/token: BatchGenerator": 1e6 * generator.cpu_s[GENERATOR] / made,
+        "engine": 1e6 * engine.cpu_s[ENGINE] / made,
+        "worker": 1e6 * system.cpu_s["worker"] / made,
+        "gateway": 1e6 * system.cpu_s["gateway"] / made,
+        "first token p50 ms": 1e3 * percentile(system.first_s, 0.5),
+        "gap p50 ms": 1e3 * percentile(system.gaps_s, 0.5),
+        "gap p99 ms": 1e3 * percentile(system.gaps_s, 0.99),
+        "errors": system.errors,
     }
