@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from scripts.protocol_tables import reachable
 from shared import wire
-from shared.messages import Job, Message, kinds
+from shared.messages import Message, kinds
 
 CORPUS = Path(__file__).parent / "corpus"
 MESSAGES: list[dict[str, Any]] = json.loads((CORPUS / "messages.json").read_text())
@@ -35,15 +37,18 @@ def as_json(value: Any) -> Any:
 
 @named(MESSAGES)
 def test_its_messages_are_understood_and_written_as_they_are(entry: dict[str, Any]) -> None:
-    header, body = bytes.fromhex(entry["header"]), bytes.fromhex(entry["body"])
-    images = [bytes.fromhex(image) for image in entry["images"]]
-    message, attachments = wire.decode([header, body, *images], Message)
+    message, attachments = read(entry)
     assert type(message).__name__ == entry["type"]
     assert as_json(msgspec.to_builtins(message, str_keys=True)) == entry["fields"]
-    assert attachments == images
+    assert [image.hex() for image in attachments] == entry["images"]
     assert [frame.hex() for frame in wire.encode(message)] == [entry["header"], entry["body"]]
     for other in entry.get("other_bodies", []):
-        assert wire.decode([header, bytes.fromhex(other), *images], Message)[0] == message
+        assert read({**entry, "body": other})[0] == message
+
+
+def read(entry: dict[str, Any]) -> tuple[Message, list[wire.Buffer]]:
+    frames = [entry["header"], entry["body"], *entry["images"]]
+    return wire.decode([bytes.fromhex(frame) for frame in frames], Message)
 
 
 @named(MALFORMED)
@@ -56,12 +61,29 @@ def test_what_is_malformed_is_refused_for_what_it_is(entry: dict[str, Any]) -> N
     assert entry["reason"] in str(refusal.value)
 
 
-def test_every_message_and_every_field_of_one_is_in_it() -> None:
-    present: dict[str, set[str]] = {}
+def test_every_message_and_every_field_is_in_it() -> None:
+    present: dict[type[Any], set[str]] = {}
     for entry in MESSAGES:
-        present.setdefault(entry["type"], set()).update(entry["fields"])
-        if "job" in entry["fields"] and isinstance(entry["fields"]["job"], dict):
-            present.setdefault("Job", set()).update(entry["fields"]["job"])
-    declared: list[type[msgspec.Struct]] = [*kinds(Message), Job]
-    for kind in declared:
-        assert present.get(kind.__name__) == set(kind.__struct_fields__)
+        for record in records(read(entry)[0]):
+            told = {field.name for field in msgspec.structs.fields(record) if tells(record, field)}
+            present.setdefault(type(record), set()).update(told)
+    for kind in [*kinds(Message), *reachable(Message)]:
+        assert present.get(kind, set()) == set(kind.__struct_fields__), kind
+
+
+def records(value: Any) -> Iterator[msgspec.Struct]:
+    """All that a message is made of, itself included."""
+    if isinstance(value, msgspec.Struct):
+        yield value
+        value = [getattr(value, name) for name in value.__struct_fields__]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from records(item)
+
+
+def tells(record: msgspec.Struct, field: msgspec.structs.FieldInfo) -> bool:
+    """Whether the record says anything in this field."""
+    value = getattr(record, field.name)
+    if field.default_factory is not msgspec.NODEFAULT:
+        return bool(value != field.default_factory())
+    return bool(value != field.default)

@@ -51,5 +51,7 @@ def test_the_changelog_begins_with_it() -> None:
 
 def test_the_packaging_reads_it() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["project"]["dynamic"] == ["version"]
-    assert project["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "shared.version.VERSION"
+    assert "version" in project["project"]["dynamic"]
+    source = project["tool"]["hatch"]["version"]
+    found = re.search(source["pattern"], (ROOT / source["path"]).read_text(), re.MULTILINE)
+    assert found is not None and found["version"] == VERSION
