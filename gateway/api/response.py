@@ -9,6 +9,7 @@ stream, with no finish reason after it.
 from __future__ import annotations
 
 import asyncio
+import re
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,6 +23,19 @@ from gateway.http.connection import UntilGone
 from gateway.http.error_body import stopping
 from gateway.http.sse import EventWriter
 from gateway.settings import Settings
+from shared.messages import Accepted
+
+UNENFORCED = b"x-schema-unenforced"
+_FOREIGN = re.compile(r"[^A-Za-z0-9_.:$-]")
+_MOST_CHARACTERS = 64
+
+
+def unenforced_header(events: list[Event]) -> list[tuple[bytes, bytes]]:
+    """Return the header that names what of a schema the worker takes for a remark, if anything."""
+    names = [name for event in events if isinstance(event, Accepted) for name in event.unenforced]
+    # A worker's words, made of a client's.
+    clean = [_FOREIGN.sub("_", name[:_MOST_CHARACTERS]) for name in names]
+    return [(UNENFORCED, ", ".join(clean).encode())] if clean else []
 
 
 class GenerationResponse(Response):
@@ -60,12 +74,16 @@ class GenerationResponse(Response):
 
     async def _send_answer(self, ticket: Ticket, identity: Identity, send: Send) -> None:
         answer = CollectedAnswer(self._generation.answers)
+        unenforced: list[tuple[bytes, bytes]] = []
         while not answer.done:
-            answer.add(await ticket.next_events())
+            events = await ticket.next_events()
+            unenforced = unenforced or unenforced_header(events)
+            answer.add(events)
         body = self._renderer.non_streaming(identity, answer)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
+            *unenforced,
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -82,7 +100,7 @@ class GenerationResponse(Response):
             keep_alive_s=self._settings.keep_alive_interval,
         )
         try:
-            await writer.start()
+            await writer.start(unenforced_header(events))
             await self._pump(ticket, stream, writer, events)
         finally:
             writer.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from starlette.types import Scope, Send
@@ -51,8 +51,10 @@ class EventWriter:
         self._connection.when_half_closed(None)
         self._timeouts.close()
 
-    async def start(self) -> None:
-        await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    async def start(self, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Args: headers: besides those of every stream."""
+        all_headers = [*HEADERS, *headers]
+        await self._send({"type": "http.response.start", "status": 200, "headers": all_headers})
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         """Send events.

@@ -189,7 +189,10 @@ class MlxEngine:
                 prepared.prompt, prepared.grammar, self._language, defaults, context_tokens
             )
             prompt_tokens = len(request.prompt.ids)
-            self._events.append(Accepted(job=request.job.id, prompt_tokens=prompt_tokens))
+            unenforced = list(prepared.grammar.unenforced) if prepared.grammar else []
+            self._events.append(
+                Accepted(job=request.job.id, prompt_tokens=prompt_tokens, unenforced=unenforced)
+            )
             self._events.extend(request.opening())
             if request.unfinished:
                 self._waiting.append(request)

@@ -72,7 +72,8 @@ def _response_format(wanted: models.ResponseFormat | None) -> ResponseFormat | N
     if isinstance(wanted, models.JsonObjectFormat):
         return ResponseFormat()
     if isinstance(wanted, models.JsonSchemaFormat):
-        return ResponseFormat(schema=wanted.json_schema.schema_ or {})
+        form = wanted.json_schema
+        return ResponseFormat(schema=form.schema_ or {}, strict=bool(form.strict))
     return None
 
 

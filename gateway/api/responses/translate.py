@@ -175,5 +175,5 @@ def _response_format(text: models.TextConfig | None) -> ResponseFormat | None:
     if isinstance(wanted, models.JsonObjectFormat):
         return ResponseFormat()
     if isinstance(wanted, models.JsonSchemaFormat):
-        return ResponseFormat(schema=wanted.schema_)
+        return ResponseFormat(schema=wanted.schema_, strict=bool(wanted.strict))
     return None

@@ -10,6 +10,7 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.errors import (
@@ -325,6 +326,28 @@ async def test_a_long_prompt_is_told_in_the_words_that_clients_look_for(
     told = answer.json()["error"]
     assert (told["message"], told["param"]) == (message, param)
     assert told["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_no_grammar_enforces_is_named_in_a_header(stream: bool) -> None:
+    def script(ticket: FakeTicket) -> None:
+        names = ["format:binary", "uniqueItems", "format:a\r\nx-evil: 1", "format:" + "x" * 100]
+        taken = msgspec.structs.replace(accepted(), unenforced=names)
+        ticket.tell(taken, delta("{}", finish_reason="stop"), done())
+
+    async with gateway(script) as running:
+        answer = await running.chat(stream=stream)
+    wanted = "format:binary, uniqueItems, format:a__x-evil:_1, format:" + "x" * 57
+    assert answer.headers["x-schema-unenforced"] == wanted
+
+
+async def test_strict_reaches_the_worker() -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {}, "strict": True}}
+    job = await sent(CHAT, chat(USER, response_format=form))
+    assert job.response_format is not None and job.response_format.strict
+    text = {"format": {"type": "json_schema", "name": "n", "schema": {}, "strict": True}}
+    job = await sent(RESPONSES, {"input": "Hi", "text": text})
+    assert job.response_format is not None and job.response_format.strict
 
 
 async def test_an_empty_turn_stays_a_turn() -> None:

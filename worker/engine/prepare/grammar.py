@@ -6,23 +6,34 @@ logits with plain MLX, which works on any device.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 import llguidance.hf
 import mlx.core as mx
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher
 from llguidance.numpy import fill_next_token_bitmask
 
-from shared.messages import Job, ToolPolicy
+from shared.messages import Job, Tool, ToolPolicy
 from worker.engine.faults import JobFault
+from worker.engine.prepare.compiled import compiled
 
 MOST_CALLS = 16
 """A model that is forced to call tools may not go on for ever."""
+
+_SAYS_MEMBERS = (
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "$ref",
+    "allOf",
+    "anyOf",
+    "oneOf",
+)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -51,6 +62,8 @@ class GrammarState:
         self._at_end = at_end
         self._bits = np.empty((1, (vocabulary + 31) // 32), np.int32)
         self.active = True
+        self.unenforced: tuple[str, ...] = ()
+        """What of the schema the grammar leaves out."""
 
     def fork(self) -> GrammarState:
         """A state of its own at the same place, for another row."""
@@ -135,20 +148,18 @@ class GrammarMaker:
         schema, param = found
         try:
             tokens = self._tokens()
-            grammar = LLMatcher.grammar_from_json_schema(
-                json.dumps(schema, ensure_ascii=False), defaults=_JSON_LAYOUT
-            )
-            matcher = LLMatcher(tokens, grammar)
+            for part in _strict_parts(job, schema):
+                compiled(tokens, part, strict=True)
+            matcher, unenforced = compiled(tokens, schema, strict=False)
         except (ValueError, RuntimeError, TypeError) as error:
             raise JobFault(
                 "invalid_request", f"The schema cannot be used: {error}", param
             ) from error
-        if matcher.is_error():
-            words = f"The schema cannot be used: {matcher.get_error()}"
-            raise JobFault("invalid_request", words, param)
         # A form is for what the model says. Where it may call tools instead, it still may.
         instead = self._call_tokens if _may_call(job) else frozenset()
-        return GrammarState(matcher, self._vocabulary, self._at_end, instead)
+        state = GrammarState(matcher, self._vocabulary, self._at_end, instead)
+        state.unenforced = unenforced
+        return state
 
     def _tokens(self) -> Any:
         """The tokenizer in llguidance's form: walks the whole vocabulary, so made only once."""
@@ -158,10 +169,6 @@ class GrammarMaker:
                     self._tokenizer, n_vocab=self._vocabulary, eos_token=sorted(self._eos_ids)
                 )
             return self._translated
-
-
-# Free white space would let a weak model write blanks for ever.
-_JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def _first_token(tokenizer: Any, text: str) -> list[int]:
@@ -180,13 +187,26 @@ def _demanded_schema(job: Job) -> tuple[dict[str, Any], str] | None:
     return job.response_format.schema or {"type": "object"}, "response_format"
 
 
+def _strict_parts(job: Job, schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The schemas of which nothing may be left out: tools say so one by one."""
+    policy = job.tool_policy
+    if policy is not None and policy.mode == "required":
+        alone = [msgspec.structs.replace(policy, tools=[tool]) for tool in policy.tools]
+        return [calls_schema(one) for one in alone if one.tools[0].strict and _may_be_called(one)]
+    return [schema] if job.response_format is not None and job.response_format.strict else []
+
+
+def _may_be_called(policy: ToolPolicy) -> bool:
+    return policy.name in (None, policy.tools[0].name)
+
+
 def calls_schema(policy: ToolPolicy) -> dict[str, Any]:
     """The schema of a list of calls: `[{"name": ..., "arguments": {...}}, ...]`."""
     tools = [tool for tool in policy.tools if policy.name in (None, tool.name)]
     definitions: dict[str, Any] = {}
     calls = []
     for index, tool in enumerate(tools):
-        parameters = tool.parameters or {"type": "object"}
+        parameters = _arguments_schema(tool)
         # References start at the root of the whole, where tools may have the same names.
         moved = _moved(parameters, f"#/$defs/{index}")
         if moved != parameters:
@@ -208,6 +228,14 @@ def calls_schema(policy: ToolPolicy) -> dict[str, Any]:
         "maxItems": MOST_CALLS if many else 1,
     }
     return schema | ({"$defs": definitions} if definitions else {})
+
+
+def _arguments_schema(tool: Tool) -> dict[str, Any]:
+    """A tool that lists no parameters takes none."""
+    parameters = {"type": "object"} | tool.parameters
+    if parameters.keys().isdisjoint(_SAYS_MEMBERS):
+        parameters["properties"] = {}
+    return parameters
 
 
 def _moved(schema: Any, root: str) -> Any:
