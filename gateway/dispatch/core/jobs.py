@@ -48,6 +48,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Phase(enum.Enum):
+    # Each member is one object. Enum's own hash is a call in Python, a dozen for each request.
+    __hash__ = object.__hash__
+
     PREPARING = "fetching images"
     READY = "waiting for a worker"
     DISPATCHED = "handed to a worker"
