@@ -110,11 +110,16 @@ def median(values: Iterable[float]) -> float:
 
 def medians(rows: Sequence[Row]) -> Row:
     """One row for several turns: each figure's median, and the sum of what is whole (errors)."""
-    return {
-        name: sum(column) if isinstance(column[0], int) else median(column)
-        for name in rows[0]
-        for column in [[row[name] for row in rows]]
-    }
+    return {name: _of_turns([row[name] for row in rows]) for name in rows[0]}
+
+
+def _of_turns(column: Sequence[Any]) -> Any:
+    first = column[0]
+    if isinstance(first, dict):
+        return ", ".join(f"{name} {value:.3g}" for name, value in medians(column).items())
+    if isinstance(first, int):
+        return sum(column)
+    return median(column) if first is not None else None
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -13,16 +13,25 @@ import contextlib
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 
 from scripts.benchmarks.load import loops
 from scripts.benchmarks.load.loops import Outcome
 from scripts.benchmarks.load.target import CASES, Case, Target, pictures, target
-from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, median, percentile
+from scripts.benchmarks.report import (
+    ProgressBar,
+    Report,
+    Row,
+    alternated,
+    median,
+    medians,
+    percentile,
+)
 from scripts.benchmarks.servers.processes import DEMO_MODEL, NOTHING, Server, cpu_spent
 from scripts.benchmarks.servers.rivals import KNOWN, READY, Side, our_blas, ours, rival
 from scripts.checkpoints.endless import endless_copy
@@ -57,8 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", default=names, choices=names)
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One kind of load."""
 
     case: Case
@@ -66,23 +74,10 @@ class Cell:
 
 
 @dataclass
-class Turn:
-    """What one server did with one kind of load in one round. `cpu_s` by tier."""
-
-    load: Outcome
-    tokens: int
-    cpu_s: dict[str, float]
-
-    @property
-    def cpu_ms_a_request(self) -> float:
-        return 1e3 * sum(self.cpu_s.values()) / max(1, self.load.answered)
-
-
-@dataclass
 class Figures:
-    """Everything measured: turns by kind of load and server, in the order of the rounds."""
+    """Everything measured: a row for each turn, by kind of load and server."""
 
-    turns: dict[Cell, dict[str, list[Turn]]] = field(
+    turns: dict[Cell, dict[str, list[Row]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
     processes: list[Row] = field(default_factory=list)
@@ -92,12 +87,8 @@ class Figures:
 def run(options: argparse.Namespace) -> Report:
     lent = our_blas() if options.lend_blas else NOTHING
     sides = [ours(), *(rival(asked, options.rival_ready, lent) for asked in options.rival)]
-    cells = [
-        Cell(case, connections)
-        for case in CASES
-        if case.name in options.cases
-        for connections in options.connections
-    ]
+    cases = [case for case in CASES if case.name in options.cases]
+    cells = [Cell(case, connections) for case in cases for connections in options.connections]
     progress = ProgressBar(options.rounds * len(sides) * len(cells))
     figures = Figures()
     pictures()  # drawn before anything is timed
@@ -106,7 +97,7 @@ def run(options: argparse.Namespace) -> Report:
             for side in alternated(sides, number):
                 _one_turn(side, model, cells, options.seconds, figures, progress)
     progress.end()
-    report = reported(figures, cells, [side.name for side in sides])
+    report = reported(figures, [side.name for side in sides])
     if sys.platform == "linux":
         whose = "the OpenBLAS that our worker loads" if lent else "the BLAS they come with"
         report.notes.append(f"Rivals run with {whose}; all weights are float32.")
@@ -143,13 +134,13 @@ def _one_turn(
             )
 
 
-def measure(running: Server, cell: Cell, seconds: float) -> Turn:
+def measure(running: Server, cell: Cell, seconds: float) -> Row:
     asked = target(cell.case, running.url, running.model)
     loops.run(loops.closed_loop(asked, cell.connections, WARM_UP_S))
     tokens = answered_tokens(asked)
     with cpu_spent(running) as cpu_s:
         load = loops.run(loops.closed_loop(asked, cell.connections, seconds))
-    return Turn(load, tokens, cpu_s)
+    return turn_row(load, tokens, cpu_s, cell.case.stream)
 
 
 def answered_tokens(asked: Target) -> int:
@@ -163,29 +154,50 @@ def answered_tokens(asked: Target) -> int:
     return int(usage.get("completion_tokens", usage.get("output_tokens", 0)))
 
 
+def turn_row(load: Outcome, tokens: int, cpu_s: Mapping[str, float], stream: bool) -> Row:
+    """What one server did with one kind of load in one round; `cpu_s` by process."""
+    answered = max(1, load.answered)
+    cpu_ms = 1e3 * sum(cpu_s.values()) / answered
+    waits = {"first token ": load.first_s, "gap ": load.gaps_s} if stream else {}
+    row: Row = {
+        "tokens": float(tokens),
+        "requests/s": load.per_second,
+        "tokens/s": load.per_second * tokens,
+    }
+    for label in ("", "first token ", "gap "):
+        values = waits.get(label, [] if label else load.latencies_s)
+        row[f"{label}p50 ms"] = percentile(values, 0.5) * 1e3 if values else None
+        row[f"{label}p99 ms"] = percentile(values, 0.99) * 1e3 if values else None
+    return {
+        **row,
+        "errors": load.errors,
+        "CPU ms/request": cpu_ms,
+        "CPU us/token": cpu_ms * 1e3 / max(1, tokens),
+        "by process": {name: 1e3 * spent / answered for name, spent in cpu_s.items()},
+        "client's share of a core": load.client_share,
+    }
+
+
 # --- what is told ------------------------------------------------------------------------------
 
 
-def reported(figures: Figures, cells: Sequence[Cell], names: Sequence[str]) -> Report:
-    report = Report("server")
-    measured = [cell for cell in cells if cell in figures.turns]
+def reported(figures: Figures, names: Sequence[str]) -> Report:
+    report = Report("server", notes=figures.notes)
     if len(names) > 1:
-        report.tables["Ours against the best rival"] = list(ratio_rows(figures, measured, names))
+        report.tables["Ours against the best rival"] = list(ratio_rows(figures, names))
     report.tables["Each server"] = [
-        figures_row(cell, name, figures.turns[cell][name])
-        for cell in measured
+        {"case": cell.case.name, "connections": cell.connections, "server": name, **medians(turns)}
+        for cell, by_name in figures.turns.items()
         for name in names
-        if figures.turns[cell][name]
+        if (turns := by_name[name])
     ]
     report.tables["Processes"] = figures.processes
-    report.notes = figures.notes
     return report
 
 
-def ratio_rows(figures: Figures, cells: Sequence[Cell], names: Sequence[str]) -> Iterator[Row]:
+def ratio_rows(figures: Figures, names: Sequence[str]) -> Iterator[Row]:
     mine, *others = names
-    for cell in cells:
-        turns = figures.turns[cell]
+    for cell, turns in figures.turns.items():
         rates = {name: rate(turns[name]) for name in others if turns[name]}
         if not turns[mine] or not rates:
             continue
@@ -197,40 +209,15 @@ def ratio_rows(figures: Figures, cells: Sequence[Cell], names: Sequence[str]) ->
             "ours requests/s": rate(turns[mine]),
             "best rival": best,
             "its requests/s": rates[best],
-            "ratio": median(m.load.per_second / max(t.load.per_second, 1e-9) for m, t in pairs),
+            "ratio": median(ratio(m, t, "requests/s") for m, t in pairs),
             "wanted": WANTED.get(cell.connections, WANTED_AT_MORE),
-            "CPU a request, its / ours": median(
-                t.cpu_ms_a_request / max(m.cpu_ms_a_request, 1e-9) for m, t in pairs
-            ),
+            "CPU a request, its / ours": median(ratio(t, m, "CPU ms/request") for m, t in pairs),
         }
 
 
-def rate(turns: Sequence[Turn]) -> float:
-    return median(turn.load.per_second for turn in turns)
+def rate(turns: Sequence[Row]) -> float:
+    return median(turn["requests/s"] for turn in turns)
 
 
-def figures_row(cell: Cell, name: str, turns: Sequence[Turn]) -> Row:
-    latencies_s = [x for turn in turns for x in turn.load.latencies_s]
-    first_s = [x for turn in turns for x in turn.load.first_s] if cell.case.stream else []
-    gaps_s = [x for turn in turns for x in turn.load.gaps_s] if cell.case.stream else []
-    tokens = max(turn.tokens for turn in turns)
-    row: Row = {
-        "case": cell.case.name,
-        "connections": cell.connections,
-        "server": name,
-        "tokens": tokens,
-        "requests/s": rate(turns),
-        "tokens/s": rate(turns) * tokens,
-    }
-    for label, values in (("", latencies_s), ("first token ", first_s), ("gap ", gaps_s)):
-        row[f"{label}p50 ms"] = percentile(values, 0.5) * 1e3 if values else None
-        row[f"{label}p99 ms"] = percentile(values, 0.99) * 1e3 if values else None
-    row["errors"] = sum(turn.load.errors for turn in turns)
-    row["CPU ms/request"] = median(turn.cpu_ms_a_request for turn in turns)
-    row["CPU us/token"] = row["CPU ms/request"] * 1e3 / max(1, tokens)
-    row["by process"] = ", ".join(
-        f"{tier} {median(1e3 * t.cpu_s[tier] / max(1, t.load.answered) for t in turns):.3g}"
-        for tier in turns[0].cpu_s
-    )
-    row["client's share of a core"] = median(turn.load.client_share for turn in turns)
-    return row
+def ratio(of: Row, to: Row, figure: str) -> float:
+    return float(of[figure] / max(to[figure], 1e-9))

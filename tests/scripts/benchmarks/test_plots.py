@@ -11,7 +11,7 @@ from scripts.benchmarks import blas, plots, system
 from scripts.benchmarks.load.loops import Outcome
 from scripts.benchmarks.load.target import CASES
 from scripts.benchmarks.report import Report
-from scripts.benchmarks.server import Cell, Figures, Turn, reported
+from scripts.benchmarks.server import Cell, Figures, reported, turn_row
 
 
 def server() -> Report:
@@ -22,8 +22,8 @@ def server() -> Report:
             load = Outcome(per_second=3.0, answered=3, latencies_s=[1.0])
             if cell.case.stream:
                 load.first_s, load.gaps_s = [0.5], [0.1, 0.2]
-            figures.turns[cell][name].append(Turn(load, 64, {"server": 1.0}))
-    return reported(figures, cells, ["ours", "theirs"])
+            figures.turns[cell][name].append(turn_row(load, 64, {"server": 1.0}, cell.case.stream))
+    return reported(figures, ["ours", "theirs"])
 
 
 def whole_system() -> Report:

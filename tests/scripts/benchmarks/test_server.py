@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from scripts.benchmarks.load.client import AnswerTimes, Client
 from scripts.benchmarks.load.loops import Outcome, closed_loop, share
 from scripts.benchmarks.load.target import CASES, Target, body, pictures, target
-from scripts.benchmarks.server import Cell, Figures, Turn, reported
+from scripts.benchmarks.server import Cell, Figures, reported, turn_row
 from scripts.benchmarks.servers.processes import DEMO_MODEL
 from scripts.benchmarks.servers.rivals import rival
 from scripts.checkpoints.endless import endless_copy
@@ -99,8 +99,8 @@ def test_ours_is_compared_with_the_best_rival(tmp_path: Path) -> None:
     for name, measured in rates.items():
         for per_second in measured:
             outcome = Outcome(per_second=per_second, answered=10, latencies_s=[0.1])
-            figures.turns[cell][name].append(Turn(outcome, 64, {"server": 2.0}))
-    report = reported(figures, [cell], list(rates))
+            figures.turns[cell][name].append(turn_row(outcome, 64, {"server": 2.0}, stream=False))
+    report = reported(figures, list(rates))
     (row,) = report.tables["Ours against the best rival"]
     assert (row["best rival"], row["ratio"], row["wanted"]) == ("fast", 2.5, 2.0)
     assert row["CPU a request, its / ours"] == 1.0
