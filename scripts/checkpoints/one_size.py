@@ -26,7 +26,8 @@ def _phi3_v() -> None:
 def _deepseekocr() -> None:
     from mlx_vlm.models.deepseekocr import deepseekocr
 
-    small = partial(deepseekocr.SAMViTConfig, width=32, layers=2, heads=2, global_attn_indexes=(1,))
+    # Within windows alone: a picture has 4096 patches, whatever its size.
+    small = partial(deepseekocr.SAMViTConfig, width=32, layers=1, heads=2, global_attn_indexes=())
     deepseekocr.SAMViTConfig = small
 
 

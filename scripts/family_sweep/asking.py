@@ -12,6 +12,7 @@ from PIL import Image
 
 from scripts.benchmarks.in_process.engines import Ours, Request, ask, user
 from shared.messages import ChatMessage, Delta, Done, Failed, TextPart
+from worker.engine.model.family import Split
 
 TOKENS = 12
 
@@ -47,6 +48,13 @@ class Engine:
         """What may not be done with this model, of what may be done with some."""
         abilities = self._ours.engine.model.abilities.as_dict()
         return [name for name, on in abilities.items() if not on]
+
+    def of_no_use(self) -> set[str]:
+        """Abilities that are off because there is nothing to do with them."""
+        family = self._ours.engine.model.family
+        if not family.abilities.pictures:
+            return {"picture_splitting", "vision_cache"}
+        return {"picture_splitting"} if family.split is Split.NOT else set()
 
     def forget(self) -> None:
         self._ours.engine.forget()

@@ -11,7 +11,7 @@ from scripts.checkpoints.families import family
 from scripts.checkpoints.one_size import make_small
 from scripts.family_sweep.asking import TOKENS, Engine, Question, Said, alone, together
 from scripts.family_sweep.reference import Reference, reference
-from scripts.family_sweep.row import EQUAL, NOT_ASKED, OTHER, Row
+from scripts.family_sweep.row import EQUAL, NOT_ASKED, OFF, OTHER, Row
 from worker.engine.interface import ModelError
 
 MOST_TRIES = 6
@@ -35,7 +35,7 @@ def sweep(name: str) -> Row:
 
 
 def _ask(row: Row, folder: Path, engine: Engine) -> None:
-    beyond = ("pictures", "several_pictures")[row.pictures :]
+    beyond = {*("pictures", "several_pictures")[row.pictures :], *engine.of_no_use()}
     row.off = [name for name in engine.switched_off() if name not in beyond]
     asked = alone(row.pictures)
     answers = _References(row, folder, engine)
@@ -85,7 +85,9 @@ def _compared(row: Row, said: Sequence[Said], expected: Sequence[list[Reference]
     for answer, wanted in zip(said, expected, strict=True):
         if not wanted:
             continue
-        if answer.error:
+        if answer.error == "invalid_request" and "pictures" in row.off:
+            found.add(OFF)
+        elif answer.error:
             found.add(answer.error)
             _note(row, f"{answer.error}: {answer.words}")
         else:

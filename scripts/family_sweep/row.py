@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-EQUAL, OTHER, NOT_ASKED = "=", "≠", "-"
+EQUAL, OTHER, NOT_ASKED, OFF = "=", "≠", "-", "off"
 ALONE = ("text", "picture", "pictures", "turns")
 COLUMNS = (*ALONE, "cold", "cached")
 
@@ -16,7 +16,8 @@ class Row:
     Attributes:
         family: its name.
         pictures: how many a prompt of it may have.
-        said: by column: "=", "≠", the code of an error, or "-" where it was not asked.
+        said: by column: "=", "≠", "off" where pictures are refused, the code of an error, or "-"
+            where it was not asked.
         off: abilities that are switched off for it.
         upstream: by column, what mlx-vlm itself fails with, or how it contradicts itself.
         refused: why the engine does not serve it, in its words.
@@ -38,7 +39,7 @@ class Row:
         """`equal`, `partly off`, `refused`, `wrong` or `broken`."""
         if self.refused or self.broken:
             return "refused" if self.refused else "broken"
-        if set(self.said.values()) - {EQUAL, NOT_ASKED}:
+        if set(self.said.values()) - {EQUAL, NOT_ASKED, OFF}:
             return "wrong"
         return "partly off" if self.off else "equal"
 

@@ -112,9 +112,14 @@ def sorted_inputs(given: dict[str, Any], length: int, *, rope_deltas: bool) -> E
 
 @dataclass(frozen=True)
 class OnHost:
-    """An MLX array on its way from one thread to another: its own stream stays behind."""
+    """An MLX array on its way from one thread to another: its own stream stays behind.
+
+    Attributes:
+        values: of bfloat16, which NumPy has not, as float32.
+    """
 
     values: npt.NDArray[Any]
+    dtype: mx.Dtype
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """NumPy reads it as an array."""
@@ -124,13 +129,16 @@ class OnHost:
 def off_mlx(value: Any) -> Any:
     """The same with every MLX array, in any nesting, on the host."""
     if isinstance(value, mx.array):
-        return OnHost(np.array(value.astype(mx.float32) if value.dtype == mx.bfloat16 else value))
+        known = value.astype(mx.float32) if value.dtype == mx.bfloat16 else value
+        return OnHost(np.array(known), value.dtype)
     return _within(value, off_mlx)
 
 
 def to_mlx(value: Any) -> Any:
     """The same with what `off_mlx` has put on the host in MLX's hands again."""
-    return mx.array(value.values) if isinstance(value, OnHost) else _within(value, to_mlx)
+    if isinstance(value, OnHost):
+        return mx.array(value.values).astype(value.dtype)
+    return _within(value, to_mlx)
 
 
 def _within(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -13,7 +13,9 @@ import mlx.nn as nn
 
 from worker.engine.model.families import (
     first_picture_only,
+    mask_per_group,
     positions_in_state,
+    rows_apart,
     split_by_grid,
     split_by_row,
 )
@@ -29,7 +31,14 @@ class Quirk(Protocol):
         """The record as this quirk has it; may look at, and mend, the network."""
 
 
-QUIRKS: tuple[Quirk, ...] = (positions_in_state, split_by_grid, split_by_row, first_picture_only)
+QUIRKS: tuple[Quirk, ...] = (
+    positions_in_state,
+    split_by_grid,
+    split_by_row,
+    first_picture_only,
+    mask_per_group,
+    rows_apart,
+)
 
 
 def family_of(network: nn.Module, processor: Any) -> Family:

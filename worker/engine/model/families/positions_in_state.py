@@ -13,7 +13,7 @@ import mlx.nn as nn
 
 from worker.engine.model.family import Family
 
-MODEL_TYPES = frozenset({"glm4v", "glm4v_moe", "glm_ocr", "paddleocr_vl"})
+MODEL_TYPES = frozenset({"glm4v", "glm4v_moe", "glm_ocr", "minicpmo", "paddleocr_vl"})
 AXES = 3
 """Time, height, width."""
 

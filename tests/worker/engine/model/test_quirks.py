@@ -1,0 +1,36 @@
+"""Each quirk, by a family that has it: equal to mlx-vlm alone, in company and from the caches."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from scripts.family_sweep.one import sweep
+from scripts.family_sweep.row import EQUAL
+from worker.engine.model.inputs import off_mlx, to_mlx
+
+OFF = {
+    "gemma2": [],  # a mask for each group of heads
+    "internlm2": ["batching"],  # one offset for all rows
+    "qwen3_omni_moe": [],  # deep features along the prompt
+}
+
+
+@pytest.mark.parametrize("name", OFF)
+def test_what_is_served_is_equal_and_what_is_off_is_known(name: str) -> None:
+    row = sweep(name)
+    assert set(row.said.values()) == {EQUAL}, str(row)
+    assert row.off == OFF[name]
+
+
+def test_arrays_come_back_from_the_host_as_what_they_were() -> None:
+    half = mx.array([1.5, -2.0, 3e38]).astype(mx.bfloat16)
+    own = np.array([1, 2])
+    given = {"pixels": [half, [mx.array([[1, 2]]), own]], "words": ["a"], "none": None}
+    taken = off_mlx(given)
+    back = to_mlx(taken)
+    assert back["pixels"][0].dtype == mx.bfloat16 and mx.array_equal(back["pixels"][0], half)
+    assert mx.array_equal(back["pixels"][1][0], mx.array([[1, 2]]))
+    assert back["pixels"][1][1] is own
+    assert back["words"] == ["a"] and back["none"] is None

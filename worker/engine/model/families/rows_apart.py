@@ -1,0 +1,15 @@
+"""Language models that cannot compute rows of several lengths together: their rotary embedding
+takes one offset for all rows, as a number.
+"""
+
+from __future__ import annotations
+
+import mlx.nn as nn
+
+from worker.engine.model.family import Family
+
+MODEL_TYPES = frozenset({"gpt_bigcode", "internlm2", "internlm3"})
+
+
+def adjusted(family: Family, network: nn.Module) -> Family:
+    return family.without("batching")
