@@ -77,6 +77,7 @@ class Family:
             many axes these have. They are taken out, kept with the prompt, and said in every call.
             0: the model tells them, or has none.
         rope_deltas: whether its language model is told each row's offset of rotary positions.
+        slots: whether its attention may be handed more keys than the longest row has tokens.
         abilities: what may be done with it.
     """
 
@@ -87,6 +88,7 @@ class Family:
     split: Split = Split.NOT
     position_axes: int = 0
     rope_deltas: bool = False
+    slots: bool = True
     abilities: Abilities = Abilities()
 
     def without(self, *abilities: str) -> Family:

@@ -57,7 +57,7 @@ class LoadedModel:
         bytes_per_token: what a token costs in key-value memory.
         proven: which abilities were tried, and whether the model's answers were right with them.
         kv_heads: of the language model's attention; 0: unknown.
-        has_plain_caches: whether each layer keeps all keys and values as they are.
+        has_plain_caches: whether rows may be kept in slots: each layer keeps all keys and values.
         weight_bytes: of the language model, which a decode step reads.
         tower: computes its pictures' features and remembers them; None where that is not known.
         streams: where pictures and prompts are computed side by side.
@@ -91,7 +91,7 @@ class LoadedModel:
         axes = self.family.position_axes
         self._positions = PositionState(self._language, axes) if axes else None
         cache = self.new_cache()
-        self.has_plain_caches = SlotCache.takes(cache)
+        self.has_plain_caches = SlotCache.takes(cache) and self.family.slots
         self.weight_bytes = _weight_bytes(self._language)
         self.vocabulary = self.try_out(1, 8, cache).shape[-1]
         # Caches allocate in steps of 256 tokens; rotating ones stop growing at their window.

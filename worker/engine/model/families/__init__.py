@@ -13,6 +13,7 @@ import mlx.nn as nn
 
 from worker.engine.model.families import (
     first_picture_only,
+    mask_by_offset,
     mask_per_group,
     positions_in_state,
     rows_apart,
@@ -36,6 +37,7 @@ QUIRKS: tuple[Quirk, ...] = (
     split_by_grid,
     split_by_row,
     first_picture_only,
+    mask_by_offset,
     mask_per_group,
     rows_apart,
 )
