@@ -31,6 +31,9 @@ CONNECT_TIMEOUT_S = 2.5
 MAX_ADDRESSES = 3
 """Of one name, tried one after the other: the first may be an IPv6 one on a network without."""
 
+ACCEPT = "image/png, image/jpeg, image/webp, image/gif, image/*;q=0.8, application/pdf;q=0.8"
+"""What everybody reads is dearest: it need not be converted."""
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -148,7 +151,7 @@ class Fetcher:
             url.copy_with(host=address, fragment=None),
             headers={
                 "Host": url.netloc.decode("ascii"),
-                "Accept": "image/png, image/jpeg, image/webp, image/gif",
+                "Accept": ACCEPT,
                 "Accept-Encoding": "identity",
                 "User-Agent": "proxy-oai-compat",
                 "Connection": "close",
