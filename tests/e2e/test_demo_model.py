@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import os
 import random
@@ -13,9 +14,11 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
+from pillow_heif import register_heif_opener
 
 from scripts.demo_model import answers
-from scripts.demo_model.scenes import example_scene, random_scene
+from scripts.demo_model.scenes import Scene, Shape, example_scene, random_scene
 from tests.processes import ROOT, Service, answer_text, serving
 from tests.waiting import await_condition
 
@@ -23,6 +26,8 @@ MLX = ("--max-concurrency", "8", "--stall-timeout", "20")
 EXAMPLE = (ROOT / "docs" / "example.png").read_bytes()
 FORMATS = ("PNG", "JPEG", "WEBP")
 RIGHT_OF_32 = 28
+
+register_heif_opener()
 
 
 def image_part(data: bytes, media_type: str = "image/png") -> dict[str, Any]:
@@ -60,6 +65,56 @@ def test_the_readmes_request_is_answered_rightly(service: Service) -> None:
     body = json.loads((ROOT / "docs" / "example_request.json").read_text())
     assert answer_text(service.ask(body)) == answers.caption(example_scene())
     assert streamed(service.ask({**body, "stream": True})) == answers.caption(example_scene())
+
+
+def example() -> Image.Image:
+    return Image.open(io.BytesIO(EXAMPLE))
+
+
+@pytest.mark.parametrize("image_format", ["HEIF", "AVIF", "TIFF", "BMP", "PDF", "GIF"])
+def test_a_picture_of_any_format_is_seen(service: Service, image_format: str) -> None:
+    file = io.BytesIO()
+    example().save(file, image_format)
+    answer = answer_text(service.ask(about(file.getvalue(), "What is in this image?")))
+    assert answer == answers.caption(example_scene())
+
+
+def test_pages_of_a_pdf_are_pictures_of_their_own(service: Service) -> None:
+    """The circle is on the second page alone."""
+    star = Shape("star", "green", "top right", (34, 139, 34), 0.4)
+    first = Scene(256, 192, "white", (255, 255, 255), (star,)).draw()
+    file = io.BytesIO()
+    first.save(file, "PDF", save_all=True, append_images=[example()])
+    answer = answer_text(service.ask(about(file.getvalue(), "Which image has a circle?")))
+    assert answer == "The second image."
+
+
+def test_a_jpeg_without_its_end_mark_is_seen(service: Service) -> None:
+    file = io.BytesIO()
+    example().save(file, "JPEG", quality=90)
+    body = about(file.getvalue()[:-2], "What is in this image?")
+    assert answer_text(service.ask(body)) == answers.caption(example_scene())
+
+
+def test_a_picture_of_a_tool_is_seen(service: Service) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    turns = [
+        {"role": "user", "content": "What is in this image?"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": [image_part(EXAMPLE)]},
+        {"role": "user", "content": "How many shapes are there?"},
+    ]
+    assert answer_text(service.ask({"messages": turns})) == "There are two shapes."
+
+
+def test_fewer_pixels_are_fewer_tokens_up_to_the_models_own(service: Service) -> None:
+    own = service.ask(about(EXAMPLE, "How many shapes are there?")).json()
+    bounded = about(EXAMPLE, "How many shapes are there?") | {"max_pixels": 6400}
+    fewer = service.ask(bounded).json()
+    assert fewer["usage"]["prompt_tokens"] < own["usage"]["prompt_tokens"]
+    refused = service.ask(bounded | {"max_pixels": 100_000_000})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "max_pixels"
 
 
 def test_text_alone(service: Service) -> None:

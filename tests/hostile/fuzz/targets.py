@@ -15,7 +15,8 @@ from gateway.errors import InvalidRequest
 from gateway.generation import ImageSource
 from gateway.images.data_urls import decode_data_url
 from gateway.images.inspect import decode, read_header, set_pillow_limits
-from gateway.images.sources import InvalidImage
+from gateway.images.kinds import kind_of
+from gateway.images.sources import InvalidImage, check_source, is_web_url
 from shared import wire
 from shared.messages import Message
 
@@ -35,12 +36,18 @@ def requests(data: bytes) -> None:
 
 
 def images(data: bytes) -> None:
-    """As a picture inside a data URL, and as a data URL itself."""
+    """As a picture inside a data URL, as base64 alone, and as a data URL itself."""
     set_pillow_limits(MAX_PIXELS)
-    as_picture = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-    for url in (as_picture, "data:" + data.decode("latin-1")):
+    alone = base64.b64encode(data).decode()
+    text = data.decode("latin-1")
+    for url in (f"data:image/png;base64,{alone}", alone, "data:" + text, text):
         try:
-            decoded = decode_data_url(ImageSource(url, "here"), MAX_BYTES)
+            source = ImageSource(url, "here")
+            check_source(source)
+            if is_web_url(url):
+                continue
+            decoded = decode_data_url(source, MAX_BYTES)
+            kind_of(decoded)
             header = read_header(decoded, "here", MAX_PIXELS)
             info, _ = decode(decoded, header, "here", MAX_PIXELS)
         except InvalidImage as refusal:
