@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import select
+import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 
 MAX_WAITING_BYTES = 4 * 1024 * 1024
-GATHER_S = 0.02
+GATHER_S = 0.05
 """How long the thread rests between two writes. Woken for each line, it and its caller took the
 interpreter from each other at every request: a fifth fewer were answered."""
 FLUSH_S = 1.0
@@ -36,6 +37,7 @@ class LogWriter(logging.Handler):
         """Lines that found no room or could not be written, since the start."""
         self._descriptor = descriptor
         self._max_waiting_bytes = max_waiting_bytes
+        self._piece_bytes = _atomic_bytes(descriptor, max_waiting_bytes)
         self._lines: deque[bytes] = deque()
         self.waiting_bytes = 0
         self._writing = False
@@ -77,7 +79,7 @@ class LogWriter(logging.Handler):
                 lines = list(self._lines)
                 self._lines.clear()
                 self.waiting_bytes = 0
-            for piece, count in _pieces(lines):
+            for piece, count in _pieces(lines, self._piece_bytes):
                 self._write(piece, count)
             self._tell_lost()
             time.sleep(GATHER_S)
@@ -102,13 +104,19 @@ class LogWriter(logging.Handler):
         self._write(self._line(record), 0)
 
 
-def _pieces(lines: list[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield the lines, joined as far as a pipe takes them in one piece, and how many they are: the
-    lines of several processes on one pipe must not mix."""
+def _atomic_bytes(descriptor: int | None, most: int) -> int:
+    """How much is written at once: the lines of several processes on one pipe must not mix. Each
+    write lets go of the interpreter's lock and takes it again from whoever works meanwhile."""
+    is_pipe = descriptor is not None and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    return select.PIPE_BUF if is_pipe else most
+
+
+def _pieces(lines: list[bytes], most_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the lines, joined up to that size, and how many they are."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
-        if piece and size + len(line) > select.PIPE_BUF:
+        if piece and size + len(line) > most_bytes:
             yield b"".join(piece), len(piece)
             piece, size = [], 0
         piece.append(line)
