@@ -36,7 +36,7 @@ class PieceSpeed:
         Args:
             middle: how many tokens its middle one looked back at.
         """
-        if tokens < self.FEW_TOKENS and seconds < self.SHORT_S:
+        if not tokens or (tokens < self.FEW_TOKENS and seconds < self.SHORT_S):
             return
         self._pieces.append((middle, seconds / tokens))
         slopes = [

@@ -131,3 +131,10 @@ def test_one_slow_piece_is_no_fixed_cost() -> None:
     pacer.note_chunk(100, 1.0)
     prompt_pieces(pacer, 3000, 0.0, 20e-6)
     assert pacer.chunk(decoding=True) * 20e-6 <= STEP_S
+
+
+def test_a_prompt_that_a_cache_spares_all_work_is_no_division_by_nothing() -> None:
+    """It may take its time all the same: its cache is copied."""
+    pacer = Pacer(prefill_pause_s=0.05)
+    pacer.note_chunk(0, 0.5)
+    assert pacer.chunk(decoding=True) > 0
