@@ -1,8 +1,9 @@
-"""Tries what the engine may do with a model, one ability after the other, before it serves it.
+"""Tries what the engine may do with a model before it serves it.
 
 An answer of the engine is held against mlx-vlm's own, token for token along what the engine said.
-What agrees with an ability switched on keeps it; else the model is served without it. A model
-whose answer to a text alone does not agree is not served.
+First everything is tried at once. Where something disagrees, all is switched off, and on again one
+ability after the other: what agrees keeps it, else the model is served without it. A model whose
+answer to a text alone does not agree is not served.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from worker.engine.proof.stages import (
     TEXT_ALONE,
     Round,
     Stage,
+    all_at_once,
     later_stages,
+    tried_at_once,
 )
 
 log = logging.getLogger(__name__)
@@ -101,8 +104,7 @@ class _Trial:
         self._reasons: dict[str, str] = {}
         self._mlx_vlm = Plain(engine.model)
         self._plain: dict[tuple[str, tuple[int, ...]], mx.array] = {}
-        nothing = Abilities(**dict.fromkeys(Abilities().as_dict(), False))
-        self._abilities = nothing
+        self._abilities = engine.model.family.abilities
         self._raw = False
 
     def run(self) -> Proof:
@@ -110,12 +112,8 @@ class _Trial:
         context, self._model.context_tokens = self._model.context_tokens, None
         try:
             self._raw = not self._has_template()
-            self._try_text()
-            if self._model.family.abilities.pictures:
-                self._try_pictures()
-            turns = [later for later in (TEXT_LATER, PICTURE_LATER) if self._can_be_asked(later)]
-            for stage in later_stages(self._model, self._abilities, turns):
-                self._try(stage)
+            if not self._try_all_at_once():
+                self._try_each()
         finally:
             self._model.context_tokens = context
         seconds = time.perf_counter() - started
@@ -129,6 +127,29 @@ class _Trial:
             log.debug("proof: texts are asked without the template", exc_info=True)
             return False
         return True
+
+    def _try_all_at_once(self) -> bool:
+        self._abilities = self._model.family.abilities
+        self._try(all_at_once(self._model, self._turns()))
+        if self._proven["text"] and self._abilities.pictures and self._unseen():
+            self._proven["text"] = False
+        if self._proven["text"]:
+            self._proven |= dict.fromkeys(tried_at_once(self._model), True)
+            return True
+        log.debug("proof: one ability after the other, since %s", self._reasons.get("text"))
+        return False
+
+    def _try_each(self) -> None:
+        self._proven, self._reasons = {}, {}
+        self._abilities = Abilities(**dict.fromkeys(Abilities().as_dict(), False))
+        self._try_text()
+        if self._model.family.abilities.pictures:
+            self._try_pictures()
+        for stage in later_stages(self._model, self._abilities, self._turns()):
+            self._try(stage)
+
+    def _turns(self) -> list[Question]:
+        return [later for later in (TEXT_LATER, PICTURE_LATER) if self._can_be_asked(later)]
 
     def _can_be_asked(self, question: Question) -> bool:
         """Whether the model has words for this: not all take several turns."""
@@ -193,9 +214,15 @@ class _Trial:
         return None
 
     def _unseen(self) -> str | None:
-        one, other = (self._plain_answer(question, [0]) for question in (PICTURE, CHANGED))
-        same = one.shape == other.shape and bool(mx.array_equal(one, other))
+        one, other = (self._first_word(question) for question in (PICTURE, CHANGED))
+        same = bool(mx.array_equal(one, other))
         return "mlx-vlm's answers do not depend on the picture" if same else None
+
+    def _first_word(self, question: Question) -> mx.array:
+        """What mlx-vlm makes of the prompt itself, whatever answer it was led along."""
+        known = (plain for (name, _), plain in self._plain.items() if name == question.name)
+        found = next(known, None)
+        return self._plain_answer(question, [0])[0] if found is None else found[0]
 
     # --- one ability after the other -------------------------------------------------------------
 

@@ -70,6 +70,43 @@ SEVERAL = Stage("several_pictures", alone(PICTURES, PICTURES_TURNED))
 SPLIT = Stage("picture_splitting", SEVERAL.rounds)
 
 
+def all_at_once(model: LoadedModel, turns: Sequence[Question]) -> Stage:
+    """Everything that this model's family may do, in as few answers as show it: most models have
+    no fault, and large ones take their time.
+
+    Args:
+        turns: questions of a second turn that can be asked.
+    """
+    able = model.family.abilities
+    pictures = [*([PICTURE, CHANGED] * able.pictures), *([PICTURES] * able.several_pictures)]
+    two = (SHORT_TEXT, *pictures[:1], TEXT[1])[:2]
+    five = (SHORT_TEXT, *pictures[::2], LONG_TEXT, TEXT[1], *TEXT[3:])[:5]
+    last = PICTURES_TURNED if able.several_pictures else (*pictures, TEXT[3])[0]
+    rounds = [
+        *alone(LONG_TEXT, cold=True, in_pieces=True),
+        Round(two, cold=True),
+        Round(five, cold=True),
+        Round((LONG_TEXT, *pictures[:2], TEXT[1])[:3]),
+        *([Round(tuple(turns))] if turns else []),
+        Round((TEXT[1],), (last, SHORT_TEXT), cold=True, in_pieces=True),
+    ]
+    rows = model.kv_heads
+    if 1 < rows <= MOST_ROWS and rows not in (2, 3, 5):
+        rounds.append(Round(tuple(islice(cycle(five), rows))))
+    return Stage("text", tuple(rounds))
+
+
+def tried_at_once(model: LoadedModel) -> list[str]:
+    """The abilities that `all_at_once` shows."""
+    able = model.family.abilities
+    none: set[str] = set()
+    if model.family.split is Split.NOT or not able.several_pictures:
+        none |= {"picture_splitting"}
+    if not able.pictures:
+        none |= {"vision_cache"}
+    return [name for name, may in able.as_dict().items() if may and name not in none]
+
+
 def later_stages(model: LoadedModel, so_far: Abilities, turns: Sequence[Question]) -> list[Stage]:
     """What remains to be tried once text and pictures alone have been.
 
