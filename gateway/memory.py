@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 
@@ -54,6 +55,8 @@ class MemoryBudget:
         self._freed = freed
         self._ages = itertools.count()
         self._holders: set[Holding] = set()
+        self._held_by: Counter[str] = Counter()
+        """Bytes by client; only those who hold any."""
         self._line: list[_Waiter] = []
         self._growing: set[Holding] = set()
         """Requests whose pictures are being loaded."""
@@ -84,6 +87,9 @@ class MemoryBudget:
     def changed(self, holding: Holding, more_bytes: int) -> None:
         """Told by each holding of what it takes and gives back."""
         self.used_bytes += more_bytes
+        self._held_by[holding.client] += more_bytes
+        if not self._held_by[holding.client]:
+            del self._held_by[holding.client]
         if holding.held_bytes:
             self._holders.add(holding)
         else:
@@ -152,7 +158,7 @@ class MemoryBudget:
 
     def _rank(self, waiter: _Waiter) -> tuple[bool, int]:
         if waiter.is_body:
-            return True, self._held_by(waiter.holding.client)
+            return True, self._held_by[waiter.holding.client]
         return False, waiter.holding.age
 
     def _has_door_room(self, holding: Holding, size_bytes: int) -> bool:
@@ -162,11 +168,8 @@ class MemoryBudget:
         return alone and self.fits(size_bytes)
 
     def _is_beyond_its_share(self, waiter: _Waiter) -> bool:
-        held = self._held_by(waiter.holding.client)
+        held = self._held_by[waiter.holding.client]
         return held >= LARGE_BYTES and held + waiter.size_bytes > self.max_bytes // 4
-
-    def _held_by(self, client: str) -> int:
-        return sum(holder.held_bytes for holder in self._holders if holder.client == client)
 
     def _refuse_if_stuck(self) -> None:
         waiting = [w for w in self._line if not w.is_body and not w.admitted.done()]
