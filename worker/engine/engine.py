@@ -20,7 +20,7 @@ import mlx.core as mx
 
 from shared.messages import Accepted, CountedTokens, Job
 from worker.engine.cache.prefix import PrefixCache
-from worker.engine.faults import JobFault, is_out_of_memory
+from worker.engine.faults import JobFault, as_fault, is_out_of_memory
 from worker.engine.interface import EngineEvent, WakeLoop
 from worker.engine.model.blas import BlasThreads
 from worker.engine.model.language import language_of
@@ -37,6 +37,7 @@ from worker.engine.schedule.prefill import Prefilled
 from worker.engine.schedule.queue import PrefillQueue
 from worker.engine.schedule.recovery import try_alone
 from worker.engine.schedule.request import Request, failed
+from worker.engine.schedule.room import Room
 from worker.engine.schedule.sequences import Chosen, Rows, Sequence, State
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class MlxEngine:
     Attributes:
         facts: what gateways are told of the model.
         writer: makes a prompt's text of a job's messages.
+        memory: what they have taken of it.
         watch: sees each token as it was chosen, with the log probabilities that its job asks for.
     """
 
@@ -73,7 +75,7 @@ class MlxEngine:
         grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids, call_start)
         preprocessor = Preprocessor(model, self.writer)
         self._preparation = Preparation(preprocessor, grammars, options.preprocess_threads, wake)
-        self._memory = memory
+        self.memory = memory
         self._threads = threads
         self._requests: dict[str, Request] = {}
         self.watch: Callable[[Chosen], None] | None = None
@@ -84,13 +86,14 @@ class MlxEngine:
         the model's abilities as they are now."""
         for job_id in self._requests:
             self._preparation.cancel(job_id)
-            self._memory.release(job_id)
+            self.memory.release(job_id)
         abilities = self.model.abilities
         prefix_bytes = options.prefix_cache_bytes if abilities.prefix_cache else 0
         self._prefixes = PrefixCache(prefix_bytes)
         self._prefills = PrefillQueue(
             self.model, self._prefixes, Pacer(options.prefill_pause_s, options.largest_piece)
         )
+        self._room = Room(self.memory, self._prefixes, self.model.vision_cache)
         self._batch = Batches(self.model)
         self._most_rows = options.max_rows if abilities.batching else 1
         self._requests = {}
@@ -141,9 +144,9 @@ class MlxEngine:
         self._decoded_tokens, self._decoding_s = 0, 0.0
         return {
             "memory_bytes": float(mx.get_active_memory() + mx.get_cache_memory()),
-            "memory_reserved_bytes": float(self._memory.reserved_bytes),
-            "memory_usable_bytes": float(self._memory.usable_bytes),
-            "cache_bytes_per_token": self._memory.bytes_per_token,
+            "memory_reserved_bytes": float(self.memory.reserved_bytes),
+            "memory_usable_bytes": float(self.memory.usable_bytes),
+            "cache_bytes_per_token": self.memory.bytes_per_token,
             "prefix_cache_hits": float(prefixes.hits),
             "prefix_cache_misses": float(prefixes.misses),
             "prefix_cache_bytes": float(prefixes.bytes),
@@ -215,10 +218,8 @@ class MlxEngine:
         taken = len(self._batch) + self._prefills.rows
         if taken and taken + len(sequences) > self._most_rows:
             return False
-        answer_tokens = max(sequence.limit for sequence in sequences)
-        wanted = self._memory.estimate(len(request.prompt.ids), answer_tokens, len(sequences))
         with self._failing_alone(request):
-            return self._memory.reserve(request.job.id, wanted)
+            return self._room.reserve(request)
         return True
 
     def _prefill(self) -> bool:
@@ -281,6 +282,21 @@ class MlxEngine:
         if not disturbed:
             self._prefills.pacer.note_step(spent)
         self._leave()
+        youngest = self._room.exceeded_by(self._requests.values())
+        if youngest is not None:
+            self._set_aside(youngest)
+
+    def _set_aside(self, request: Request) -> None:
+        """Have it wait for memory, to be prefilled again."""
+        log.warning("memory runs short: a request waits", extra=_fields(request))
+        self.memory.release(request.job.id)
+        request.set_aside = True
+        self._prefills.remove(request)
+        self._leaving += [row for row in request.unfinished if row.state is State.DECODING]
+        for sequence in request.unfinished:
+            sequence.move(State.WAITING)
+        self._waiting.appendleft(request)
+        self._leave()
 
     def _deliver(self, chosen: list[Chosen]) -> None:
         for item in chosen:
@@ -323,8 +339,7 @@ class MlxEngine:
                 self._prefixes.put(key, salt, self._batch.last_cache(row))
         except Exception:
             # The boundary of a row that has said all it had to say.
-            fields = {"job": row.request.job.id}
-            log.exception("a cache cannot be remembered", extra={"fields": fields})
+            log.exception("a cache cannot be remembered", extra=_fields(row.request))
 
     # --- ends ------------------------------------------------------------------------------------
 
@@ -336,10 +351,9 @@ class MlxEngine:
         if request.job.id not in self._requests:
             return
         self._remove(request)
-        self._events.append(failed(request.job.id, _as_fault(error)))
+        self._events.append(failed(request.job.id, as_fault(error)))
         if not isinstance(error, JobFault):
-            fields = {"job": request.job.id}
-            log.error("a job has failed", exc_info=error, extra={"fields": fields})
+            log.error("a job has failed", exc_info=error, extra=_fields(request))
 
     def _remove(self, request: Request) -> None:
         """Take a request out, wherever it is; its rows leave the batch between two steps."""
@@ -352,7 +366,7 @@ class MlxEngine:
 
     def _forget(self, request: Request) -> None:
         self._requests.pop(request.job.id, None)
-        self._memory.release(request.job.id)
+        self.memory.release(request.job.id)
 
     @contextlib.contextmanager
     def _failing_alone(self, request: Request) -> Iterator[None]:
@@ -380,9 +394,5 @@ class MlxEngine:
                 self._prefills.add(request, suspect=True)
 
 
-def _as_fault(error: Exception) -> JobFault:
-    if isinstance(error, JobFault):
-        return error
-    if is_out_of_memory(error):
-        return JobFault("out_of_memory", "This worker's memory does not suffice at the moment.")
-    return JobFault("internal_error", f"The request has failed in the engine: {error}")
+def _fields(request: Request) -> dict[str, object]:
+    return {"fields": {"job": request.job.id}}

@@ -37,3 +37,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         "unable to allocate" in words or "out of memory" in words or "[malloc" in words
     )
+
+
+def as_fault(error: Exception) -> JobFault:
+    """What a job's client is told of an exception."""
+    if isinstance(error, JobFault):
+        return error
+    if is_out_of_memory(error):
+        return JobFault("out_of_memory", "This worker's memory does not suffice at the moment.")
+    return JobFault("internal_error", f"The request has failed in the engine: {error}")

@@ -8,6 +8,8 @@ from worker.engine.model import blas
 
 blas.load()
 
+import mlx.core as mx  # noqa: E402
+
 from worker.engine.engine import MlxEngine  # noqa: E402
 from worker.engine.faults import is_out_of_memory  # noqa: E402
 from worker.engine.interface import (  # noqa: E402
@@ -40,7 +42,9 @@ def load_engine(options: EngineOptions, report: Report, wake: WakeLoop) -> MlxEn
     try:
         engine = _made(options, limit_bytes, report, wake)
         go_by(engine, options, _proof_of(engine, options))
+        mx.reset_peak_memory()
         warm_up(engine)
+        engine.memory.working_bytes = max(0, mx.get_peak_memory() - mx.get_active_memory())
     except (ModelError, ModelUnavailable):
         raise
     except Exception as error:
@@ -59,7 +63,7 @@ def _made(
     options: EngineOptions, limit_bytes: int | None, report: Report, wake: WakeLoop
 ) -> MlxEngine:
     model = load_model(options, report)
-    memory = MemoryBudget(limit_bytes, model.bytes_per_token)
+    memory = MemoryBudget(limit_bytes, model.footprint)
     memory.describe()
     threads = blas.choose_threads(model, gpu=has_gpu())
     return MlxEngine(model, options, memory, threads, wake)

@@ -97,6 +97,10 @@ class PrefixCache:
         self.bytes += size
         self._shrink(self.limit_bytes)
 
+    def give_back(self, wanted_bytes: int) -> None:
+        """Forget what was of no use for longest, at least so much."""
+        self._shrink(max(0, self.bytes - wanted_bytes))
+
     def clear(self) -> None:
         """Forget everything, what was counted too."""
         self._shrink(0)

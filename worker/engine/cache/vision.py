@@ -38,7 +38,14 @@ class VisionCache:
             return
         self._kept[key] = features
         self.bytes += size
-        while self.bytes > self.limit_bytes:
+        self._shrink(self.limit_bytes)
+
+    def give_back(self, wanted_bytes: int) -> None:
+        """Forget what was of no use for longest, at least so much."""
+        self._shrink(max(0, self.bytes - wanted_bytes))
+
+    def _shrink(self, limit_bytes: int) -> None:
+        while self.bytes > limit_bytes:
             _, oldest = self._kept.popitem(last=False)
             self.bytes -= size_bytes(oldest)
 

@@ -17,7 +17,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_vlm.models import cache as kv
 
-from worker.engine.cache.kv import Cache, heads, size_bytes
+from worker.engine.cache.footprint import Footprint
+from worker.engine.cache.kv import Cache, heads
 from worker.engine.cache.slots import SlotCache
 from worker.engine.cache.vision import VisionCache
 from worker.engine.interface import ModelFacts, Report
@@ -40,6 +41,7 @@ from worker.engine.model.vision_tower import CachedVisionTower, MoreToEncode
 from worker.engine.options import EngineOptions
 from worker.engine.text.harmony import ENDS, speaks_harmony
 
+TRIED_TOKENS = 8
 IMAGE_INPUTS = frozenset({"pixel_values", "attention_mask"})
 """Inputs that are of no use once the embeddings are there."""
 
@@ -54,7 +56,7 @@ class LoadedModel:
         eos_ids: tokens that end an answer.
         context_tokens: most tokens of prompt plus answer; None: unknown.
         vocabulary: how many logits it has.
-        bytes_per_token: what a token costs in key-value memory.
+        footprint: what a row's cache takes.
         proven: which abilities were tried, and whether the model's answers were right with them.
         kv_heads: of the language model's attention; 0: unknown.
         has_plain_caches: whether rows may be kept in slots: each layer keeps all keys and values.
@@ -93,9 +95,8 @@ class LoadedModel:
         cache = self.new_cache()
         self.has_plain_caches = SlotCache.takes(cache) and self.family.slots
         self.weight_bytes = _weight_bytes(self._language)
-        self.vocabulary = self.try_out(1, 8, cache).shape[-1]
-        # Caches allocate in steps of 256 tokens; rotating ones stop growing at their window.
-        self.bytes_per_token = size_bytes(cache) / 256
+        self.vocabulary = self.try_out(1, TRIED_TOKENS, cache).shape[-1]
+        self.footprint = Footprint.measured(cache, TRIED_TOKENS)
         self.kv_heads = heads(cache)
 
     def allow(self, abilities: Abilities, vision_cache_bytes: int) -> None:
@@ -105,6 +106,10 @@ class LoadedModel:
         self.vision_cache.limit_bytes = vision_cache_bytes if abilities.vision_cache else 0
         if self.tower is not None:
             self.tower.split = self.family.split if abilities.picture_splitting else Split.NOT
+
+    @property
+    def bytes_per_token(self) -> float:
+        return self.footprint.bytes_per_token
 
     # --- facts -----------------------------------------------------------------------------
 

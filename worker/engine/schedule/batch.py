@@ -32,11 +32,19 @@ SETTLE_EVERY_STEPS = 32
 """How often what caches hold and no step reads is computed: it would grow for ever."""
 
 
+CLEAR_EVERY_STEPS = 256
+"""As mlx-lm does: rows have grown, and buffers of their former sizes are of no use."""
+
+
 @dataclass
 class Pending:
-    """What a step has started and the next one reads."""
+    """What a step has started and the next one reads.
 
-    rows: list[Sequence]
+    Attributes:
+        rows: whose tokens they are; None: a row's that has left since.
+    """
+
+    rows: list[Sequence | None]
     tokens: mx.array
     logprobs: LogprobReader | None
 
@@ -96,6 +104,8 @@ class DecodeBatch:
         if len(keep) == len(self.rows):
             return
         self.rows = [self.rows[index] for index in keep]
+        if self._pending is not None:
+            self._pending.rows = [None if row in gone else row for row in self._pending.rows]
         self._penalties.leave(keep)
         self._sampler = None
         if not keep:
@@ -126,8 +136,7 @@ class DecodeBatch:
         """Start the next tokens' computation and deliver those of the step before.
 
         Args:
-            deliver: takes the tokens; must not change the batch. Rows that have left in the
-                meantime are still among them: their owner knows.
+            deliver: takes the tokens; must not change the batch.
         """
         before, self._pending = self._pending, None
         if self._all_will_end():
@@ -168,6 +177,8 @@ class DecodeBatch:
         if raw is not None:
             raw.choose(tokens)
         self._steps += 1
+        if self._steps % CLEAR_EVERY_STEPS == 0:
+            mx.clear_cache()
         settled = self._cache.settle() if self._steps % SETTLE_EVERY_STEPS == 0 else []
         start([tokens, *([] if raw is None else raw.arrays), *settled])
         for row in self.rows:
@@ -197,9 +208,13 @@ def _deliver(pending: Pending | None, deliver: Callable[[list[Chosen]], None]) -
 
 def _read(pending: Pending) -> list[Chosen]:
     tokens = to_host(pending.tokens)
-    chosen = [Chosen(row, token) for row, token in zip(pending.rows, tokens, strict=True)]
-    if pending.logprobs is not None:
-        for place, logprob, alternatives in pending.logprobs.read():
-            row, token = pending.rows[place], tokens[place]
-            chosen[place] = Chosen(row, token, logprob, alternatives)
-    return chosen
+    read = (
+        {}
+        if pending.logprobs is None
+        else {place: rest for place, *rest in pending.logprobs.read()}
+    )
+    return [
+        Chosen(row, tokens[place], *read.get(place, ()))
+        for place, row in enumerate(pending.rows)
+        if row is not None
+    ]

@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
+import mlx.core as mx
+
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.model.model import LoadedModel
 from worker.engine.schedule.pacer import LONGEST_WORK_S, Pacer
@@ -16,6 +18,10 @@ from worker.engine.schedule.sequences import State
 
 COPIED_APART_BYTES = 4 << 20
 """A larger cache is copied, to be remembered, in a piece of its own while others decode."""
+
+
+CLEARED_TOKENS = 512
+"""After a prompt of so many, buffers of its pieces' sizes are of no use to anybody soon."""
 
 
 @dataclass
@@ -191,6 +197,8 @@ class PrefillQueue:
             return
         self._prefills.remove(prefill)
         _account(prefill)
+        if prefill.target >= CLEARED_TOKENS:
+            mx.clear_cache()
         assert prefill.cache is not None
         progress.prefilled.append(Prefilled([prefill], prefill.cache, is_batch=False))
 
@@ -201,7 +209,7 @@ class PrefillQueue:
 
 def _account(prefill: Prefill) -> None:
     request = prefill.request
-    if not request.failures:
+    if not request.failures and not request.set_aside:
         request.cached_tokens = max(request.cached_tokens, prefill.cached)
     request.unsplit = prefill.unsplit
     request.prefill_s += prefill.seconds - prefill.vision_seconds

@@ -27,6 +27,7 @@ class Request:
         taken: the prompt as the model took it, as long as what it made of it.
         sequences: one for each choice, in order.
         failures: how many failed steps it was in.
+        set_aside: whether it had to wait again after it had begun, for memory.
         cached_tokens: how many of the prompt's tokens a cache has spared it.
         unsplit: its prompt had to be prefilled in one piece, and is of no use to other prompts.
     """
@@ -38,6 +39,7 @@ class Request:
         self.job = job
         self.sequences = [Sequence(self, index) for index in range(job.choices)]
         self.failures = 0
+        self.set_aside = False
         self.cached_tokens = 0
         self.prefill_s = 0.0
         self.vision_s = 0.0

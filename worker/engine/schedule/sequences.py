@@ -1,8 +1,9 @@
 """One answer on its way: what it is called from its prompt's first reading to its last token.
 
     PREPARING ──▶ WAITING ──▶ PREFILLING ──▶ DECODING ──▶ FINISHED
-                                  ▲             │
-                                  └─ step failed ┘
+                     ▲            ▲             │
+                     │            └─ step failed ┤
+                     └─────── memory runs short ─┘
 
 A sequence leaves any state for FINISHED when its answer is complete, fails or is cancelled. While
 it is DECODING it is a row of the batch, which keeps here how far it has come with it.
@@ -40,8 +41,9 @@ LEGAL_MOVES: dict[State, frozenset[State]] = {
     State.PREPARING: frozenset({State.WAITING, State.FINISHED}),
     State.WAITING: frozenset({State.PREFILLING, State.FINISHED}),
     # Anew when a step has failed that another sequence of its request was in.
-    State.PREFILLING: frozenset({State.DECODING, State.PREFILLING, State.FINISHED}),
-    State.DECODING: frozenset({State.PREFILLING, State.FINISHED}),
+    State.PREFILLING: frozenset({State.DECODING, State.PREFILLING, State.WAITING, State.FINISHED}),
+    # Back to WAITING when memory runs short and it is the youngest.
+    State.DECODING: frozenset({State.PREFILLING, State.WAITING, State.FINISHED}),
     State.FINISHED: frozenset(),
 }
 
