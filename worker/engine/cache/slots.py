@@ -22,13 +22,12 @@ from mlx_vlm.models import cache as kv
 
 from worker.engine.cache.arrays import start
 from worker.engine.cache.kv import Cache
+from worker.engine.cache.slot_table import SlotTable, rounded
 
 BLOCK_TOKENS = 256
 """The store grows by so many tokens, copying everything once."""
 BLOCK_SLOTS = 8
 """Beyond so many, it grows by so many slots; below, it doubles."""
-VIEW_TOKENS = 8
-"""Rows of unlike lengths are read up to a multiple of this, so that buffers can be used again."""
 PATIENCE = 8
 """A free slot among taken ones is filled from the end after so many steps."""
 
@@ -36,17 +35,15 @@ PATIENCE = 8
 class SlotCache:
     """
     Attributes:
+        table: which slot each row has and how long it is.
         layers: what the model takes as its cache.
-        slots: where each row is, in the order of joining.
-        lengths: how many tokens each row has.
     """
 
     def __init__(self, layers: int) -> None:
-        self.slots: list[int] = []
-        self.lengths: list[int] = []
-        self.layers: Cache = [SlotLayer(self) for _ in range(layers)]
+        self.table = SlotTable()
+        # They know the table and not this: what a batch leaves behind goes at once, with its store.
+        self.layers: Cache = [SlotLayer(self.table) for _ in range(layers)]
         self._wasted = 0
-        self._made: dict[object, Any] = {}
 
     @staticmethod
     def takes(row: Cache) -> bool:
@@ -61,19 +58,18 @@ class SlotCache:
             cache: of one row, which is copied for each of `lengths`, or a left-padded batch.
             lengths: how many tokens each row has.
         """
-        free = [slot for slot in range(self.span + len(lengths)) if slot not in self.slots]
+        table = self.table
+        free = [slot for slot in range(self.span + len(lengths)) if slot not in table.slots]
         slots = free[: len(lengths)]
-        adopts = not self.slots and len(lengths) == 1 and not is_batch
-        self.slots += slots
-        self.lengths += lengths
-        self._changed()
+        adopts = not table.slots and len(lengths) == 1 and not is_batch
+        table.change([*table.slots, *slots], [*table.lengths, *lengths])
         for layer, other in zip(self.layers, cache, strict=True):
             if other.keys is None:
                 continue
             if adopts:
                 layer.keys, layer.values = other.keys, other.values
                 continue
-            layer.reserve(self.span, self.longest, (other.keys, other.values))
+            layer.reserve(table.span, table.longest, (other.keys, other.values))
             for number, (slot, length) in enumerate(zip(slots, lengths, strict=True)):
                 row = number if is_batch else 0
                 used = other.size()
@@ -81,15 +77,16 @@ class SlotCache:
 
     def leave(self, keep: Sequence[int]) -> None:
         """Keep the rows with these numbers, in this order."""
-        self.slots = [self.slots[number] for number in keep]
-        self.lengths = [self.lengths[number] for number in keep]
-        self._changed()
-        if not self.slots:
+        table = self.table
+        table.change(
+            [table.slots[number] for number in keep], [table.lengths[number] for number in keep]
+        )
+        if not keep:
             for layer in self.layers:
                 layer.keys = layer.values = None
         elif self._is_much_too_large():
             for layer in self.layers:
-                layer.resize(self.span, self.longest)
+                layer.resize(table.span, table.longest)
 
     def extracted(self, number: int) -> Cache:
         """Copy a row out, as a cache of its own.
@@ -97,142 +94,66 @@ class SlotCache:
         The copying is begun at once: until then the copy holds the whole store, and the next step
         would have to copy it to change it.
         """
-        slot, length = self.slots[number], self.lengths[number]
+        slot, length = self.table.slots[number], self.table.lengths[number]
         row = [layer.extracted(slot, length) for layer in self.layers]
         start([(layer.keys, layer.values) for layer in row])
         return row
 
     # --- a step ----------------------------------------------------------------------------------
 
-    @property
-    def span(self) -> int:
-        """How many slots the model runs on."""
-        return max(self.slots, default=-1) + 1
-
-    @property
-    def longest(self) -> int:
-        return max(self.lengths, default=0)
-
-    def spread(self, rows: mx.array) -> mx.array:
-        """Put rows, along axis 0, where their slots are; anything is in the free ones."""
-        if self._in_order:
-            return rows
-        return rows[self._once("spread", lambda: mx.array(self._by_slot(range(len(self.slots)))))]
-
-    def gathered(self, slots: mx.array) -> mx.array:
-        """The rows of what the model made of all slots: the opposite of `spread`."""
-        if self._in_order:
-            return slots
-        return slots[self._once("gather", lambda: mx.array(self.slots))]
-
     def advance(self, tokens: Sequence[int] | None = None) -> None:
         """The model has run: so many of the tokens that it was fed belong to each row from now on;
         None: one each."""
-        self.lengths = [
-            length + count
-            for length, count in zip(self.lengths, tokens or [1] * len(self.lengths), strict=True)
-        ]
-        holes = self.span - len(self.slots)
+        table = self.table
+        counts = [1] * len(table.lengths) if tokens is None else tokens
+        lengths = [length + count for length, count in zip(table.lengths, counts, strict=True)]
+        table.change(table.slots, lengths)
+        holes = table.span - len(table.slots)
         self._wasted = self._wasted + holes if holes else 0
         if holes and self._wasted >= PATIENCE * holes:
             self._fill(holes)
-        self._changed()
+
+    @property
+    def span(self) -> int:
+        """How many slots the model runs on."""
+        return self.table.span
+
+    def spread(self, rows: mx.array) -> mx.array:
+        """Put rows, along axis 0, where their slots are; anything is in the free ones."""
+        return self.table.spread(rows)
+
+    def gathered(self, slots: mx.array) -> mx.array:
+        """The rows of what the model made of all slots: the opposite of `spread`."""
+        return self.table.gathered(slots)
 
     def trim(self, number: int, tokens: int) -> None:
         """Take back a row's last tokens."""
-        self.lengths[number] -= tokens
-        self._changed()
+        lengths = list(self.table.lengths)
+        lengths[number] -= tokens
+        self.table.change(self.table.slots, lengths)
 
     def settle(self) -> list[mx.array]:
         """What would only grow if it were not computed now and then: nothing."""
         return []
 
-    # --- for the layers --------------------------------------------------------------------------
-
-    @property
-    def common(self) -> int | None:
-        """The length of all rows, if they have one."""
-        return self.lengths[0] if min(self.lengths) == max(self.lengths) else None
-
-    def view(self, tokens: int) -> int:
-        """How far the store is read by rows that get so many tokens."""
-        needed = self.longest + tokens
-        return needed if self.common is not None else _rounded(needed, VIEW_TOKENS)
-
-    def offsets(self, tokens: int = 0) -> mx.array:
-        """Each slot's length and so many tokens more, [slots]."""
-
-        def made() -> mx.array:
-            lengths = self._by_slot(self.lengths)
-            return mx.array([length + tokens for length in lengths], mx.int32)
-
-        offsets: mx.array = self._once(("offsets", tokens), made)
-        return offsets
-
-    def places(self, tokens: int) -> tuple[mx.array, mx.array]:
-        """Where so many tokens of each slot go: [slots, 1, 1], and places [slots, 1, tokens]."""
-
-        def made() -> tuple[mx.array, mx.array]:
-            slots = mx.arange(self.span)[:, None, None]
-            return slots, self.offsets()[:, None, None] + mx.arange(tokens)
-
-        places: tuple[mx.array, mx.array] = self._once(("places", tokens), made)
-        return places
-
-    def mask(self, tokens: int, window: int | None, capacity: int) -> mx.array:
-        """What each slot's new tokens may look at, [slots, 1, tokens, view]."""
-
-        def made() -> mx.array:
-            mine = self.places(tokens)[1][..., None]
-            theirs = mx.arange(min(capacity, self.view(tokens)))
-            seen = theirs <= mine
-            return seen if window is None else seen & (mine < theirs + window)
-
-        mask: mx.array = self._once(("mask", tokens, window, capacity), made)
-        return mask
-
-    def _once(self, key: object, make: Any) -> Any:
-        """What all layers share until something changes."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
-
-    def _changed(self) -> None:
-        self._made = {}
-
-    @property
-    def epoch(self) -> object:
-        """Another one after each change."""
-        return self._made
-
-    @property
-    def _in_order(self) -> bool:
-        return self.slots == list(range(len(self.slots)))
-
-    def _by_slot(self, values: Sequence[int]) -> list[int]:
-        found = [0] * self.span
-        for slot, value in zip(self.slots, values, strict=True):
-            found[slot] = value
-        return found
-
     # --- room ------------------------------------------------------------------------------------
 
     def _fill(self, holes: int) -> None:
         """Move rows from the end into free slots, until there are none in between."""
-        free = [slot for slot in range(self.span) if slot not in self.slots][:holes]
-        for slot in free:
-            last = self.span - 1
+        table = self.table
+        for slot in [slot for slot in range(table.span) if slot not in table.slots][:holes]:
+            last = table.span - 1
             if slot > last:
                 return
-            number = self.slots.index(last)
-            row, length = self.extracted(number), self.lengths[number]
+            number = table.slots.index(last)
+            row, length = self.extracted(number), table.lengths[number]
             for layer, moved in zip(self.layers, row, strict=True):
                 layer.write(slot, length, moved.keys, moved.values, 0, 0)
-            self.slots[number] = slot
+            table.change([slot if each == last else each for each in table.slots], table.lengths)
 
     def _is_much_too_large(self) -> bool:
         slots, capacity = self.layers[0].shape
-        needed = self.span * _rounded(self.longest + 1, BLOCK_TOKENS)
+        needed = self.table.span * rounded(self.table.longest + 1, BLOCK_TOKENS)
         return bool(4 * needed <= slots * capacity)
 
 
@@ -242,7 +163,7 @@ class SlotLayer:
     With one row, or rows of one length, it is used exactly as their `KVCache` is.
     """
 
-    def __init__(self, rows: SlotCache) -> None:
+    def __init__(self, rows: SlotTable) -> None:
         self._rows = rows
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
@@ -281,7 +202,7 @@ class SlotLayer:
         if rows.common is not None:
             return kv.create_attention_mask(tokens, rows.common, return_array, window_size)
         capacity, needed = self.shape[1], rows.longest + tokens
-        capacity = capacity if needed <= capacity else _rounded(needed, BLOCK_TOKENS)
+        capacity = capacity if needed <= capacity else rounded(needed, BLOCK_TOKENS)
         return rows.mask(tokens, window_size, capacity)
 
     @property
@@ -333,9 +254,9 @@ class SlotLayer:
         if slots <= has_slots and tokens <= capacity:
             return
         if slots > has_slots:
-            slots = max(slots, min(2 * has_slots, _rounded(slots, BLOCK_SLOTS)))
+            slots = max(slots, min(2 * has_slots, rounded(slots, BLOCK_SLOTS)))
         if tokens > capacity:
-            capacity = _rounded(tokens, BLOCK_TOKENS)
+            capacity = rounded(tokens, BLOCK_TOKENS)
         slots = max(slots, has_slots)
         self.keys = _grown(self.keys, slots, capacity, like[0])
         self.values = _grown(self.values, slots, capacity, like[1])
@@ -344,7 +265,7 @@ class SlotLayer:
         """Give back what is beyond so many slots and tokens."""
         if self.keys is None or self.values is None:
             return
-        tokens = min(self.shape[1], _rounded(tokens + 1, BLOCK_TOKENS))
+        tokens = min(self.shape[1], rounded(tokens + 1, BLOCK_TOKENS))
         self.keys = mx.contiguous(self.keys[:slots, :, :tokens])
         self.values = mx.contiguous(self.values[:slots, :, :tokens])
         start([self.keys, self.values])
@@ -372,7 +293,3 @@ def _grown(store: mx.array | None, slots: int, capacity: int, like: mx.array) ->
     if store is not None:
         grown[: store.shape[0], :, : store.shape[2]] = store
     return grown
-
-
-def _rounded(number: int, step: int) -> int:
-    return -(-number // step) * step
