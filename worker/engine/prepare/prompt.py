@@ -110,9 +110,10 @@ class PromptWriter:
         continue_final: bool,
         options: Mapping[str, Any],
     ) -> str:
-        if messages and isinstance(messages[-1], str):
+        if any(isinstance(message, str) for message in messages):
             # Families whose prompt is one bare text (PaliGemma): the last turn is the prompt.
-            return str(messages[-1])
+            last = messages[-1]
+            return last if isinstance(last, str) else str(last["content"])
         if self._template is None:
             text = str(get_chat_template(self._processor, list(messages), not continue_final))
             return text

@@ -26,12 +26,14 @@ def system(text: str) -> ChatMessage:
 AGENT = [system("A"), system("B"), user("hi"), system("C"), assistant("yes"), system("D")]
 
 
-def written(drive: MakeDriver, template: str, messages: list[ChatMessage]) -> str:
+def written(
+    drive: MakeDriver, template: str, messages: list[ChatMessage], model_type: str = "qwen2_vl"
+) -> str:
     model = drive().model
     writer = PromptWriter(
         model.tokenizer,
         model.processor,
-        model_type="qwen2_vl",
+        model_type=model_type,
         template=template,
         image_marker="<image>",
         image_position="as-sent",
@@ -60,3 +62,12 @@ def test_what_a_template_cannot_take_at_all_is_the_clients_error(
 def test_a_conversation_that_is_in_order_stays_as_it_is() -> None:
     plain = [system("A"), user("hi"), assistant("yes"), user("so?")]
     assert systems_first(plain) == plain
+
+
+@pytest.mark.parametrize("last", [[user("And this?", 0)], [user("x", 0), user("And this?")]])
+def test_where_the_prompt_is_one_bare_text_it_is_the_last_turn(
+    drive: MakeDriver, last: list[ChatMessage]
+) -> None:
+    """Also when the picture is of an earlier turn."""
+    messages = [user("hi"), assistant("yes"), *last]
+    assert written(drive, TOLERANT, messages, "moondream3") == "And this?"

@@ -21,6 +21,7 @@ from worker.engine.model.families import (
     split_by_row,
 )
 from worker.engine.model.family import Family, derived
+from worker.engine.model.not_served import check_served
 
 
 class Quirk(Protocol):
@@ -44,7 +45,12 @@ QUIRKS: tuple[Quirk, ...] = (
 
 
 def family_of(network: nn.Module, processor: Any) -> Family:
-    """The record of a model that mlx-vlm has loaded."""
+    """The record of a model that mlx-vlm has loaded.
+
+    Raises:
+        ModelError: it is of a kind that is not served.
+    """
+    check_served(network)
     family = derived(network, processor)
     for quirk in QUIRKS:
         if family.model_type in quirk.MODEL_TYPES:
