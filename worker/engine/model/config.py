@@ -17,13 +17,14 @@ CONTEXT_NAMES = ("max_position_embeddings", "max_sequence_length", "seq_length",
 
 @dataclass(frozen=True)
 class SamplingDefaults:
-    """What a request means when it leaves a sampling parameter out."""
+    """What a request means when it leaves a sampling parameter, or the most tokens, out."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    max_new_tokens: int | None = None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -45,10 +46,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def sampling_defaults(generation: Mapping[str, Any]) -> SamplingDefaults:
     """Read `generation_config.json`; OpenAI's defaults where it is silent."""
-    if generation.get("do_sample") is False:
-        return SamplingDefaults(temperature=0.0)
     names = SamplingDefaults.__dataclass_fields__
     given = {name: generation[name] for name in names if generation.get(name) is not None}
+    if generation.get("do_sample") is False:
+        given |= {"temperature": 0.0}
     return SamplingDefaults(**given)
 
 

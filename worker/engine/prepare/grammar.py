@@ -6,34 +6,21 @@ logits with plain MLX, which works on any device.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-import llguidance.hf
 import mlx.core as mx
-import msgspec
 import numpy as np
 import numpy.typing as npt
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLTokenizer
 from llguidance.numpy import fill_next_token_bitmask
 
-from shared.messages import Job, Tool, ToolPolicy
+from shared.messages import Job, TextPart
 from worker.engine.faults import JobFault
 from worker.engine.prepare.compiled import compiled
-
-MOST_CALLS = 16
-"""A model that is forced to call tools may not go on for ever."""
-
-_SAYS_MEMBERS = (
-    "properties",
-    "patternProperties",
-    "additionalProperties",
-    "$ref",
-    "allOf",
-    "anyOf",
-    "oneOf",
-)
+from worker.engine.prepare.schema import demanded_schema, prepared, strict_parts
 
 Mask = npt.NDArray[np.bool_]
 
@@ -43,6 +30,7 @@ class GrammarState:
 
     Args:
         at_end: the mask for when the grammar is complete: nothing but the answer's end.
+        param: the request's parameter that demands it.
         instead: tokens with which the model may begin something else, a call, in place of what
             the grammar demands; after one of them anything goes.
     """
@@ -52,6 +40,7 @@ class GrammarState:
         matcher: LLMatcher,
         vocabulary: int,
         at_end: Mask,
+        param: str,
         instead: frozenset[int] = frozenset(),
     ) -> None:
         self._matcher = matcher
@@ -60,24 +49,27 @@ class GrammarState:
         self._left = False
         self._vocabulary = vocabulary
         self._at_end = at_end
+        self._param = param
         self._bits = np.empty((1, (vocabulary + 31) // 32), np.int32)
         self.active = True
         self.unenforced: tuple[str, ...] = ()
         """What of the schema the grammar leaves out."""
+        self._next = self._allowed()
 
     def fork(self) -> GrammarState:
         """A state of its own at the same place, for another row."""
         twin = GrammarState(
-            self._matcher.deep_copy(), self._vocabulary, self._at_end, self._instead
+            self._matcher.deep_copy(), self._vocabulary, self._at_end, self._param, self._instead
         )
         twin.active, twin._begun, twin._left = self.active, self._begun, self._left
+        twin._next = self._next
         return twin
 
     def accept(self, token: int) -> None:
         """Go on by one token of the answer.
 
         Raises:
-            JobFault: it does not fit, which no token chosen under a mask should.
+            JobFault: the grammar is too complex to go on.
         """
         if not self.active or self._left:
             return
@@ -88,16 +80,35 @@ class GrammarState:
             and not self._matcher.is_stopped()
             and not self._matcher.consume_token(token)
         ):
-            words = self._matcher.get_error() or "a token does not fit"
-            raise JobFault("internal_error", f"The grammar cannot go on: {words}")
+            self._fail()
+        self._next = self._allowed()
+
+    def begin_with(self, tokens: Sequence[int]) -> bool:
+        """Go on from an answer that has begun already; False if its beginning does not fit."""
+        self._begun = self._begun or bool(tokens)
+        taken: int = self._matcher.try_consume_tokens(list(tokens))
+        if taken < len(tokens):
+            return False
+        self._next = self._allowed()
+        return True
+
+    def _fail(self) -> NoReturn:
+        """A token chosen under a mask always fits, unless the compiler's limits are reached."""
+        if self._matcher.is_error():
+            raise _unusable(self._matcher.get_error(), self._param)
+        raise JobFault("internal_error", "The grammar cannot go on: a token does not fit.")
 
     def mask(self) -> Mask | None:
         """Which tokens may come next, [vocabulary]; None if any may."""
-        if not self.active or self._left:
-            return None
-        if self._matcher.is_stopped():
+        return None if not self.active or self._left else self._next
+
+    def _allowed(self) -> Mask:
+        """Looked up as soon as its token is there: what fails then is the fault of one row."""
+        if self._matcher.is_stopped() and not self._matcher.is_error():
             return self._at_end
         fill_next_token_bitmask(self._matcher, self._bits)
+        if self._matcher.is_error():
+            self._fail()
         bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little")
         allowed = bits[: self._vocabulary].astype(np.bool_)
         if not self._begun:
@@ -142,31 +153,34 @@ class GrammarMaker:
         Raises:
             JobFault: the schema cannot be compiled.
         """
-        found = _demanded_schema(job)
+        found = demanded_schema(job)
         if found is None:
             return None
         schema, param = found
         try:
-            tokens = self._tokens()
-            for part in _strict_parts(job, schema):
+            schema, tokens = prepared(schema), self._tokens()
+            for part in strict_parts(job, schema):
                 compiled(tokens, part, strict=True)
             matcher, unenforced = compiled(tokens, schema, strict=False)
         except (ValueError, RuntimeError, TypeError) as error:
-            raise JobFault(
-                "invalid_request", f"The schema cannot be used: {error}", param
-            ) from error
+            raise _unusable(str(error), param) from error
         # A form is for what the model says. Where it may call tools instead, it still may.
         instead = self._call_tokens if _may_call(job) else frozenset()
-        state = GrammarState(matcher, self._vocabulary, self._at_end, instead)
+        state = GrammarState(matcher, self._vocabulary, self._at_end, param, instead)
         state.unenforced = unenforced
+        if job.continue_final_message and not state.begin_with(tokens.tokenize_str(_last(job))):
+            words = "The answer that is to be continued does not begin as response_format demands."
+            raise JobFault("invalid_request", words, "messages")
         return state
 
     def _tokens(self) -> Any:
         """The tokenizer in llguidance's form: walks the whole vocabulary, so made only once."""
         with self._lock:
             if self._translated is None:
-                self._translated = llguidance.hf.from_tokenizer(
-                    self._tokenizer, n_vocab=self._vocabulary, eos_token=sorted(self._eos_ids)
+                self._translated = LLTokenizer(
+                    _serialized(self._tokenizer),
+                    n_vocab=self._vocabulary,
+                    eos_token=sorted(self._eos_ids),
                 )
             return self._translated
 
@@ -179,74 +193,43 @@ def _may_call(job: Job) -> bool:
     return job.tool_policy is not None and job.tool_policy.mode == "auto"
 
 
-def _demanded_schema(job: Job) -> tuple[dict[str, Any], str] | None:
-    if job.tool_policy is not None and job.tool_policy.mode == "required":
-        return calls_schema(job.tool_policy), "tools"
-    if job.response_format is None:
-        return None
-    return job.response_format.schema or {"type": "object"}, "response_format"
+def _unusable(reason: str, param: str) -> JobFault:
+    # The compiler's first line says what is wrong; its whole state follows.
+    words = f"The schema cannot be used: {reason.strip().splitlines()[0]}"
+    return JobFault("invalid_request", words, param)
 
 
-def _strict_parts(job: Job, schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """The schemas of which nothing may be left out: tools say so one by one."""
-    policy = job.tool_policy
-    if policy is not None and policy.mode == "required":
-        alone = [msgspec.structs.replace(policy, tools=[tool]) for tool in policy.tools]
-        return [calls_schema(one) for one in alone if one.tools[0].strict and _may_be_called(one)]
-    return [schema] if job.response_format is not None and job.response_format.strict else []
+def _last(job: Job) -> str:
+    return "".join(p.text for p in job.messages[-1].content if isinstance(p, TextPart))
 
 
-def _may_be_called(policy: ToolPolicy) -> bool:
-    return policy.name in (None, policy.tools[0].name)
+UNWRITABLE = "\ue000"
+"""From Unicode's private use area: begins no token of a text."""
 
 
-def calls_schema(policy: ToolPolicy) -> dict[str, Any]:
-    """The schema of a list of calls: `[{"name": ..., "arguments": {...}}, ...]`."""
-    tools = [tool for tool in policy.tools if policy.name in (None, tool.name)]
-    definitions: dict[str, Any] = {}
-    calls = []
-    for index, tool in enumerate(tools):
-        parameters = _arguments_schema(tool)
-        # References start at the root of the whole, where tools may have the same names.
-        moved = _moved(parameters, f"#/$defs/{index}")
-        if moved != parameters:
-            definitions[str(index)] = moved
-            parameters = {"$ref": f"#/$defs/{index}"}
-        calls.append(
-            {
-                "type": "object",
-                "properties": {"name": {"const": tool.name}, "arguments": parameters},
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-        )
-    many = policy.parallel and policy.name is None
-    schema: dict[str, Any] = {
-        "type": "array",
-        "items": {"anyOf": calls} if len(calls) > 1 else calls[0],
-        "minItems": 1,
-        "maxItems": MOST_CALLS if many else 1,
-    }
-    return schema | ({"$defs": definitions} if definitions else {})
+def _serialized(tokenizer: Any) -> str:
+    """The tokenizer as JSON, its special tokens under names that no text has.
 
+    Under their own names a text that spells one ("<|im_end|>" as a value) would be cut into it,
+    and it stands for no text.
 
-def _arguments_schema(tool: Tool) -> dict[str, Any]:
-    """A tool that lists no parameters takes none."""
-    parameters = {"type": "object"} | tool.parameters
-    if parameters.keys().isdisjoint(_SAYS_MEMBERS):
-        parameters["properties"] = {}
-    return parameters
+    Raises:
+        ValueError: it is no fast tokenizer.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError("this model's tokenizer cannot be read by the grammar compiler")
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content["padding"] = content["truncation"] = None
+    special = {added["content"] for added in content["added_tokens"] if added["special"]}
 
+    def renamed(name: str) -> str:
+        return UNWRITABLE + name if name in special else name
 
-def _moved(schema: Any, root: str) -> Any:
-    """Return a schema whose references to itself hold when it stands at `root`."""
-    if isinstance(schema, list):
-        return [_moved(item, root) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: root + value[1:]
-        if key == "$ref" and isinstance(value, str) and value.startswith("#")
-        else _moved(value, root)
-        for key, value in schema.items()
-    }
+    for added in content["added_tokens"]:
+        added["content"] = renamed(added["content"])
+    pieces = content["model"]["vocab"]
+    if isinstance(pieces, dict):
+        content["model"]["vocab"] = {renamed(name): token for name, token in pieces.items()}
+    else:
+        content["model"]["vocab"] = [[renamed(name), score] for name, score in pieces]
+    return json.dumps(content)

@@ -8,7 +8,7 @@ family's marker within the text.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -55,6 +55,7 @@ class PromptWriter:
         self._image_position = image_position
         self._takes_lists = self._renders([{"type": "image"}, {"type": "text", "text": PROBE}])
         self._takes_strings = self._renders(PROBE)
+        self._shows_systems = self._renders_systems()
         self._harmony = speaks_harmony(template)
         self.knows_tools = template is not None and "tools" in template
 
@@ -76,31 +77,34 @@ class PromptWriter:
         """
         if job.prompt is not None:
             return job.prompt
-        try:
-            return self._write(job, job.messages)
-        except _TEMPLATE_ERRORS as error:
-            fault = JobFault(
-                "invalid_request",
-                f"The model's chat template cannot take this conversation: {error}",
-                "messages",
-            )
-            fault.__cause__ = error
-        simpler = systems_first(job.messages)
-        if simpler == job.messages:
-            raise fault
-        try:
-            return self._write(job, simpler)
-        except _TEMPLATE_ERRORS:
-            raise fault from None
-
-    # --- rendering ---------------------------------------------------------------------------
-
-    def _write(self, job: Job, conversation: Sequence[ChatMessage]) -> str:
-        messages = [self._message(message) for message in conversation]
+        messages = list(job.messages)
         tools = [_openai_tool(tool) for tool in job.tool_policy.tools] if job.tool_policy else None
         if tools and not self.knows_tools:
             messages = _with_instructions(messages, tool_instructions(tools))
             tools = None
+        refused: Exception | None = None
+        for conversation in self._forms(messages):
+            try:
+                return self._write(job, conversation, tools)
+            except _TEMPLATE_ERRORS as error:
+                refused = refused or error
+        words = f"The model's chat template cannot take this conversation: {refused}"
+        raise JobFault("invalid_request", words, "messages") from refused
+
+    def _forms(self, messages: list[ChatMessage]) -> Iterator[list[ChatMessage]]:
+        """The conversation as it is, then as more particular templates take it."""
+        if self._shows_systems:
+            yield messages
+            if (simpler := systems_first(messages)) != messages:
+                yield simpler
+        yield without_systems(messages)
+
+    # --- rendering ---------------------------------------------------------------------------
+
+    def _write(
+        self, job: Job, conversation: Sequence[ChatMessage], tools: list[Message] | None
+    ) -> str:
+        messages = [self._message(message) for message in conversation]
         return self._render(messages, tools, job.continue_final_message, dict(job.template_options))
 
     def _render(
@@ -142,6 +146,17 @@ class PromptWriter:
             return True
         bare = self._render([{"role": "user", "content": content[1:]}], None, False, {})
         return len(text) > len(bare)
+
+    def _renders_systems(self) -> bool:
+        """Whether a system message's text is in the prompt; some templates pass over it."""
+        if self._template is None or not (self._takes_lists or self._takes_strings):
+            return True
+        content = PROBE if self._takes_strings else [{"type": "text", "text": PROBE}]
+        turns = [{"role": role, "content": content} for role in ("system", "user")]
+        try:
+            return self._render(turns, None, False, {}).count(PROBE) == len(turns)
+        except _TEMPLATE_ERRORS:
+            return False
 
     # --- messages ----------------------------------------------------------------------------
 
@@ -200,10 +215,23 @@ def systems_first(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     Agents send several, and more of them later: the first ones become one, the later ones a
     user's. Turns of a user that then follow each other become one, too.
     """
+    return _merged(messages, lambda turns: any(turn.role != "system" for turn in turns))
+
+
+def without_systems(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return a conversation for templates that know no system message: each is a user's, and one
+    with the user's turn beside it."""
+    return _merged(messages, lambda turns: True)
+
+
+def _merged(
+    messages: Sequence[ChatMessage], is_users: Callable[[list[ChatMessage]], bool]
+) -> list[ChatMessage]:
+    """Join turns of a kind; a system message after turns for which `is_users` is a user's."""
     turns: list[ChatMessage] = []
     for message in messages:
         role = message.role
-        if role == "system" and any(turn.role != "system" for turn in turns):
+        if role == "system" and is_users(turns):
             role = "user"
         if turns and turns[-1].role == role and role in ("system", "user"):
             parts = [*turns[-1].content, TextPart(text="\n\n"), *message.content]
@@ -258,14 +286,9 @@ def _openai_call(call: ToolCall) -> Message:
     }
 
 
-def _with_instructions(messages: list[Any], instructions: str) -> list[Any]:
+def _with_instructions(messages: list[ChatMessage], instructions: str) -> list[ChatMessage]:
     """Put instructions into the system message, making one if there is none."""
-    if messages and isinstance(messages[0], dict) and messages[0]["role"] == "system":
-        first = dict(messages[0])
-        content = first["content"]
-        if isinstance(content, list):
-            first["content"] = [*content, {"type": "text", "text": "\n\n" + instructions}]
-        else:
-            first["content"] = f"{content}\n\n{instructions}"
-        return [first, *messages[1:]]
-    return [{"role": "system", "content": instructions}, *messages]
+    if messages and messages[0].role == "system":
+        content = [*messages[0].content, TextPart(text=f"\n\n{instructions}")]
+        return [msgspec.structs.replace(messages[0], content=content), *messages[1:]]
+    return [ChatMessage(role="system", content=[TextPart(text=instructions)]), *messages]

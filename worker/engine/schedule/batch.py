@@ -160,7 +160,12 @@ class DecodeBatch:
         cache = self._cache
         rope = None if self._rope is None else cache.spread(self._rope)
         tokens = cache.spread(self._feed)[:, None]
-        logits = self._model.forward(tokens, cache.layers, rope_deltas=rope)
+        inputs = {}
+        if rope is not None and not any(row.fed for row in self.rows):
+            # Prompts of one token: before an empty cache such models take the positions of
+            # whichever prompt they saw last.
+            inputs["position_ids"] = mx.zeros((3, *tokens.shape), mx.int32)
+        logits = self._model.forward(tokens, cache.layers, inputs=inputs, rope_deltas=rope)
         cache.advance()
         for row in self.rows:
             row.fed += 1

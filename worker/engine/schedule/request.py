@@ -11,7 +11,7 @@ from worker.engine.faults import JobFault
 from worker.engine.model.config import SamplingDefaults
 from worker.engine.prepare.grammar import GrammarState
 from worker.engine.prepare.preprocess import Prompt
-from worker.engine.schedule.sampling import rules_for
+from worker.engine.schedule.sampling import NOTHING, rules_for
 from worker.engine.schedule.sequences import Chosen, Sequence, State
 from worker.engine.text.answer import Answer, Language, Piece
 from worker.engine.text.detokenizer import Vocabulary
@@ -59,7 +59,7 @@ class Request:
         """The prompt has been read: set up the answers. Those of a resumed job go on where they
         were."""
         self.prompt = self.taken = prompt
-        limit = answer_limit(self.job, len(prompt.ids), context_tokens)
+        limit = answer_limit(self.job, defaults, len(prompt.ids), context_tokens)
         resumes = dict(enumerate(self.job.resume))
         for index, sequence in enumerate(self.sequences):
             sequence.begin(
@@ -92,7 +92,14 @@ class Request:
         ]
 
     def take(self, chosen: Chosen, vocabulary: Vocabulary) -> Delta:
-        """Take a token of one sequence."""
+        """Take a token of one sequence.
+
+        Raises:
+            JobFault: there is none that could come next.
+        """
+        if chosen.token == NOTHING:
+            words = "No token can come next: the model's numbers are none, or all are ruled out."
+            raise JobFault("internal_error", words)
         if self._first_token_at is None:
             self._first_token_at = time.perf_counter()
         sequence = chosen.row
@@ -148,9 +155,11 @@ class Request:
         return delta
 
 
-def answer_limit(job: Job, prompt_tokens: int, context_tokens: int | None) -> int:
-    """Most tokens of an answer: what was asked for, within the context."""
-    wanted = NO_LIMIT if job.max_tokens is None else job.max_tokens
+def answer_limit(
+    job: Job, defaults: SamplingDefaults, prompt_tokens: int, context_tokens: int | None
+) -> int:
+    """Most tokens of an answer within the context: what was asked for, or the model's default."""
+    wanted = (defaults.max_new_tokens or NO_LIMIT) if job.max_tokens is None else job.max_tokens
     room = NO_LIMIT if context_tokens is None else context_tokens - prompt_tokens
     return max(1, min(wanted, room))
 

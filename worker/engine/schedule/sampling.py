@@ -28,6 +28,9 @@ BELOW_ONE = 1.0 - 2.0**-22
 MOST_CANDIDATES = 256
 """With a top_k up to this, no more tokens than this are put in order."""
 
+NOTHING = -1
+"""In the place of a token."""
+
 Matrix = npt.NDArray[np.float32]
 
 
@@ -121,13 +124,19 @@ class Sampler:
         return logits if self._bias is None else self._bias.apply(logits)
 
     def choose(self, logits: mx.array, positions: Sequence[int]) -> mx.array:
-        """Return the next token of each row, [rows].
+        """Return the next token of each row, [rows]; NOTHING where none has a chance: everything is
+        ruled out, or the model's numbers are no numbers.
 
         Args:
             positions: each row's place in its answer, counted from 0.
         """
+        tokens = self._chosen(logits, positions)
+        its_logits = mx.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+        return mx.where(its_logits > -mx.inf, tokens, NOTHING)
+
+    def _chosen(self, logits: mx.array, positions: Sequence[int]) -> mx.array:
         if self.greedy:
-            return mx.argmax(logits, axis=-1)
+            return mx.argmax(logits, axis=-1).astype(mx.int32)
         scaled = logits.astype(mx.float32) * self._scale
         for filters in self._filters:
             scaled = filters.apply(scaled)
@@ -154,7 +163,7 @@ def _draw(logits: mx.array, numbers: mx.array) -> mx.array:
 
 
 class _Filters:
-    """top_k, top_p and min_p, all as one threshold a row below which logits are ruled out."""
+    """top_k, top_p and min_p, which rule out all but the best."""
 
     def __init__(self, rows: list[int], rules: list[Rules]) -> None:
         self._rows = mx.array(rows)
@@ -176,20 +185,24 @@ class _Filters:
 
     def apply(self, logits: mx.array) -> mx.array:
         mine = logits[self._rows]
-        threshold = mx.max(mine, axis=-1, keepdims=True) + self._below_best
+        kept = mine >= mx.max(mine, axis=-1, keepdims=True) + self._below_best
         if self._sorts:
-            threshold = mx.maximum(threshold, self._sorted_threshold(mine))
-        logits[self._rows] = mx.where(mine >= threshold, mine, -mx.inf)
+            kept &= self._among_best(mine)
+        logits[self._rows] = mx.where(kept, mine, -mx.inf)
         return logits
 
-    def _sorted_threshold(self, mine: mx.array) -> mx.array:
+    def _among_best(self, mine: mx.array) -> mx.array:
+        """What top_k and top_p leave; of equals at the end, the first ones, so that k are k."""
         falling = self._falling(mine)
         ranks = mx.arange(falling.shape[-1])[None]
         among_k = (self._top_k <= 0) | (ranks < self._top_k)
         chances = mx.softmax(mx.where(among_k, falling, -mx.inf), axis=-1)
         before = mx.cumsum(chances, axis=-1) - chances
         kept = among_k & ((before < self._top_p) | (ranks == 0))
-        return mx.min(mx.where(kept, falling, mx.inf), axis=-1, keepdims=True)
+        threshold = mx.min(mx.where(kept, falling, mx.inf), axis=-1, keepdims=True)
+        above, equal = mine > threshold, mine == threshold
+        room = mx.sum(kept, axis=-1, keepdims=True) - mx.sum(above, axis=-1, keepdims=True)
+        return above | (equal & (mx.cumsum(equal.astype(mx.int32), axis=-1) <= room))
 
     def _falling(self, mine: mx.array) -> mx.array:
         """The logits that may be kept, in falling order."""

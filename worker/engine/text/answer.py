@@ -57,7 +57,8 @@ class Answer:
         self.limit = limit
         self._eos_ids = frozenset() if job.ignore_eos else language.eos_ids
         self._ended = language.eos_ids
-        self._detokenizer = language.vocabulary.detokenizer()
+        goes_on = job.continue_final_message or bool(job.prompt)
+        self._detokenizer = language.vocabulary.detokenizer(begins=not goes_on)
         self._splitter = _splitter(language, job, choice, prompt)
         self._stops = StopFinder(job.stop)
         self._calls = _call_reader(language, job, choice, self._splitter)
@@ -112,7 +113,7 @@ class Answer:
         if self._calls is not None:
             text, calls = self._calls.finish()
             _add(piece, Piece(text, "", calls))
-            if self._calls.calls and reason == "stop":
+            if self._calls.calls and reason == "stop" and not self._calls.cut:
                 reason = "tool_calls"
         self.finish_reason = piece.finish_reason = reason
         return piece

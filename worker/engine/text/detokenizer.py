@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+WORD = "a"
 WINDOW_TOKENS = 6
 """A character has at most 4 bytes, so no more tokens than that can wait for its end."""
 
@@ -49,10 +50,15 @@ class Vocabulary:
         self._known: dict[int, bytes] = {}
         self._trims = self._to_bytes is _sentencepiece_bytes and _trims_first_space(tokenizer)
 
-    def detokenizer(self) -> Detokenizer:
+    def detokenizer(self, *, begins: bool = True) -> Detokenizer:
+        """
+        Args:
+            begins: the text begins with its first token; else it goes on from another, whose
+                words it must not be joined to.
+        """
         if self._to_bytes is None:
-            return WindowDetokenizer(self._tokenizer, self.hidden)
-        return ByteDetokenizer(self, trim_space=self._trims)
+            return WindowDetokenizer(self._tokenizer, self.hidden, begins=begins)
+        return ByteDetokenizer(self, trim_space=self._trims and begins)
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes that a token adds to a text; also for tokens that are not shown."""
@@ -94,10 +100,12 @@ class ByteDetokenizer:
 class WindowDetokenizer:
     """Decodes the last few tokens with and without the newest and takes the difference."""
 
-    def __init__(self, tokenizer: Any, hidden: frozenset[int]) -> None:
+    def __init__(self, tokenizer: Any, hidden: frozenset[int], *, begins: bool = True) -> None:
         self._tokenizer = tokenizer
         self._hidden = hidden
-        self._window: list[int] = []
+        # Any word in front shows how the first token is written after one.
+        before = [] if begins else tokenizer.encode(WORD, add_special_tokens=False)
+        self._window: list[int] = list(before)
         self._waiting = 0
 
     def push(self, token: int) -> str:

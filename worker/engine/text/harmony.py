@@ -187,6 +187,10 @@ class HarmonyCallReader:
         self._forced = forced
         self.calls = 0
 
+    @property
+    def cut(self) -> bool:
+        return self._forced is not None and self._forced.cut
+
     def push(self, text: str) -> tuple[str, list[ToolCallDelta]]:
         deltas = self._splitter.take_calls()
         self.calls = self._splitter.calls

@@ -27,6 +27,10 @@ class CallReader(Protocol):
     calls: int
     """How many calls there have been."""
 
+    @property
+    def cut(self) -> bool:
+        """Whether the newest one is not whole."""
+
     def push(self, text: str) -> tuple[str, list[ToolCallDelta]]: ...
 
     def finish(self) -> tuple[str, list[ToolCallDelta]]: ...
@@ -73,6 +77,10 @@ class MarkedCallReader:
         self._inside = False
         self._after_call = False
         self.calls = 0
+
+    @property
+    def cut(self) -> bool:
+        return False  # what is not whole is text
 
     def push(self, text: str) -> tuple[str, list[ToolCallDelta]]:
         self._held += text
@@ -163,6 +171,10 @@ class ForcedCallReader:
         self._escaped = False
         self._in_arguments = False
         self.calls = 0
+
+    @property
+    def cut(self) -> bool:
+        return self._in_arguments
 
     def push(self, text: str) -> tuple[str, list[ToolCallDelta]]:
         self._held += text

@@ -16,6 +16,9 @@ STRICT = (
     "{{ raise_exception('System message must be at the beginning.') }}{% endif %}"
     "[{{ m.role }}]{{ m.content }}{% endfor %}"
 )
+SILENT = TOLERANT.replace("%}[", "%}{% if m.role != 'system' %}[").replace(
+    "{% endfor", "{% endif %}{% endfor"
+)
 NONE_AT_ALL = STRICT.replace(" and not loop.first", "")
 
 
@@ -51,12 +54,18 @@ def test_a_template_that_takes_one_system_message_gets_one(drive: MakeDriver) ->
     assert text == "[system]A\n\nB[user]hi\n\nC[assistant]yes[user]D"
 
 
-@pytest.mark.parametrize("messages", [AGENT, [system("A"), user("hi")]])
-def test_what_a_template_cannot_take_at_all_is_the_clients_error(
-    drive: MakeDriver, messages: list[ChatMessage]
+@pytest.mark.parametrize("template", [NONE_AT_ALL, SILENT])
+def test_a_template_that_takes_no_system_message_gets_a_users(
+    drive: MakeDriver, template: str
 ) -> None:
-    with pytest.raises(JobFault, match="must be at the beginning"):
-        written(drive, NONE_AT_ALL, messages)
+    assert written(drive, template, [system("A"), user("hi")]) == "[user]A\n\nhi"
+    text = written(drive, template, AGENT)
+    assert text == "[user]A\n\nB\n\nhi\n\nC[assistant]yes[user]D"
+
+
+def test_what_a_template_cannot_take_at_all_is_the_clients_error(drive: MakeDriver) -> None:
+    with pytest.raises(JobFault, match="nobody may speak"):
+        written(drive, "{{ raise_exception('nobody may speak') }}", AGENT)
 
 
 def test_a_conversation_that_is_in_order_stays_as_it_is() -> None:

@@ -1,0 +1,106 @@
+"""Schemas before they are compiled: what never ends, what cannot be exact, what a tool takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.messages import Tool, ToolPolicy
+from worker.engine.prepare.closed import closed
+from worker.engine.prepare.schema import EXACT, calls_schema, prepared
+
+NODE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/n"}}, "required": ["next"]}
+
+
+def with_node(node: Any) -> dict[str, Any]:
+    return {"$ref": "#/$defs/n", "$defs": {"n": node}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        with_node(NODE),
+        with_node({"allOf": [NODE]}),
+        with_node({"anyOf": [NODE, {"$ref": "#/$defs/n"}]}),
+        with_node({"type": "array", "items": {"$ref": "#/$defs/n"}, "minItems": 1}),
+        with_node({"type": ["object", "array"], **NODE, "items": NODE, "minItems": 2}),
+        {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
+        },
+    ],
+)
+def test_a_schema_without_an_end_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="never end"):
+        prepared(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        with_node({**NODE, "required": []}),
+        with_node({"anyOf": [NODE, {"type": "null"}]}),
+        with_node({**NODE, "type": ["object", "null"]}),
+        with_node({"type": "array", "items": {"$ref": "#/$defs/n"}}),
+        with_node({"const": {"next": 1}}),
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {
+                "a": {
+                    "type": "object",
+                    "properties": {"b": {"$ref": "#/$defs/b"}},
+                    "required": ["b"],
+                },
+                "b": {"type": "array", "items": {"$ref": "#/$defs/a"}},
+            },
+        },
+        {"type": "object", "required": ["unlisted"]},
+        {"$ref": "https://elsewhere.example/schema"},
+    ],
+)
+def test_a_schema_with_an_end_stays_as_it_is(schema: dict[str, Any]) -> None:
+    assert prepared(schema) == schema
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"const": EXACT + 2},
+        {"enum": ["a", -(2**60)]},
+        {"enum": [{"id": 2**64}]},
+        {"multipleOf": 2**70},
+    ],
+)
+def test_a_value_that_cannot_be_exact_is_refused(part: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not exact"):
+        prepared({"type": "object", "properties": {"default": part}})
+
+
+def test_bounds_move_inwards_until_they_are_exact() -> None:
+    bounds = {"minimum": -(2**63) + 1, "maximum": 2**63 - 1}
+    made = prepared({"type": "object", "properties": {"id": {"type": "integer", **bounds}}})
+    moved = made["properties"]["id"]
+    assert bounds["minimum"] <= moved["minimum"] == int(float(moved["minimum"]))
+    assert bounds["maximum"] >= moved["maximum"] == int(float(moved["maximum"]))
+    assert prepared({"maximum": 10**400})["maximum"] == 2**1000
+    annotated = {"type": "integer", "default": 2**63 - 1, "examples": [2**62]}
+    assert prepared(annotated) == annotated
+
+
+@pytest.mark.parametrize("parameters", [{}, {"type": "object"}, {"properties": {}}])
+def test_a_tool_without_parameters_takes_none(parameters: dict[str, Any]) -> None:
+    policy = ToolPolicy(tools=[Tool(name="now", parameters=parameters)], mode="required")
+    (call,) = [calls_schema(policy)["items"]]
+    assert closed(call["properties"]["arguments"]) == {
+        "type": "object",
+        "properties": {},
+        "additionalProperties": False,
+    }
+
+
+def test_a_tool_that_says_that_anything_goes_takes_anything() -> None:
+    parameters = {"type": "object", "additionalProperties": True}
+    policy = ToolPolicy(tools=[Tool(name="f", parameters=parameters)], mode="required")
+    assert calls_schema(policy)["items"]["properties"]["arguments"] == parameters
