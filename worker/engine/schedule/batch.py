@@ -165,11 +165,12 @@ class DecodeBatch:
             # Prompts of one token: before an empty cache such models take the positions of
             # whichever prompt they saw last.
             inputs["position_ids"] = mx.zeros((3, *tokens.shape), mx.int32)
-        logits = self._model.forward(tokens, cache.layers, inputs=inputs, rope_deltas=rope)
-        cache.advance()
+        made = self._model.forward(tokens, cache.layers, inputs=inputs, rope_deltas=rope)
+        logits = cache.gathered(made[:, -1, :])
+        cache.advance()  # which may move rows: what was made lies where they were
         for row in self.rows:
             row.fed += 1
-        return cache.gathered(logits[:, -1, :])
+        return logits
 
     def _choose(self, logits: mx.array) -> Pending:
         assert self._feed is not None
