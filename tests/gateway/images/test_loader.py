@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from typing import Any
 
+import pytest
+
 from gateway.dispatch.stats.metrics import Metrics
 from gateway.errors import DeadlinePassed
 from gateway.generation import ImageSource
@@ -92,6 +94,21 @@ async def test_a_deadline_ends_the_fetching_too() -> None:
         assert (await request).status_code == 504
         assert ticket.cancelled.is_set()
     server.close()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("image_format", ["HEIF", "PNG"])
+async def test_pictures_whose_pixels_do_not_fit_together_wait_for_each_other(
+    image_format: str,
+) -> None:
+    """Room for the pixels of one, of which a conversion has more."""
+    size = (900, 900) if image_format == "HEIF" else (1800, 1800)
+    picture = data_url(drawn(image_format, size))
+    tight: dict[str, Any] = {"max_body_bytes": 1_000_000, "max_buffered_bytes": 20_000_000}
+    async with gateway(says("Hi"), **tight) as running:
+        asked = [running.chat(**asking(picture)) for _ in range(3)]
+        answers = await asyncio.gather(*asked)
+    assert [answer.status_code for answer in answers] == [200] * 3, answers[0].text
 
 
 async def test_each_image_is_timed_as_it_is_fetched_and_decoded() -> None:
