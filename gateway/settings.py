@@ -38,7 +38,13 @@ class Settings:
         False, help="listen for workers beyond loopback without CURVE keys"
     )
 
-    queue_size: int = option(100, minimum=0, help="most non-streaming requests waiting")
+    queue_size: int = option(100, minimum=0, help="most requests waiting for a slot")
+    stream_wait: float = option(
+        0.0,
+        unit="seconds",
+        minimum=0,
+        help="longest that a stream waits for a slot; 0: it is refused at once",
+    )
     queue_timeout: float = option(
         300.0,
         unit="seconds",

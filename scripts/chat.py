@@ -9,6 +9,7 @@ import mimetypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,9 @@ from scripts.installation import command_name
 from scripts.loopback import is_loopback
 from shared.version import VERSION_LINE
 
+BUSY = (429, 503)
+PATIENCE_S = 300.0
+"""How long a busy server is asked again; as long as it lets others wait by itself."""
 CONNECT_S = 5.0
 PICTURE_TYPES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic"}
 
@@ -161,14 +165,21 @@ class Chat:
 
     def _stream(self, messages: list[dict[str, Any]]) -> Iterator[str]:
         body = {"messages": messages, "stream": True, **self._options}
+        give_up_at = time.monotonic() + PATIENCE_S
         try:
-            with self._client.stream(
-                "POST", f"{self._url}/v1/chat/completions", json=body
-            ) as reply:
-                if reply.status_code != 200:
+            while True:
+                with self._client.stream(
+                    "POST", f"{self._url}/v1/chat/completions", json=body
+                ) as reply:
+                    if reply.status_code == 200:
+                        yield from deltas(reply.iter_lines())
+                        return
                     reply.read()
-                    raise ChatError(refusal(reply))
-                yield from deltas(reply.iter_lines())
+                    wait_s = come_back_s(reply)
+                    if wait_s is None or time.monotonic() + wait_s > give_up_at:
+                        raise ChatError(refusal(reply))
+                print(f"{refusal(reply)} Waiting; Ctrl-C stops.", file=sys.stderr)
+                time.sleep(wait_s)
         except httpx.ConnectError:
             raise ChatError(
                 f"no server answers at {self._url}; start one with "
@@ -198,6 +209,12 @@ def deltas(lines: Iterator[str]) -> Iterator[str]:
             if text := choice["delta"].get("content"):
                 yield text
     raise ChatError("the connection broke before the answer was complete")
+
+
+def come_back_s(reply: httpx.Response) -> int | None:
+    """In how many seconds a busy server wants to be asked again; None: it has other reasons."""
+    seconds = reply.headers.get("Retry-After", "")
+    return int(seconds) if reply.status_code in BUSY and seconds.isdecimal() else None
 
 
 def refusal(reply: httpx.Response) -> str:

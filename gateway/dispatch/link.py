@@ -63,6 +63,7 @@ class Link:
             settings.queue_size,
             settings.queue_timeout,
             self.statistics.retry_after_s,
+            settings.stream_wait,
         )
         self.status = Report(self._core.view, self.statistics, self._order)
         self._binds = settings.bind

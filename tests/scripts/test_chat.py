@@ -6,7 +6,11 @@ import io
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -86,6 +90,58 @@ def test_no_server_is_told_in_plain_words(capsys: pytest.CaptureFixture[str]) ->
 def test_the_servers_refusal_is_shown(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--url", service.url, "--model", "nobody", "Hello"]) == 1
     assert "nobody" in capsys.readouterr().err
+
+
+@contextmanager
+def busy_server(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[str]:
+    """Gives these answers, one after the other; the last one to all who come later."""
+    left = list(answers)
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            status, headers, body = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+BUSY_WORDS = b'{"error": {"message": "Service is at capacity."}}'
+HELLO = b'data: {"choices": [{"delta": {"content": "Hello"}}]}\n\ndata: [DONE]\n\n'
+
+
+def test_a_busy_server_is_asked_again_when_it_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    busy = [(429, {"Retry-After": "7"}, BUSY_WORDS), (503, {"Retry-After": "2"}, BUSY_WORDS)]
+    output = io.StringIO()
+    with busy_server(*busy, (200, {}, HELLO)) as url:
+        assert main(["--url", url, "Hello"], output) == 0
+    assert output.getvalue() == "Hello\n" and waits == [7, 2]
+    assert "at capacity. Try again in about 7 s. Waiting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"), [(429, {}), (504, {"Retry-After": "1"}), (503, {"Retry-After": "999"})]
+)
+def test_who_does_not_say_when_or_says_much_later_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, status: int, headers: dict[str, str]
+) -> None:
+    monkeypatch.setattr(time, "sleep", None)
+    with busy_server((status, headers, BUSY_WORDS)) as url:
+        assert main(["--url", url, "Hello"], io.StringIO()) == 1
 
 
 def test_pictures_are_told_from_words() -> None:

@@ -2,7 +2,8 @@
 
 A pool is one model's slots over all its workers, counted apart for streaming and for non-streaming
 jobs. A non-streaming one takes a free slot, else waits its turn, else is refused; a stream takes a
-free slot or is refused. `queue_size` bounds the waiting jobs of all pools together. Counting a
+free slot or is refused, unless the operator lets it wait in the same way. `queue_size` bounds the
+waiting jobs of all pools together. Counting a
 prompt's tokens takes no slot; how many do so at once is bounded over all pools.
 
 The capacity of a pool may shrink below what is in use when a worker goes: nobody is thrown out,
@@ -35,20 +36,35 @@ class Pool:
     active: int = 0
     active_streams: int = 0
     waiting: deque[JobRecord] = field(default_factory=deque)
+    waiting_streams: deque[JobRecord] = field(default_factory=deque)
+
+    def line(self, stream: bool) -> deque[JobRecord]:
+        return self.waiting_streams if stream else self.waiting
+
+    def has_free_slot(self, stream: bool) -> bool:
+        if stream:
+            return self.active_streams < self.stream_slots
+        return self.active < self.slots
 
     @property
     def empty(self) -> bool:
         """Whether forgetting it would lose nothing."""
         return not (
-            self.slots or self.stream_slots or self.active or self.active_streams or self.waiting
+            self.slots
+            or self.stream_slots
+            or self.active
+            or self.active_streams
+            or self.waiting
+            or self.waiting_streams
         )
 
 
 class Admission:
-    """First come, first served, one queue for each pool."""
+    """First come, first served, one queue for each pool and kind of slot."""
 
-    def __init__(self, queue_size: int, changes: Changes) -> None:
+    def __init__(self, queue_size: int, streams_wait: bool, changes: Changes) -> None:
         self.queue_size = queue_size
+        self._streams_wait = streams_wait
         self._changes = changes
         self._pools: dict[str, Pool] = {}
         self._waiting = 0
@@ -65,9 +81,11 @@ class Admission:
     def pool(self, name: str) -> Pool:
         return self._pools.setdefault(name, Pool())
 
-    def free_slots(self, name: str) -> int:
-        """Slots that no non-streaming job holds; negative when workers have gone."""
+    def free_slots(self, name: str, *, stream: bool = False) -> int:
+        """Slots of a kind that no job holds; negative when workers have gone."""
         pool = self._pools.get(name, Pool())
+        if stream:
+            return pool.stream_slots - pool.active_streams
         return pool.slots - pool.active
 
     def judge(self, name: str, kind: Kind) -> Verdict:
@@ -75,10 +93,11 @@ class Admission:
         if kind == "counting":
             return Verdict.SLOT if self._counting < MAX_COUNTS else Verdict.REFUSE
         pool = self.pool(name)
-        if kind == "streaming":
-            return Verdict.SLOT if pool.active_streams < pool.stream_slots else Verdict.REFUSE
-        if pool.active < pool.slots and not pool.waiting:
+        stream = kind == "streaming"
+        if pool.has_free_slot(stream) and not pool.line(stream):
             return Verdict.SLOT
+        if stream and not self._streams_wait:
+            return Verdict.REFUSE
         return Verdict.WAIT if self._waiting < self.queue_size else Verdict.REFUSE
 
     def enter(self, record: JobRecord) -> None:
@@ -86,7 +105,7 @@ class Admission:
         if record.active:
             self._occupy(record, 1)
         else:
-            self.pool(record.pool).waiting.append(record)
+            self.pool(record.pool).line(record.stream).append(record)
             self._waiting += 1
 
     def leave(self, record: JobRecord) -> None:
@@ -96,7 +115,7 @@ class Admission:
             self._occupy(record, -1)
             self._changes.stirred.add(record.pool)
         else:
-            self.pool(record.pool).waiting.remove(record)
+            self.pool(record.pool).line(record.stream).remove(record)
             self._waiting -= 1
 
     def resize(self, name: str, slots: int, stream_slots: int) -> None:
@@ -111,12 +130,14 @@ class Admission:
         if pool is None:
             return []
         promoted = []
-        while pool.waiting and pool.active < pool.slots:
-            record = pool.waiting.popleft()
-            self._waiting -= 1
-            record.active = True
-            pool.active += 1
-            promoted.append(record)
+        for stream in (False, True):
+            line = pool.line(stream)
+            while line and pool.has_free_slot(stream):
+                record = line.popleft()
+                self._waiting -= 1
+                record.active = True
+                self._occupy(record, 1)
+                promoted.append(record)
         if pool.empty:
             del self._pools[name]
         return promoted

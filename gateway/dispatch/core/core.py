@@ -31,16 +31,22 @@ class Core:
         queue_size: most non-streaming jobs that may wait.
         queue_timeout_s: how long a job may take; see `Dispatcher`.
         retry_after: when somebody who is refused should come back.
+        stream_wait_s: how long a stream may wait for a slot; 0: it is refused at once.
     """
 
     def __init__(
-        self, gateway_id: str, queue_size: int, queue_timeout_s: float, retry_after: RetryAfter
+        self,
+        gateway_id: str,
+        queue_size: int,
+        queue_timeout_s: float,
+        retry_after: RetryAfter,
+        stream_wait_s: float = 0.0,
     ) -> None:
         self._changes = Changes()
         self._registry = Registry(self._changes)
-        admission = Admission(queue_size, self._changes)
+        admission = Admission(queue_size, stream_wait_s > 0, self._changes)
         self._dispatcher = Dispatcher(
-            admission, self._registry, self._changes, queue_timeout_s, retry_after
+            admission, self._registry, self._changes, queue_timeout_s, retry_after, stream_wait_s
         )
         self._failover = Failover(self._dispatcher, self._registry)
         self._results = Results(self._dispatcher, queue_timeout_s)

@@ -48,6 +48,7 @@ class Dispatcher:
     Args:
         queue_timeout_s: the longest time from arrival to the last token of a non-streaming answer
             or to a prompt's count; of a stream, to its first token and between two.
+        stream_wait_s: the longest that a stream waits for a slot, within that time.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Dispatcher:
         changes: Changes,
         queue_timeout_s: float,
         retry_after: RetryAfter,
+        stream_wait_s: float,
     ) -> None:
         self.jobs: dict[str, JobRecord] = {}
         self.effects: list[Effect] = []
@@ -65,6 +67,7 @@ class Dispatcher:
         self._changes = changes
         self._queue_timeout_s = queue_timeout_s
         self._retry_after = retry_after
+        self._stream_wait_s = stream_wait_s
         self._runs: dict[str, JobRecord] = {}
         self._ready: dict[tuple[str, Kind], deque[JobRecord]] = {}
 
@@ -96,6 +99,8 @@ class Dispatcher:
             deadline_at=now + self._queue_timeout_s - request.waited_s,
             active=verdict is Verdict.SLOT,
         )
+        if record.stream:
+            record.slot_by = now + self._stream_wait_s - request.waited_s
         if record.active:
             record.at.slot_at = now
         self._admission.enter(record)
@@ -121,9 +126,11 @@ class Dispatcher:
             self.end(record, "cancelled", now)
 
     def end_overdue(self, now: float) -> None:
-        """End the jobs whose deadline has passed."""
+        """End the jobs whose deadline has passed, and streams that have waited long enough."""
         for record in list(self.jobs.values()):
-            if now >= record.deadline_at:
+            if record.waits_in_vain(now):
+                self.fail(record, self._queue_full(record.pool, record.kind), now)
+            elif now >= record.deadline_at:
                 error = deadline_passed(record, self._queue_timeout_s)
                 self.fail(record, error, now, outcome="timed_out")
 
@@ -166,7 +173,7 @@ class Dispatcher:
             session = choose(record.job, record.kind, candidates)
             if session is not None:
                 self._dispatch(record, session, now)
-            elif record.overtaken:
+            elif record.waits_in_vain(now):
                 self.fail(record, self._queue_full(record.pool, record.kind), now)
             elif record.only_counts and candidates and not any(s.hello.counts for s in candidates):
                 self.fail(record, nobody_counts(), now)
@@ -305,7 +312,7 @@ class Dispatcher:
             return QueueFull(retry_after_s=MANY_COUNTS_RETRY_S)
         pool = self._admission.pool(pool_name)
         stream = kind == "streaming"
-        ahead = 0 if stream else len(pool.waiting)
+        ahead = len(pool.line(stream))
         slots = pool.stream_slots if stream else pool.slots
         wait_s = self._retry_after(stream, ahead, max(1, slots))
         return QueueFull(retry_after_s=min(wait_s, self._queue_timeout_s))

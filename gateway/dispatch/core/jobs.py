@@ -135,7 +135,10 @@ class JobRecord(msgspec.Struct, eq=False):
     """The same, of runs that a worker sent back. Counted apart, because a worker that has enough
     prompts to count sends back another, and is asked again later."""
     overtaken: bool = False
-    """A stream whose worker had given its slot to another gateway: it does not queue for one."""
+    """A stream whose worker had given its slot to another gateway: it queues for one no longer than
+    for its first."""
+    slot_by: float | None = None
+    """Until when a stream may wait for a slot; None: it is no stream."""
     next_sequence: int = 0
     choices: list[ChoiceProgress] = []
     completion_tokens: int = 0
@@ -152,6 +155,11 @@ class JobRecord(msgspec.Struct, eq=False):
     worker: str = ""
     outcome: Outcome | None = None
     error_code: str | None = None
+
+    def waits_in_vain(self, now: float) -> bool:
+        """Whether it is a stream that has waited for a slot as long as it may."""
+        waits = not self.active or (self.overtaken and self.phase is Phase.READY)
+        return waits and self.slot_by is not None and now >= self.slot_by
 
     def move(self, phase: Phase) -> None:
         if phase not in LEGAL_MOVES[self.phase]:

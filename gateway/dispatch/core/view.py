@@ -46,9 +46,9 @@ class View:
         """Jobs that hold a slot."""
         return self._admission.active
 
-    def free_slots(self, pool: str) -> int:
-        """Slots of that model that no non-streaming job holds; negative after a loss."""
-        return self._admission.free_slots(pool)
+    def free_slots(self, pool: str, *, stream: bool = False) -> int:
+        """Slots of that model and kind that no job holds; negative after a loss."""
+        return self._admission.free_slots(pool, stream=stream)
 
     def available(self) -> list[Hello]:
         """What can be asked for now: of workers that are ready, and of those on lease."""

@@ -51,9 +51,13 @@ class Client:
 
 
 class Simulation:
-    def __init__(self, queue_size: int = 4, queue_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, queue_size: int = 4, queue_timeout_s: float = 30.0, stream_wait_s: float = 0.0
+    ) -> None:
         self.now = 1_000.0
-        self.core = Core("gateway", queue_size, queue_timeout_s, lambda stream, ahead, slots: 1.0)
+        self.core = Core(
+            "gateway", queue_size, queue_timeout_s, lambda stream, ahead, slots: 1.0, stream_wait_s
+        )
         self.workers: dict[bytes, SimulatedWorker] = {}
         self.deaf: set[bytes] = set()
         """Workers stopped or cut off: they send nothing and what is sent to them is lost."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -43,6 +45,72 @@ def test_a_stream_is_refused_rather_than_queued() -> None:
     simulation.request(stream=True)
     with pytest.raises(QueueFull):
         simulation.request(stream=True)
+
+
+def patient(stream_wait_s: float = 5.0, **slots: Any) -> tuple[Simulation, SimulatedWorker]:
+    simulation = Simulation(stream_wait_s=stream_wait_s)
+    return simulation, simulation.connect(SimulatedWorker("a", **slots))
+
+
+def test_a_stream_may_wait_in_line() -> None:
+    simulation, _ = patient(stream_slots=1)
+    clients = [simulation.request(stream=True) for _ in range(4)]
+    assert [client.record.active for client in clients] == [True, False, False, False]
+    run(simulation, 60)
+    assert all(finished(client) for client in clients)
+    assert [one.id for one in simulation.ended] == [client.record.id for client in clients]
+
+
+def test_a_stream_waits_no_longer_than_it_may_and_is_told_to_come_back() -> None:
+    simulation, _ = patient(stream_slots=1)
+    simulation.request(stream=True)
+    waiting = simulation.request(stream=True)
+    simulation.pass_time(4.9)
+    assert not waiting.ends
+    simulation.pass_time(0.2)
+    (refusal,) = waiting.ends
+    assert isinstance(refusal, QueueFull) and refusal.headers == {"Retry-After": "1"}
+    assert simulation.core.view.waiting == 0
+
+
+def test_a_streams_wait_is_within_its_deadline() -> None:
+    simulation, worker = patient(stream_wait_s=1_000.0, stream_slots=1)
+    simulation.request(stream=True)
+    waiting = simulation.request(stream=True)
+    for _ in range(7):
+        simulation.step(worker)
+        simulation.pass_time(5.0)
+    (refusal,) = waiting.ends
+    assert isinstance(refusal, DeadlinePassed)
+
+
+def test_streams_and_others_share_the_places_in_line() -> None:
+    simulation, _ = patient(slots=1, stream_slots=1)
+    for stream in (False, True, False, True, False, True):
+        simulation.request(stream=stream)
+    assert simulation.core.view.waiting == 4
+    for stream in (False, True):
+        with pytest.raises(QueueFull):
+            simulation.request(stream=stream)
+
+
+def test_a_stream_that_leaves_the_line_frees_its_place() -> None:
+    simulation, _ = patient(stream_slots=1)
+    running, waiting, last = (simulation.request(stream=True) for _ in range(3))
+    simulation.cancel(waiting)
+    simulation.cancel(running)
+    assert last.phase() is Phase.RUNNING and simulation.core.view.waiting == 0
+
+
+def test_a_stream_whose_slot_went_to_another_gateway_waits_for_the_next() -> None:
+    simulation, worker = patient(stream_slots=1)
+    stream = simulation.request(stream=True)
+    run_id = stream.record.run_id
+    worker.drop(run_id)
+    simulation.say(worker, Rejected(job=run_id, reason="no_slot"))
+    assert stream.phase() is Phase.READY and not stream.ends
+    simulation.beat(worker)
+    assert stream.phase() is Phase.RUNNING
 
 
 def test_streams_and_others_have_slots_of_their_own() -> None:

@@ -20,9 +20,13 @@ WORKERS = ("a", "b", "c")
 
 
 class DispatchMachine(RuleBasedStateMachine):
+    stream_wait_s = 0.0
+
     def __init__(self) -> None:
         super().__init__()
-        self.simulation = Simulation(queue_size=3, queue_timeout_s=12)
+        self.simulation = Simulation(
+            queue_size=3, queue_timeout_s=12, stream_wait_s=self.stream_wait_s
+        )
         self.refused = 0
         self.pid = 0
         self.simulation.connect(SimulatedWorker("a"))
@@ -159,7 +163,16 @@ class DispatchMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_beside_a_free_slot(self) -> None:
         view = self.simulation.core.view
-        assert not view.waiting or view.free_slots("m") <= 0
+        for record in view.jobs.values():
+            assert record.active or view.free_slots("m", stream=record.stream) <= 0
+
+    @invariant()
+    def no_stream_waits_longer_than_it_may(self) -> None:
+        simulation = self.simulation
+        for record in simulation.core.view.jobs.values():
+            if record.stream and not record.active:
+                # The clock of these tests goes on by up to 5 s before the core is told.
+                assert simulation.now <= record.at.arrived_at + self.stream_wait_s
 
     @invariant()
     def a_pool_has_the_slots_that_its_workers_offer(self) -> None:
@@ -232,10 +245,16 @@ class DispatchMachine(RuleBasedStateMachine):
             assert not session.outstanding and not session.counting
 
 
+class PatientStreams(DispatchMachine):
+    stream_wait_s = 6.0
+
+
 TestDispatch = DispatchMachine.TestCase
+TestPatientStreams = PatientStreams.TestCase
 TestDispatch.settings = settings(
     max_examples=examples(150),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+TestPatientStreams.settings = settings(TestDispatch.settings, max_examples=examples(60))
