@@ -76,7 +76,7 @@ def test_a_full_queue_refuses_the_next_and_serves_the_others(service: Service) -
 
 def test_a_stream_is_refused_before_any_event(service: Service) -> None:
     with ThreadPoolExecutor(8) as pool:
-        streams = in_background(service, pool, 4, stream=True, tokens=20, delay_s=0.02)
+        streams = in_background(service, pool, 4, stream=True, tokens=80, delay_s=0.02)
         refused = service.script(stream=True, tokens=1)
         assert refused.status_code == 429
         assert refused.headers["content-type"] == "application/json"
