@@ -96,7 +96,8 @@ class MemoryBudget:
             self._holders.discard(holding)
         if more_bytes < 0:
             self._freed(-more_bytes)
-            self._admit()
+            if self._line:  # as a rule nobody waits, and each request comes by here
+                self._admit()
 
     def hold_if_free(self, holding: Holding, size_bytes: int) -> bool:
         """Hold so much more if there is room and nobody waits who comes before."""
