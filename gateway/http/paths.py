@@ -25,9 +25,10 @@ class Paths:
 
     def __init__(self, app: ASGIApp, routes: Iterable[str]) -> None:
         self.app = app
+        self._routes = frozenset(routes)
         self._below_prefix = frozenset(
             route.removeprefix(API_PREFIX).partition("/")[0]
-            for route in routes
+            for route in self._routes
             if route.startswith(API_PREFIX)
         )
 
@@ -38,6 +39,8 @@ class Paths:
 
     def meant(self, path: str) -> str:
         """Return the path with one slash at its beginning, none at its end, and `/v1` once."""
+        if path in self._routes:
+            return path
         beginning = _BEGINNING.match(path)
         if beginning is None:
             return path
