@@ -12,14 +12,17 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from scripts.benchmarks.in_process.churn import churn
 from scripts.benchmarks.in_process.clocks import Clocks
 from scripts.benchmarks.in_process.engines import Ours, Request, Theirs, requests
 from scripts.benchmarks.in_process.latency import (
     first_requests,
+    longest_step,
     random_checkpoint,
     second_turns,
     stalls,
 )
+from scripts.benchmarks.in_process.membership import memberships
 from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, median
 from scripts.benchmarks.servers.processes import DEMO_MODEL
 
@@ -41,7 +44,8 @@ CASES = (
     Case("text, batch 32", 32, 64, False, 1.0),
     Case("one image each, 16 tokens, 8 at once", 8, 16, True, 1.2),
 )
-LATENCIES = ("a long prompt joins", "second turns", "first requests")
+LATENCIES = ("a long prompt joins", "second turns", "first requests", "a long prompt alone")
+ROWS = ("who joins and leaves copies", "churn")
 
 
 def measure(case: Case, ours: Ours, theirs: Theirs, rounds: int) -> Row:
@@ -80,34 +84,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-path", default=str(DEMO_MODEL))
     parser.add_argument("--rounds", type=int, default=5, help="after one that warms up")
     parser.add_argument("--long-prompt", type=int, default=2000, help="tokens, about")
+    parser.add_argument("--lone-prompt", type=int, default=20_000, help="tokens, about")
+    parser.add_argument("--churn-context", type=int, default=1500, help="tokens, about")
+    parser.add_argument("--churn-seconds", type=float, default=30.0, help="for each side")
     parser.add_argument(
         "--only",
-        choices=("throughput", "latency"),
-        help="leave out the other half, which takes its time",
+        choices=("throughput", "latency", "rows"),
+        help="leave out the other parts, which take their time",
     )
 
 
 def run(options: argparse.Namespace) -> Report:
-    wanted = {options.only} if options.only else {"throughput", "latency"}
+    wanted = {options.only} if options.only else {"throughput", "latency", "rows"}
     cases = CASES if "throughput" in wanted else ()
-    progress = ProgressBar(len(cases) + (len(LATENCIES) if "latency" in wanted else 0))
+    latencies, memberships_too = "latency" in wanted, "rows" in wanted
+    steps = len(cases) + len(LATENCIES) * latencies + len(ROWS) * memberships_too
+    progress = ProgressBar(steps)
     ours = Ours(options.model_path)
     report = Report("engine")
+    theirs = Theirs(options.model_path, ours.engine.writer.write)
     if cases:
-        theirs = Theirs(options.model_path, ours.engine.writer.write)
         rows = report.tables["Tokens per second"] = []
         for case in cases:
             progress.step(case.name)
             rows.append(measure(case, ours, theirs, options.rounds))
-    if "latency" in wanted:
-        progress.step(LATENCIES[0])
-        joining = stalls(ours, options.long_prompt, max(1, options.rounds // 2))
-        report.tables["A long prompt joins"] = [joining]
-        with random_checkpoint() as folder:
-            progress.step(LATENCIES[1])
-            first_tokens = [second_turns(Ours(str(folder)), options.rounds)]
-            progress.step(LATENCIES[2])
-            first_tokens.append(first_requests(str(folder), max(1, options.rounds // 2)))
-        report.tables["First tokens, 53 million random weights"] = first_tokens
+    if memberships_too:
+        progress.step(ROWS[0])
+        report.tables["Who joins or leaves"] = memberships(options.rounds)
+        progress.step(ROWS[1])
+        churned = churn(ours, theirs, options.churn_context, options.churn_seconds)
+        report.tables["Churn"] = [churned | {"wanted": 2.0}]
+    if latencies:
+        _latencies(ours, options, report, progress)
     progress.end()
     return report
+
+
+def _latencies(
+    ours: Ours, options: argparse.Namespace, report: Report, progress: ProgressBar
+) -> None:
+    few = max(1, options.rounds // 2)
+    progress.step(LATENCIES[0])
+    report.tables["A long prompt joins"] = [stalls(ours, options.long_prompt, few)]
+    with random_checkpoint() as folder:
+        progress.step(LATENCIES[1])
+        first_tokens = [second_turns(Ours(str(folder)), options.rounds)]
+        progress.step(LATENCIES[2])
+        first_tokens.append(first_requests(str(folder), few))
+    report.tables["First tokens, 53 million random weights"] = first_tokens
+    progress.step(LATENCIES[3])
+    report.tables["A long prompt alone"] = [longest_step(ours, options.lone_prompt)]
