@@ -25,7 +25,7 @@ OTHER_FLAGS = {
     "--help",
     "--version",
     "--workers",  # scripts/serve
-    "--run",  # scripts/doctor
+    *("--run", "--model"),  # scripts/doctor
     "--quick",  # scripts/test
     *("--json", "--only", "--minutes"),  # scripts/gpu_check
     *("--rival", "--lend-blas"),  # scripts/bench

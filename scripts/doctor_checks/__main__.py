@@ -13,6 +13,7 @@ from scripts.doctor_checks.findings import Finding
 from scripts.doctor_checks.machine import check_machine, check_packages
 from scripts.doctor_checks.model import check_model
 from scripts.doctor_checks.picture import ask_about_a_picture
+from scripts.doctor_checks.proof import check_proof
 from scripts.doctor_checks.service import Service, check_service
 from scripts.installation import command_name
 
@@ -43,6 +44,11 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--model-path", type=Path, default=BUILT_IN_MODEL, help="a model's folder (default: demo)"
     )
     parser.add_argument(
+        "--model",
+        type=Path,
+        help="also load this model's folder and prove that its answers are right",
+    )
+    parser.add_argument(
         "--run", action="store_true", help="ask about one picture, and say what is slow"
     )
     return parser.parse_args(argv)
@@ -51,7 +57,10 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from check_machine()
     yield from check_packages()
-    yield from check_model(arguments.model_path)
+    folder = list(check_model(arguments.model or arguments.model_path))
+    yield from folder
+    if arguments.model and not any(finding.wrong for finding in folder):
+        yield from check_proof(arguments.model)
     service = Service(arguments.url, arguments.key)
     of_service = list(check_service(service, needed=arguments.run))
     yield from of_service

@@ -16,6 +16,7 @@ from scripts.doctor_checks.findings import Finding
 from scripts.doctor_checks.machine import check_machine, check_packages, satisfies
 from scripts.doctor_checks.model import cache_bytes_a_token, check_model
 from scripts.doctor_checks.picture import judge
+from scripts.doctor_checks.proof import check_proof
 from scripts.doctor_checks.service import Service, check_service
 from tests.processes import ROOT, serving
 from tests.waiting import await_condition, free_port
@@ -43,6 +44,21 @@ def problems(findings: Iterable[Finding]) -> list[Finding]:
 def test_a_good_model_is_complete_and_fits(model: Path) -> None:
     findings = list(check_model(model))
     assert not problems(findings) and "fits" in told(findings)
+
+
+@pytest.mark.mlx
+def test_a_model_is_proven_in_full() -> None:
+    findings = list(check_proof(BUILT_IN_MODEL))
+    assert not problems(findings) and "note" not in told(findings)
+    for ability in ("text", "pictures", "several_pictures", "prefix_cache", "batching"):
+        assert f"mlx-vlm's own: {ability}\n" in told(findings)
+
+
+@pytest.mark.mlx
+def test_a_model_that_mlx_vlm_cannot_load_is_no_crash(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "model_type": "unheard_of"}))
+    assert "unheard_of" in told(problems(check_proof(model)))
 
 
 @pytest.mark.parametrize("name", ["config.json", WEIGHTS])

@@ -80,6 +80,15 @@ def _proof_of(engine: MlxEngine, options: EngineOptions) -> Proof:
     return proof
 
 
+def prove_in_full(options: EngineOptions) -> Proof:
+    """Load a model and try everything with it, whatever is remembered of it.
+
+    Raises: as `load_engine`.
+    """
+    engine = _made(options, set_memory_limits(), lambda part: None, lambda: None)
+    return prove(engine, options, in_full=True)
+
+
 def go_by(engine: MlxEngine, options: EngineOptions, proof: Proof) -> None:
     """Serve with what has been proven, and say so."""
     model = engine.model

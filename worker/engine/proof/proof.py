@@ -70,14 +70,17 @@ class Disagreement(Exception):
     """An answer is not mlx-vlm's; says where."""
 
 
-def prove(engine: MlxEngine, options: EngineOptions) -> Proof:
+def prove(engine: MlxEngine, options: EngineOptions, *, in_full: bool = False) -> Proof:
     """Try everything; leaves the engine to be begun anew.
+
+    Args:
+        in_full: one ability after the other also where there is no fault: more questions.
 
     Raises:
         ModelError: the model's answers to texts alone are not mlx-vlm's own, or there are none.
     """
     with _quiet():
-        return _Trial(engine, options).run()
+        return _Trial(engine, options).run(in_full=in_full)
 
 
 @contextlib.contextmanager
@@ -107,12 +110,12 @@ class _Trial:
         self._abilities = engine.model.family.abilities
         self._raw = False
 
-    def run(self) -> Proof:
+    def run(self, *, in_full: bool) -> Proof:
         started = time.perf_counter()
         context, self._model.context_tokens = self._model.context_tokens, None
         try:
             self._raw = not self._has_template()
-            if not self._try_all_at_once():
+            if in_full or not self._try_all_at_once():
                 self._try_each()
         finally:
             self._model.context_tokens = context

@@ -1,0 +1,39 @@
+"""Are a model's answers in this engine mlx-vlm's own?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from scripts.doctor_checks.findings import Finding, fine, note, wrong
+
+WITHOUT = {
+    "pictures": "Requests with pictures are refused.",
+    "several_pictures": "Requests with more than one picture are refused.",
+    "picture_splitting": "The pictures of a prompt are encoded together.",
+    "vision_cache": "A picture that comes again is encoded again.",
+    "prefix_cache": "Every turn of a conversation is read from its start.",
+    "pieces": "A long prompt is read in one piece, for which running streams wait.",
+    "batching": "Requests are answered one after the other.",
+}
+"""What the worker does where an ability does not hold."""
+
+
+def check_proof(path: Path) -> Iterator[Finding]:
+    """Load the model and try everything with it, as its first start does, one after the other."""
+    # With MLX and mlx-vlm: not for those who only ask after their Python.
+    from worker.engine.interface import ModelError, ModelUnavailable
+    from worker.engine.load import prove_in_full
+    from worker.engine.options import EngineOptions
+
+    try:
+        proof = prove_in_full(EngineOptions(model_path=str(path)))
+    except (ModelError, ModelUnavailable) as error:
+        yield wrong(str(error), "Serve another model, or this one when mlx-vlm has mended it.")
+        return
+    for ability, held in proof.proven.items():
+        if held:
+            yield fine(f"Answers are mlx-vlm's own: {ability}")
+        else:
+            yield note(f"Not {ability}: {proof.reasons[ability]}", WITHOUT[ability])
+    yield fine(f"The proof took {proof.seconds:.1f} s; a start remembers its own")
