@@ -84,6 +84,23 @@ def extracted(batch: Cache, index: int) -> Cache:
     return row
 
 
+def row_of(batch: Cache, index: int, length: int) -> Cache:
+    """Copy a row of so many tokens out of a left-padded batch cache; begun at once, as above."""
+    row = [_row_of(layer, index, length) for layer in batch]
+    start(state(row))
+    return row
+
+
+def _row_of(layer: Any, index: int, length: int) -> Any:
+    if type(layer) is not kv.BatchKVCache:
+        return layer.extract(index)
+    row, end = kv.KVCache(), layer.size()
+    row.keys = mx.contiguous(layer.keys[index : index + 1, :, end - length : end])
+    row.values = mx.contiguous(layer.values[index : index + 1, :, end - length : end])
+    row.offset = length
+    return row
+
+
 def can_trim(row: Cache) -> bool:
     return all(layer.is_trimmable() for layer in row)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from worker.engine.cache import kv as caches
 from worker.engine.cache.kv import Cache
-from worker.engine.cache.prefix import Key, PrefixCache
+from worker.engine.cache.prefix import BLOCK_TOKENS, Key, PrefixCache
 from worker.engine.model.inputs import Embedded, PromptInputs, to_mlx
 from worker.engine.model.model import LoadedModel
 from worker.engine.model.vision_tower import MoreToEncode
@@ -274,11 +274,20 @@ class Prefiller:
                 return None
             batches.append(Prefilled(group, cache, is_batch=True))
         streams.compute([caches.state(batch.cache) for batch in batches])
+        for batch in batches:
+            self._keep_together(batch)
         share = (time.perf_counter() - started) / len(prefills)
         for prefill in prefills:
             prefill.done = prefill.target
             prefill.seconds += share
         return batches
+
+    def _keep_together(self, batch: Prefilled) -> None:
+        """Remember each prompt now: who asks for it again need not wait for its answer's end."""
+        for number, prefill in enumerate(batch.prefills):
+            if self._prefixes.limit_bytes and prefill.target >= BLOCK_TOKENS:
+                row = caches.row_of(batch.cache, number, prefill.target)
+                self._prefixes.put(prefill.key[: prefill.target], prefill.salt, row)
 
     def _batch(self, prefills: abc.Sequence[Prefill]) -> Cache | None:
         """Build a batch cache with their rows in order, lazily."""

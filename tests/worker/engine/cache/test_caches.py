@@ -90,6 +90,20 @@ def test_a_large_cache_is_copied_between_two_steps_of_the_others(
         assert driver.results[made[0].id].tokens == alone.solo(made).tokens
 
 
+def test_prompts_computed_side_by_side_are_known_at_once(drive: MakeDriver) -> None:
+    driver, fresh = drive(), drive(prefix_cache_bytes=0)
+    long: dict[str, Any] = {"max_tokens": 300, "ignore_eos": True}
+    driver.submit_prepared(*(job(str(n), f"{n} " + TEXT * (n + 1), **long) for n in range(3)))
+    driver.until(lambda: all(driver.results[str(n)].tokens for n in range(3)))
+    assert driver.engine.gauges()["prefix_cache_misses"] == 3
+    for n in range(3):
+        again = job(f"again {n}", f"{n} " + TEXT * (n + 1))
+        result = driver.solo(again)
+        assert result.done.usage.cached_tokens == result.done.usage.prompt_tokens - 1
+        assert result.tokens == fresh.solo(again).tokens
+    assert not any(driver.results[str(n)].over for n in range(3))
+
+
 def test_a_row_that_leaves_hands_its_cache_over(drive: MakeDriver) -> None:
     driver, fresh = drive(), drive(prefix_cache_bytes=0)
     first = driver.solo(job("1", TEXT))
