@@ -28,8 +28,8 @@ def main(argv: Sequence[str]) -> int:
         row = run_apart(name, options.limit)
         print(row, flush=True)
         rows.append(row)
-    if options.json is not None:
-        options.json.write_text(json.dumps([row.as_json() for row in rows], indent=1))
+        if options.json is not None:  # after each: what was found outlives an interruption
+            options.json.write_text(json.dumps([one.as_json() for one in rows], indent=1))
     if options.write:
         DOCUMENT.write_text(with_tables(DOCUMENT.read_text(), rows))
     return 1 if any(row.verdict in ("wrong", "broken") for row in rows) else 0

@@ -37,7 +37,7 @@ class Engine:
     """The worker's engine on a checkpoint, driven as the worker's loop drives it."""
 
     def __init__(self, folder: Path) -> None:
-        self._ours = Ours(str(folder))
+        self._ours = Ours(str(folder), proof_cache=str(folder.parent / "proofs"))
         self._asked = 0
 
     def prompt(self, question: Question) -> str:

@@ -100,9 +100,10 @@ def picture(width: int = 300, height: int = 200) -> bytes:
 class Ours:
     """The engine, as the worker's loop drives it, text and all."""
 
-    def __init__(self, model_path: str) -> None:
+    def __init__(self, model_path: str, proof_cache: str = "") -> None:
         self._woken = threading.Event()
-        self.engine = load_engine(EngineOptions(model_path), lambda fraction: None, self._woken.set)
+        options = EngineOptions(model_path, proof_cache=proof_cache)
+        self.engine = load_engine(options, lambda fraction: None, self._woken.set)
 
     def run(self, requests: Sequence[Request]) -> Clocks:
         """Return what all answers took."""
