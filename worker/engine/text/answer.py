@@ -57,7 +57,7 @@ class Answer:
         self.limit = limit
         self._eos_ids = frozenset() if job.ignore_eos else language.eos_ids
         self._ended = language.eos_ids
-        goes_on = job.continue_final_message or bool(job.prompt)
+        goes_on = job.continue_final_message or bool(job.prompt or job.prompt_ids)
         self._detokenizer = language.vocabulary.detokenizer(begins=not goes_on)
         self._splitter = _splitter(language, job, choice, prompt)
         self._stops = StopFinder(job.stop)
@@ -136,7 +136,8 @@ def _add(piece: Piece, more: Piece) -> None:
 
 def _splitter(language: Language, job: Job, choice: int, prompt: str) -> Splitter:
     if not language.harmony:
-        return ReasoningSplitter(language.markers, prompt)
+        # A raw prompt's answer is all text, also where the prompt ends within a thought.
+        return ReasoningSplitter(language.markers if job.messages else None, prompt)
     policy = job.tool_policy
     tools = [tool.name for tool in policy.tools] if policy is not None else []
     return HarmonySplitter(prompt, tools, CallNames(job.answer_id, choice))
