@@ -234,6 +234,21 @@ def test_completions_take_a_raw_prompt_and_echo_it(drive: MakeDriver) -> None:
     assert result.text == "The image shows" + plain.text
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "llama", "gemma3", "gpt_oss"])
+def test_a_prompt_may_be_one_token(family: str, drive: MakeDriver) -> None:
+    """Nothing is in the cache yet when it is fed: alone after others, and in company."""
+    driver = drive(family)
+    long = job("long", "Hello to you all", max_tokens=30, ignore_eos=True)
+    alone = driver.solo(job("alone", prompt_ids=[40], ignore_eos=True)).tokens
+    assert len(alone) == 10
+    rest = driver.solo(job("rest", prompt_ids=[40, alone[0]], max_tokens=9, ignore_eos=True))
+    assert rest.tokens == alone[1:]
+    driver.submit(long)
+    driver.until(lambda: len(driver.results["long"].tokens) > 3)
+    both = driver.run(*(job(name, prompt_ids=[40], ignore_eos=True) for name in "ab"))
+    assert [result.tokens for result in both] == [alone, alone]
+
+
 def test_a_final_assistant_message_is_continued(drive: MakeDriver) -> None:
     driver = drive()
     made = job("x", [user("What?"), assistant("The image")], continue_final_message=True)
