@@ -168,7 +168,12 @@ class GrammarMaker:
         instead = self._call_tokens if _may_call(job) else frozenset()
         state = GrammarState(matcher, self._vocabulary, self._at_end, param, instead)
         state.unenforced = unenforced
-        if job.continue_final_message and not state.begin_with(tokens.tokenize_str(_last(job))):
+        begun = _begun(job)
+        # A call is told as it comes: the client's part of it could not be.
+        if begun and param == "tools":
+            words = "A call that must be made cannot go on from an answer that is to be continued."
+            raise JobFault("invalid_request", words, "messages")
+        if begun and not state.begin_with(tokens.tokenize_str(begun)):
             words = "The answer that is to be continued does not begin as response_format demands."
             raise JobFault("invalid_request", words, "messages")
         return state
@@ -199,8 +204,12 @@ def _unusable(reason: str, param: str) -> JobFault:
     return JobFault("invalid_request", words, param)
 
 
-def _last(job: Job) -> str:
-    return "".join(p.text for p in job.messages[-1].content if isinstance(p, TextPart))
+def _begun(job: Job) -> str:
+    """What the client has said of the answer already, without the white space before it."""
+    if not job.continue_final_message:
+        return ""
+    parts = job.messages[-1].content
+    return "".join(part.text for part in parts if isinstance(part, TextPart)).lstrip()
 
 
 UNWRITABLE = "\ue000"

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from shared.messages import Job, Tool, ToolPolicy
-from worker.engine.prepare.subschemas import Schema, rebuilt, resolved
+from worker.engine.prepare.subschemas import Schema, rebuilt, resolved, subschemas
 
 MOST_CALLS = 16
 """A model that is forced to call tools may not go on for ever."""
@@ -29,6 +29,7 @@ _SAYS_MEMBERS = (
     "anyOf",
     "oneOf",
 )
+_DEFINITIONS = ("$defs", "definitions")
 _VALUES = ("const", "enum", "multipleOf")
 _BOUNDS = {
     "minimum": math.inf,
@@ -54,7 +55,7 @@ def prepared(schema: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: no answer can keep it, or the compiler would make another one of it.
     """
-    if not _Ends(schema).whole():
+    if not _Ends(schema).all():
         raise ValueError("a value of it would never end: a required part contains itself")
     exact = rebuilt(schema, _exact)
     assert isinstance(exact, dict)
@@ -159,7 +160,7 @@ def _refuse_inexact(value: Any) -> None:
 
 
 class _Ends:
-    """Which parts of a schema have a value that ends.
+    """Whether whatever a schema lets a model begin has a value that ends.
 
     A part is taken for endless until it is shown to end; what ends is learned in rounds, until a
     round teaches nothing new.
@@ -169,7 +170,7 @@ class _Ends:
         self._root = schema
         self._targets = dict.fromkeys(_references(schema), False)
 
-    def whole(self) -> bool:
+    def all(self) -> bool:
         while True:
             learned = [
                 pointer
@@ -177,7 +178,7 @@ class _Ends:
                 if not ends and self._ends(resolved(self._root, pointer))
             ]
             if not learned:
-                return self._ends(self._root)
+                return self._ends(self._root) and all(self._targets.values())
             self._targets.update(dict.fromkeys(learned, True))
 
     def _ends(self, schema: Schema) -> bool:
@@ -208,7 +209,9 @@ class _Ends:
 
     def _object_ends(self, schema: dict[str, Any]) -> bool:
         properties = schema.get("properties") or {}
-        return all(self._ends(properties.get(name)) for name in schema.get("required") or ())
+        others = schema.get("additionalProperties")
+        required = schema.get("required") or ()
+        return all(self._ends(properties.get(name, others)) for name in required)
 
     def _array_ends(self, schema: dict[str, Any]) -> bool:
         least = schema.get("minItems") or 0
@@ -218,11 +221,19 @@ class _Ends:
         return least <= len(first) or self._ends(schema.get("items"))
 
 
-def _references(schema: Any) -> set[str]:
-    if isinstance(schema, list):
-        return {pointer for one in schema for pointer in _references(one)}
-    if not isinstance(schema, dict):
-        return set()
-    found = {pointer for one in schema.values() for pointer in _references(one)}
-    reference = schema.get("$ref")
-    return found | ({reference} if isinstance(reference, str) else set())
+def _references(root: dict[str, Any]) -> set[str]:
+    """Where references lead, from the root and from where they lead; definitions that nothing
+    refers to are no part of it."""
+    found: set[str] = set()
+    waiting: list[Schema] = [root]
+    while waiting:
+        schema = waiting.pop()
+        if not isinstance(schema, dict):
+            continue
+        used = {key: part for key, part in schema.items() if key not in _DEFINITIONS}
+        waiting += subschemas(used)
+        pointer = schema.get("$ref")
+        if isinstance(pointer, str) and pointer not in found:
+            found.add(pointer)
+            waiting.append(resolved(root, pointer))
+    return found

@@ -30,6 +30,14 @@ def with_node(node: Any) -> dict[str, Any]:
             "$ref": "#/$defs/a",
             "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
         },
+        # Not all of it: but what has been begun must end, too.
+        {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"}], "$defs": {"n": NODE}},
+        {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": NODE}},
+        {"type": "array", "items": {"$ref": "#/$defs/n"}, "$defs": {"n": NODE}},
+        # Required, and said by what any member must be.
+        with_node(
+            {"type": "object", "additionalProperties": {"$ref": "#/$defs/n"}, "required": ["a"]}
+        ),
     ],
 )
 def test_a_schema_without_an_end_is_refused(schema: dict[str, Any]) -> None:
@@ -58,6 +66,7 @@ def test_a_schema_without_an_end_is_refused(schema: dict[str, Any]) -> None:
         },
         {"type": "object", "required": ["unlisted"]},
         {"$ref": "https://elsewhere.example/schema"},
+        {"type": "null", "$defs": {"unused": {"$ref": "#/$defs/unused"}}},
     ],
 )
 def test_a_schema_with_an_end_stays_as_it_is(schema: dict[str, Any]) -> None:

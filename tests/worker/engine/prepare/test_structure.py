@@ -17,7 +17,7 @@ from shared.messages import (
     ToolPolicy,
 )
 from tests.worker.engine.conftest import MakeDriver
-from tests.worker.engine.driving import Result, job, sampled, user
+from tests.worker.engine.driving import Result, assistant, job, sampled, user
 from worker.engine.model.language import language_of
 
 SCHEMA: dict[str, Any] = {
@@ -230,3 +230,54 @@ def test_thinking_is_free_and_the_answer_formed(drive: MakeDriver) -> None:
     assert "</think>" not in reasoning + result.text
     fitting(result.text)
     assert 0 < result.done.usage.reasoning_tokens < result.done.usage.completion_tokens
+
+
+def member(schema: Any) -> dict[str, Any]:
+    """The schema of an object that has one member, `it`."""
+    return {
+        "type": "object",
+        "properties": {"it": schema},
+        "required": ["it"],
+        "additionalProperties": False,
+    }
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "llama", "gemma3"])
+def test_what_looks_like_a_special_token_is_text(family: str, drive: MakeDriver) -> None:
+    """Of whichever: each of the family's, in one answer."""
+    driver = drive(family)
+    added = driver.model.tokenizer.added_tokens_decoder.values()
+    words = " ".join(str(one.content) * 2 for one in added if one.special)
+    form = ResponseFormat(schema=member({"const": words}))
+    made = job("x", response_format=form, sampling=sampled(1), max_tokens=1000)
+    result = driver.solo(made)
+    assert json.loads(result.text) == {"it": words}
+    assert result.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("begun", "rest"),
+    [('{"it": "', 'red"}'), ('{"it"', ': "red"}'), ('\n{"it": "re', 'd"}'), ('{"it": "red"}', "")],
+)
+def test_a_begun_answer_goes_on_in_its_form(begun: str, rest: str, drive: MakeDriver) -> None:
+    form = ResponseFormat(schema=member({"const": "red"}))
+    turns = [user("Which?"), assistant(begun)]
+    fields: dict[str, Any] = {"sampling": sampled(1), "max_tokens": 60}
+    made = job("x", turns, continue_final_message=True, response_format=form, **fields)
+    result = drive().solo(made)
+    assert (result.text, result.finish_reason) == (rest, "stop")
+
+
+def test_a_call_is_not_begun_by_the_client(drive: MakeDriver) -> None:
+    policy = ToolPolicy(tools=[WEATHER], mode="required", parallel=False)
+    turns = [user("Call it."), assistant('[{"name": "get_weather", "arguments": {')]
+    made = job("x", turns, continue_final_message=True, tool_policy=policy, max_tokens=60)
+    failed = drive().solo(made).failed
+    assert failed is not None and (failed.code, failed.param) == ("invalid_request", "messages")
+
+
+def test_an_empty_beginning_is_none(drive: MakeDriver) -> None:
+    policy = ToolPolicy(tools=[CLOCK], mode="required", parallel=False)
+    turns = [user("Call it."), assistant("")]
+    made = job("x", turns, continue_final_message=True, tool_policy=policy, max_tokens=60)
+    assert calls_of(drive().solo(made)) == [("get_time", {})]
