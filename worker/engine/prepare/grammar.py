@@ -157,6 +157,9 @@ class GrammarMaker:
         if found is None:
             return None
         schema, param = found
+        if not self._at_end.any():
+            words = "This model has no end token, and an answer that must have a form needs one."
+            raise JobFault("invalid_request", words, param)
         try:
             schema, tokens = prepared(schema), self._tokens()
             for part in strict_parts(job, schema):

@@ -18,7 +18,9 @@ from shared.messages import (
 )
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Result, assistant, job, sampled, user
+from worker.engine.faults import JobFault
 from worker.engine.model.language import language_of
+from worker.engine.prepare.grammar import GrammarMaker
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -281,3 +283,13 @@ def test_an_empty_beginning_is_none(drive: MakeDriver) -> None:
     turns = [user("Call it."), assistant("")]
     made = job("x", turns, continue_final_message=True, tool_policy=policy, max_tokens=60)
     assert calls_of(drive().solo(made)) == [("get_time", {})]
+
+
+def test_a_model_that_never_ends_has_no_forms(drive: MakeDriver) -> None:
+    """Nothing could follow a complete answer."""
+    maker = GrammarMaker(drive().model.tokenizer, 100, frozenset({100}))
+    made, _ = job("x", response_format=ResponseFormat(schema=SCHEMA))
+    with pytest.raises(JobFault, match="no end token"):
+        maker.make(made)
+    free, _ = job("y")
+    assert maker.make(free) is None
