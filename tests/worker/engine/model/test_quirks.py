@@ -12,6 +12,7 @@ from worker.engine.model.inputs import off_mlx, to_mlx
 
 OFF = {
     "gemma2": [],  # a mask for each group of heads
+    "llama4": ["prefix_cache", "batching"],  # caches that drop what is over
     "minicpmo": [],  # positions left in the model's state, no placeholders
     "internlm2": ["batching"],  # one offset for all rows
     "qwen3_omni_moe": [],  # deep features along the prompt, a mask cut by the rows' lengths

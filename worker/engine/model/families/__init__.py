@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import mlx.nn as nn
 
 from worker.engine.model.families import (
+    chunked_attention,
     first_picture_only,
     mask_by_offset,
     mask_per_group,
@@ -41,6 +42,7 @@ QUIRKS: tuple[Quirk, ...] = (
     mask_by_offset,
     mask_per_group,
     rows_apart,
+    chunked_attention,
 )
 
 
