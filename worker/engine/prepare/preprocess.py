@@ -124,6 +124,9 @@ class Preprocessor:
         """Return the prompt's text, its tokens, and what the processor made of the images."""
         if job.prompt_ids:
             self._check_tokens(job.prompt_ids, job)
+            if self._model.family.placeholders.intersection(job.prompt_ids):
+                words = "The prompt has tokens that stand for images, and no image."
+                raise JobFault("invalid_request", words, "prompt")
             return str(self._model.tokenizer.decode(job.prompt_ids)), list(job.prompt_ids), {}
         self._check_pictures(len(images))
         text = self._writer.write(job)
@@ -136,7 +139,7 @@ class Preprocessor:
         check_obeyed(self._model.processor, options, inputs)
         if not ids:
             raise JobFault("invalid_request", "The prompt is empty.", "messages")
-        return text, ids, inputs
+        return self._writer.literals.plain(text), ids, inputs
 
     def _process(
         self, text: str, images: list[Image.Image], options: dict[str, int]

@@ -18,6 +18,7 @@ from mlx_vlm.prompt_utils import MODEL_CONFIG, get_chat_template, get_message_js
 from shared.messages import ChatMessage, ImagePart, Job, TextPart, ToolCall
 from worker.engine.faults import JobFault
 from worker.engine.model.model import LoadedModel
+from worker.engine.prepare.literal import Literals
 from worker.engine.text.harmony import speaks_harmony
 from worker.engine.text.tools import tool_instructions
 
@@ -53,6 +54,7 @@ class PromptWriter:
         self._template = template
         self._image_marker = image_marker
         self._image_position = image_position
+        self.literals = Literals(tokenizer, template)
         self._takes_lists = self._renders([{"type": "image"}, {"type": "text", "text": PROBE}])
         self._takes_strings = self._renders(PROBE)
         self._shows_systems = self._renders_systems()
@@ -71,14 +73,19 @@ class PromptWriter:
         )
 
     def write(self, job: Job) -> str:
-        """
+        """Render the job's prompt; what its texts spell of control tokens is marked (`literals`).
+
         Raises:
             JobFault: the template refuses this conversation (roles in a wrong order, ...).
         """
         if job.prompt is not None:
-            return job.prompt
-        messages = list(job.messages)
-        tools = [_openai_tool(tool) for tool in job.tool_policy.tools] if job.tool_policy else None
+            return self.literals.without_media(job.prompt)
+        messages = [self._literal(message) for message in job.messages]
+        tools = (
+            [self.literals.quoted(_openai_tool(tool)) for tool in job.tool_policy.tools]
+            if job.tool_policy
+            else None
+        )
         if tools and not self.knows_tools:
             messages = _with_instructions(messages, tool_instructions(tools))
             tools = None
@@ -105,7 +112,12 @@ class PromptWriter:
         self, job: Job, conversation: Sequence[ChatMessage], tools: list[Message] | None
     ) -> str:
         messages = [self._message(message) for message in conversation]
-        return self._render(messages, tools, job.continue_final_message, dict(job.template_options))
+        return self._render(
+            messages,
+            tools,
+            job.continue_final_message,
+            self.literals.quoted(dict(job.template_options)),
+        )
 
     def _render(
         self,
@@ -174,10 +186,26 @@ class PromptWriter:
             if self._harmony and not (message.tool_calls and message.content):
                 written["thinking"] = message.reasoning
         if message.tool_calls:
-            written["tool_calls"] = [_openai_call(call) for call in message.tool_calls]
+            calls = [_openai_call(call) for call in message.tool_calls]
+            written["tool_calls"] = self.literals.quoted(calls)
         if message.tool_call_id is not None:
             written["tool_call_id"] = message.tool_call_id
         return written
+
+    def _literal(self, message: ChatMessage) -> ChatMessage:
+        """The message with its texts quoted; calls are, once their arguments are parsed."""
+        quoted = self.literals.quoted
+        content = [
+            TextPart(text=quoted(part.text)) if isinstance(part, TextPart) else part
+            for part in message.content
+        ]
+        return msgspec.structs.replace(
+            message,
+            content=content,
+            name=quoted(message.name),
+            reasoning=quoted(message.reasoning),
+            tool_call_id=quoted(message.tool_call_id),
+        )
 
     def _placed(self, content: Sequence[TextPart | ImagePart]) -> list[TextPart | ImagePart]:
         if self._image_position == "as-sent":
