@@ -18,7 +18,8 @@ class PieceSpeed:
 
     REMEMBERED = 15
     FEW_TOKENS, SHORT_S = 64, 0.1
-    """What is smaller than both tells of a piece's fixed cost, not of its tokens."""
+    """What is smaller than both tells of a piece's fixed cost rather than of its tokens: it counts
+    only where it was quicker than foreseen."""
 
     def __init__(self) -> None:
         self._pieces: deque[tuple[float, float]] = deque(maxlen=self.REMEMBERED)
@@ -36,7 +37,10 @@ class PieceSpeed:
         Args:
             middle: how many tokens its middle one looked back at.
         """
-        if not tokens or (tokens < self.FEW_TOKENS and seconds < self.SHORT_S):
+        if not tokens:
+            return
+        small = tokens < self.FEW_TOKENS and seconds < self.SHORT_S
+        if small and (not self.known or seconds / tokens >= self._token_s(middle)):
             return
         self._pieces.append((middle, seconds / tokens))
         slopes = [

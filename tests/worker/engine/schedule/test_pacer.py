@@ -85,6 +85,15 @@ def test_a_machine_that_gets_other_work_is_noticed_with_the_next_piece() -> None
     assert max(pieces[1:]) <= LONGEST_WORK_S
 
 
+def test_after_a_moment_of_other_work_pieces_grow_again() -> None:
+    """One piece that took a hundred times as long makes the next ones tiny, and no more."""
+    pacer = Pacer(prefill_pause_s=0.05)
+    undisturbed_pieces(pacer, 20_000, 180e-6, 0.0)
+    pacer.note_chunk(500, 100 * 500 * 180e-6, 10_000)
+    assert pacer.chunk(decoding=False) < 64
+    assert len(undisturbed_pieces(pacer, 20_000, 180e-6, 0.0)) < 20
+
+
 def test_those_who_decode_do_not_make_a_piece_longer_than_without_them() -> None:
     pacer = Pacer(prefill_pause_s=5.0)
     pacer.note_newcomers(tokens=20_000, waiting=9, running=1)
