@@ -30,7 +30,7 @@ def api(base_url: str) -> Iterator[OpenAI]:
     [
         ({"temperature": 9}, "temperature"),
         ({"messages": []}, "messages"),
-        ({"store": True}, "store"),
+        ({"n": 0}, "n"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"extra_body": {"temprature": 1}}, "temprature"),
         (

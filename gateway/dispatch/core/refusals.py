@@ -93,15 +93,11 @@ def not_finished(record: JobRecord) -> ApiError:
 
 def job_too_large(record: JobRecord) -> ApiError:
     """Why the job cannot be sent, naming the parameter that takes the most room."""
-    sizes = {
-        parameter: packed_bytes(getattr(record.job, field))
-        for field, parameter in PARAMETERS.items()
-    }
-    largest = max(sizes, key=lambda parameter: sizes[parameter])
+    largest = max(PARAMETERS, key=lambda field: packed_bytes(getattr(record.job, field)))
     return BodyTooLarge(
         f"The request is larger than the {JobMessage.max_body_bytes} bytes that a worker takes, "
         "images not counted; send less text.",
-        param=largest,
+        param=PARAMETERS[largest],
     )
 
 
