@@ -10,7 +10,7 @@ import pytest
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.page.browser import Page, chromium
+from tests.page.browser import Page
 from tests.page.test_page import EXAMPLE
 from tests.processes import Service, serving
 from tests.scripted import scripted
@@ -24,12 +24,6 @@ const one = buttons.find((one) => [one.innerText, one.ariaLabel].includes(words)
 if (one) setTimeout(() => one.click()); // what it opens may block
 return one !== undefined;
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.page.browser import Page, chromium
-from tests.processes import Service, serving
+from tests.page.browser import Page
+from tests.processes import Service
 
 ANSWER = """\
 # Shapes
@@ -43,18 +43,6 @@ $<img src=x onerror=document.title='broken'>$
 <img src=x onerror="document.title='broken'">
 ```
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture

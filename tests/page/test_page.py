@@ -13,25 +13,13 @@ import pytest
 
 from scripts.demo_model import answers
 from scripts.demo_model.scenes import example_scene
-from tests.page.browser import Page, chromium
+from tests.page.browser import Page
 from tests.processes import ROOT, Service, serving
 from tests.scripted import words
 from tests.waiting import await_condition
 
 EXAMPLE = base64.b64encode((ROOT / "docs" / "example.png").read_bytes()).decode()
 KEY = "a-key-for-tests"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture
