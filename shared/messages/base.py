@@ -19,6 +19,8 @@ FailureCode = Literal[
     "internal_error",
 ]
 WorkerAction = Literal["drain", "resume", "restart"]
+ModelStatus = Literal["unloaded", "downloading", "loading", "loaded", "failed"]
+ModelRoom = Literal["free", "idle", "busy", "pinned", "never"]
 
 # Numbers as far as they make sense. A message with any other is malformed: what a peer claims is
 # checked once, where it comes in, and never reaches a counter or an index.

@@ -83,3 +83,27 @@ class Control(FromGateway):
 
     action: WorkerAction
     """See "States"."""
+
+
+class Load(FromGateway):
+    """Somebody wants a model of the host's catalogue. Only to who sends `Catalogue`.
+
+    Idempotent, and repeated every second for as long as somebody waits: that is how the host knows
+    that somebody does. What becomes of it is told in the next `Catalogue`.
+    """
+
+    type_code = 72
+
+    model: str
+    """Its first name, or one of its aliases."""
+    idle_unload_s: Amount | None = None
+    """Sets anew after how many seconds without a job it leaves; 0: never; nil: as it is."""
+
+
+class Unload(FromGateway):
+    """An operator's order: what runs is finished, then the model leaves, pinned or not."""
+
+    type_code = 73
+
+    model: str
+    """Its first name, or one of its aliases."""

@@ -14,6 +14,9 @@ from shared.messages.base import (
     FromWorker,
     Gauge,
     HeldJobs,
+    ModelRoom,
+    ModelStatus,
+    Record,
     RejectReason,
     SlotCount,
     WorkerState,
@@ -61,6 +64,8 @@ class Hello(FromWorker):
     proven: dict[str, bool] = {}
     """What was tried with the model as it was loaded, and whether its answers were right: "text",
     "pictures", "batching", ...; what was not, it is served without. 64 at most."""
+    supervisor: str = ""
+    """The `instance` of the `Catalogue` that this model stands in; empty: in none."""
 
 
 class Heartbeat(FromWorker):
@@ -205,3 +210,69 @@ class Goodbye(FromWorker):
 
     returning: bool = False
     """Whether it is about to start again, so that its slots are worth waiting for."""
+
+
+MAX_CATALOGUE = 1024
+MAX_ALIASES = 64
+
+
+class CatalogueEntry(Record):
+    """A model that a host may load, and how it is there now."""
+
+    name: str
+    """Its first name, which is the pool's."""
+    status: ModelStatus
+    """`loading` until its own session says `ready`; `failed`: not tried before `retry_s`."""
+    slots: SlotCount
+    """What it has to offer when it is loaded: as in `Hello`, ..."""
+    stream_slots: SlotCount
+    """... and for streams."""
+    aliases: Annotated[list[str], msgspec.Meta(max_length=MAX_ALIASES)] = []
+    """Its other names."""
+    room: ModelRoom = "free"
+    """What stands in the way of loading it now: nothing (`free`), models that have no job and would
+    leave (`idle`), models with jobs (`busy`), pinned ones (`pinned`), or the whole budget, which is
+    less than it takes (`never`). Means nothing once it is loading or loaded."""
+    fraction: Amount = 0.0
+    """How much of it is downloaded or loaded, 0 to 1."""
+    error: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+    """Why it has `failed`, a sentence for people."""
+    retry_s: Amount = 0.0
+    """In how many seconds a failed one may be tried again."""
+    memory_bytes: Count = 0
+    """What it takes, caches included: measured while it is loaded, else estimated; 0: unknown."""
+    pinned: bool = False
+    """It leaves only by order."""
+    idle_s: Amount | None = None
+    """Since its last job ended; nil: it has one, or is not loaded."""
+    context_tokens: Count | None = None
+    """As in `Hello`; nil: not known before it is loaded."""
+    vision: bool | None = None
+    """Whether it takes images; nil: not known before it is loaded."""
+
+
+class Catalogue(FromWorker):
+    """A host's whole truth about its models, every heartbeat interval and at once when it changes.
+
+    A host is a supervisor: it runs each loaded model in a process of its own, which has a session
+    of its own. This message opens the host's session and keeps it; it takes no jobs, and hears
+    `Load` and `Unload`. Answered by `Welcome` when the session is new.
+    """
+
+    type_code = 11
+    max_body_bytes = 1 << 20
+
+    worker: str
+    """The host's name, for people."""
+    instance: str
+    """Random, chosen once for each start of the supervisor."""
+    models: Annotated[list[CatalogueEntry], msgspec.Meta(max_length=MAX_CATALOGUE)]
+    """In the operator's order; no name twice."""
+    memory_budget_bytes: Count = 0
+    """Most that all of them together may take."""
+    memory_used_bytes: Count = 0
+    """What those take that are loaded or loading."""
+    host: str = ""
+    """Its machine, for people."""
+    leaving: bool = False
+    """Its last words: the host goes, and loads nothing more."""
