@@ -14,8 +14,6 @@ from mlx_vlm.models import cache as kv
 from mlx_vlm.models.base import scaled_dot_product_attention
 
 from tests.properties import examples
-from tests.worker.engine.conftest import MakeDriver
-from tests.worker.engine.driving import job, sampled
 from worker.engine.cache import slot_table, slots
 from worker.engine.cache.kv import merged
 from worker.engine.cache.slots import SlotCache
@@ -221,17 +219,3 @@ def test_a_batch_that_is_let_go_holds_nothing() -> None:
         assert mx.get_active_memory() == before
     finally:
         gc.enable()
-
-
-def test_newcomers_come_to_free_slots_in_the_engine(drive: MakeDriver) -> None:
-    """Rows of unlike lengths come and go: each says what it says alone."""
-    jobs = [
-        job(str(i), "Hello " * (1 + 5 * (i % 4)), sampling=sampled(i), max_tokens=6 + 5 * (i % 3))
-        for i in range(10)
-    ]
-    alone = [drive(prefix_cache_bytes=0).solo(made) for made in jobs[:4]]
-    driver = drive(prefix_cache_bytes=0, max_rows=4)
-    together = driver.run(*jobs)
-    assert [r.tokens for r in together[:4]] == [r.tokens for r in alone]
-    spare = drive(prefix_cache_bytes=0)
-    assert [r.tokens for r in together[4:]] == [spare.solo(made).tokens for made in jobs[4:]]
