@@ -31,6 +31,7 @@ from shared.messages import (
 )
 
 PROMPT_TOKENS = 10
+STALL_TIMEOUT_S = 10.0
 
 
 @dataclass
@@ -75,6 +76,7 @@ class SimulatedWorker:
             stream_slots=self.stream_slots,
             state="ready",
             counts=self.counts,
+            stall_timeout_s=STALL_TIMEOUT_S,
             pid=self.pid,
         )
 

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pipe.tell(state=progress.state, active=len(link.slots), step_age_s=progress.age_s())
 
     outputs = EngineOutputs()
-    loop = EngineLoop(engine_factory(settings), outputs.publish)
+    loop = EngineLoop(engine_factory(settings), outputs.publish, pipe)
     link = Link(settings, name, loop, outputs, report)
     engine = EngineThread(loop)
     engine.start()

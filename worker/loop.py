@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from shared.messages import Cancelled, Job, WorkerState
+from shared.messages import Cancelled, Done, Failed, Job, WorkerState
 from worker.engine.interface import (
     Engine,
     EngineEvent,
@@ -51,6 +52,14 @@ class Wake:
     pass
 
 
+class RunNotes(Protocol):
+    """Who is told, on the engine thread, which runs the engine has."""
+
+    def begun(self, run_id: str) -> None: ...
+
+    def ended(self, run_id: str) -> None: ...
+
+
 Order = Run | CountPrompt | Drop | Wake
 Output = EngineEvent | Cancelled
 
@@ -81,11 +90,17 @@ class EngineLoop:
         publish: takes what one step brought; called on the engine thread.
     """
 
-    def __init__(self, make_engine: EngineFactory, publish: Callable[[list[Output]], None]) -> None:
+    def __init__(
+        self,
+        make_engine: EngineFactory,
+        publish: Callable[[list[Output]], None],
+        notes: RunNotes | None = None,
+    ) -> None:
         self.progress = Progress()
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._make_engine = make_engine
         self._publish = publish
+        self._notes = notes
         self._gauges_at = 0.0
 
     def put(self, order: Order) -> None:
@@ -106,6 +121,7 @@ class EngineLoop:
         output.extend(engine.step())
         if output:
             self._publish(output)
+            self._note_ends(output)
         self.progress.steps += 1
         self.progress.turned_at = time.monotonic()
         self._refresh_gauges(engine)
@@ -121,11 +137,19 @@ class EngineLoop:
                 return confirmed
             wait_s = 0.0
             if isinstance(order, Run):
+                if self._notes is not None:
+                    self._notes.begun(order.job.id)
                 engine.submit(order.job, order.images)
             elif isinstance(order, CountPrompt):
                 engine.count(order.job, order.images)
             elif isinstance(order, Drop) and engine.cancel(order.job_id):
                 confirmed.append(Cancelled(job=order.job_id))
+
+    def _note_ends(self, output: list[Output]) -> None:
+        if self._notes is not None:
+            for event in output:
+                if isinstance(event, Done | Failed | Cancelled):
+                    self._notes.ended(event.job)
 
     def _report(self, fraction: float) -> None:
         self.progress.loaded_fraction = fraction

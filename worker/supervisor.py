@@ -24,6 +24,7 @@ from typing import Any
 from shared.launcher import Launcher
 from worker.awake_clock import AwakeClock
 from worker.link.announcements import INSTANCE_VARIABLE
+from worker.lost_runs import LostRuns
 from worker.settings import Settings
 from worker.supervisor_pipe import EXIT_HOPELESS, EXIT_LEFT, EXIT_RECYCLE, PIPE_VARIABLE
 
@@ -61,11 +62,12 @@ class Backoff:
 class EngineProcess:
     """One start of the engine process, seen from outside."""
 
-    def __init__(self, argv: Sequence[str], name: str, instance: str) -> None:
+    def __init__(self, argv: Sequence[str], name: str, instance: str, lost_runs: LostRuns) -> None:
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         environment = {
             **os.environ,
+            **lost_runs.environment(),
             INSTANCE_VARIABLE: instance,
             PIPE_VARIABLE: str(write_end),
         }
@@ -80,6 +82,8 @@ class EngineProcess:
         self._heard_at = self._clock.look()
         self.report: dict[str, Any] = {"state": "loading"}
         self.was_ready = False
+        self.runs: dict[str, None] = {}
+        """What the engine has begun and not ended, in that order."""
         self._pipe = read_end
         self._rest = b""
         self._selector = selectors.DefaultSelector()
@@ -90,15 +94,26 @@ class EngineProcess:
         # A wait that a stop has interrupted ends without having looked.
         if not (self._selector.select(LOOK_EVERY_S) or self._selector.select(0)):
             return True
+        return self._read()
+
+    def _read(self) -> bool:
         data = os.read(self._pipe, 65536)
         if not data:
             return False
         self._heard_at = self._clock.look()
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self.report = json.loads(line)
-            self.was_ready |= self.report.get("state") == "ready"
+            self._take_in(json.loads(line))
         return True
+
+    def _take_in(self, told: dict[str, Any]) -> None:
+        if "begun" in told:
+            self.runs[told["begun"]] = None
+        elif "ended" in told:
+            self.runs.pop(told["ended"], None)
+        else:
+            self.report = told
+            self.was_ready |= told.get("state") == "ready"
 
     def stuck(self, stall_timeout_s: float) -> str | None:
         """Why it has to be killed, or None."""
@@ -117,9 +132,13 @@ class EngineProcess:
             self.process.send_signal(signal.SIGTERM)
 
     def close(self) -> int:
+        """Await its end, and read what it still had to say. Returns its exit code."""
+        code = self.process.wait()
+        while self._selector.select(0) and self._read():
+            pass
         self._selector.close()
         os.close(self._pipe)
-        return self.process.wait()
+        return code
 
 
 class Supervisor:
@@ -128,6 +147,7 @@ class Supervisor:
         self.argv = argv
         self.name = name
         self.instance = secrets.token_hex(8)
+        self._lost_runs = LostRuns()
         self._launcher = Launcher()
         self._stopping = False
         self._engine: EngineProcess | None = None
@@ -138,7 +158,9 @@ class Supervisor:
         signal.signal(signal.SIGINT, self._on_signal)
         backoff = Backoff()
         while not self._stopping:
-            engine = self._engine = EngineProcess(self.argv, self.name, self.instance)
+            engine = self._engine = EngineProcess(
+                self.argv, self.name, self.instance, self._lost_runs
+            )
             if self._stopping:  # told so while there was no engine yet to pass it on to
                 engine.tell_to_leave()
             code = self._watch(engine)
@@ -147,6 +169,8 @@ class Supervisor:
             if code == EXIT_HOPELESS:
                 log.error("%s", engine.report.get("hopeless", "the engine cannot start"))
                 return EXIT_HOPELESS
+            if code != EXIT_RECYCLE:
+                self._lost_runs.died(engine.runs)
             self._wait_before_restart(backoff, engine, code)
         return 0
 

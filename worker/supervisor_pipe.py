@@ -10,6 +10,10 @@ PIPE_VARIABLE = "WORKER_SUPERVISOR_PIPE"
 
 REPORT_EVERY_S = 0.1
 
+MAX_RUN_ID_CHARACTERS = 40
+"""Ours have 35. Whatever they are, a line with one is written in one piece, which POSIX promises of
+512 bytes."""
+
 EXIT_LEFT = 0
 EXIT_CRASHED = 1
 EXIT_HOPELESS = 2
@@ -31,6 +35,17 @@ class SupervisorPipe:
             return False
         self._reported_at = now
         return True
+
+    def begun(self, run_id: str) -> None:
+        """The engine is about to take this run. Told before it can do any harm: what is in the
+        pipe outlives this process."""
+        if len(run_id) <= MAX_RUN_ID_CHARACTERS:
+            self.tell(begun=run_id)
+
+    def ended(self, run_id: str) -> None:
+        """The engine has it no more."""
+        if len(run_id) <= MAX_RUN_ID_CHARACTERS:
+            self.tell(ended=run_id)
 
     def tell(self, **fields: object) -> None:
         if self._descriptor is None:

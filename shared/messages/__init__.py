@@ -54,6 +54,7 @@ from shared.messages.from_gateway import (
     Welcome,
 )
 from shared.messages.from_worker import (
+    MAX_DIED_WITH,
     Accepted,
     Cancelled,
     Catalogue,
@@ -82,6 +83,7 @@ from shared.messages.job import (
 )
 
 __all__ = [
+    "MAX_DIED_WITH",
     "MAX_SLOTS",
     "Accepted",
     "Cancel",

@@ -22,6 +22,9 @@ from shared.messages.base import (
     WorkerState,
 )
 
+MAX_DIED_WITH = 512
+"""Most runs that a `Hello` names: with ids like ours they take a third of its frame."""
+
 
 class Hello(FromWorker):
     """Opens a session; the only message a gateway accepts from an unknown peer.
@@ -66,6 +69,9 @@ class Hello(FromWorker):
     "pictures", "batching", ...; what was not, it is served without. 64 at most."""
     supervisor: str = ""
     """The `instance` of the `Catalogue` that this model stands in; empty: in none."""
+    died_with: Annotated[list[str], msgspec.Meta(max_length=MAX_DIED_WITH)] | None = None
+    """Runs, whichever gateway's, that earlier processes of this `instance` had begun and not ended
+    when they died; nil: it does not say, and then all that they were sent count."""
 
 
 class Heartbeat(FromWorker):

@@ -115,6 +115,16 @@ def test_a_stopped_engine_is_killed_and_its_jobs_go_on(service: Service) -> None
     assert "[DONE]" in text and "w59 " in text
 
 
+def test_a_job_that_reached_no_engine_has_no_part_in_its_end(
+    service: Service, tmp_path: Path
+) -> None:
+    """The engines have just stopped, which nobody can know yet; the next one dies of the job."""
+    for worker in service.worker_states():
+        os.kill(worker["pid"], signal.SIGSTOP)
+    answer = service.script(tokens=20, fault="die", at=10, once=str(tmp_path / "struck"))
+    assert answer_text(answer) == words(20)
+
+
 def test_draining_loses_nothing(service: Service) -> None:
     """SIGTERM to a worker with a running answer: it finishes there or goes on elsewhere."""
     results: list[str] = []

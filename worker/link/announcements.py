@@ -8,6 +8,7 @@ import socket
 
 from shared.messages import Heartbeat, Hello, WorkerState
 from shared.version import VERSION
+from worker import lost_runs
 from worker.link.slots import Slots
 from worker.loop import Progress
 from worker.settings import Settings
@@ -38,6 +39,7 @@ def hello(settings: Settings, name: str, state: WorkerState, progress: Progress)
         },
         counts=True,
         proven=facts.proven if facts else {},
+        died_with=lost_runs.told(),
     )
 
 

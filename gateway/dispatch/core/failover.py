@@ -17,6 +17,9 @@ PATIENT_BEATS = 2
 MISSING_AFTER_S = 1.3 * HEARTBEAT_S
 """A worker that is well has sent a heartbeat within this time."""
 
+TAKEN_WITHIN_S = 1.0
+"""An engine that makes steps takes a job so soon; one that is idle looks five times a second."""
+
 ON_ITS_WAY_S = 1.5 * HEARTBEAT_S
 """For so long a job may be on its way to its worker, which cannot speak of it yet."""
 
@@ -39,7 +42,9 @@ class Failover:
             if record is None:
                 continue
             if blame and not record.only_counts and _may_have_had(session, record):
-                record.lost[session.routing_id] = Whereabouts(session.identity, session.process)
+                record.lost[session.routing_id] = Whereabouts(
+                    session.identity, session.process, run_id
+                )
             self._dispatcher.run_again(record, now)
 
     def undelivered(self, sends: Sequence[Send]) -> None:
@@ -77,8 +82,21 @@ class Failover:
             died=False,
         )
 
-    def confirm_death(self, worker: str, now: float) -> None:
-        """The worker has started anew, or has been gone for too long: its lost sessions died."""
+    def confirm_death(
+        self, worker: str, now: float, died_with: Sequence[str] | None = None
+    ) -> None:
+        """The worker has started anew, or has been gone for too long: its lost sessions died.
+
+        `died_with`: the runs that it had begun by then; None: nobody knows, and all may be to
+        blame.
+        """
+        if died_with is not None:
+            begun = frozenset(died_with)
+            self._learn(
+                now,
+                lambda _, where: where.worker == worker and where.run_id not in begun,
+                died=False,
+            )
         self._learn(now, lambda _, where: where.worker == worker, died=True)
 
     def confirm_hang(self, routing_id: bytes, now: float) -> None:
@@ -127,6 +145,12 @@ class Failover:
 
 
 def _may_have_had(session: Session, record: JobRecord) -> bool:
-    """Whether the worker can have been at work when the job was sent: not if a heartbeat had been
-    missing already."""
-    return record.run_at - session.seen_at < MISSING_AFTER_S
+    """Whether the worker can have begun the job: not if a heartbeat had been missing already when
+    it was sent, nor if the engine had stopped making steps, between which it takes jobs."""
+    if record.run_at - session.seen_at >= MISSING_AFTER_S:
+        return False
+    beat = session.heartbeat
+    if beat is None or not session.stalled:
+        return True
+    last_step_at = session.seen_at - beat.last_step_age_s
+    return record.run_at < last_step_at + TAKEN_WITHIN_S

@@ -102,6 +102,8 @@ class Whereabouts(msgspec.Struct, frozen=True):
     """The worker's identity, which outlives its engine processes."""
     process: str
     """Which of them it was; empty: the worker does not say."""
+    run_id: str
+    """The job's run there."""
 
 
 class JobRecord(msgspec.Struct, eq=False):

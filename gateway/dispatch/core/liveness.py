@@ -95,7 +95,7 @@ class Liveness:
         if older is not None:
             self._close(older, now, "has started anew")
         self._failover.absolve(routing_id, process(hello), now)
-        self._failover.confirm_death(identity(hello), now)
+        self._failover.confirm_death(identity(hello), now, hello.died_with)
         session = self._registry.open(routing_id, hello, now)
         session.hung = routing_id in self._hung
         former = self._registry.model_left(hello)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from shared import wire
+from shared.messages import MAX_DIED_WITH, Hello
+from worker import lost_runs
 from worker.engine.interface import ModelFacts
 from worker.link import announcements
 from worker.link.slots import Slots
@@ -30,6 +33,30 @@ def test_a_hello_tells_the_model_only_once_it_is_loaded(monkeypatch: pytest.Monk
     assert (after.device, after.vision, after.context_tokens) == ("gpu", False, 100)
     assert after.versions["mlx"] == "1"
     assert (before.proven, after.proven) == ({}, {"text": True, "batching": False})
+
+
+def test_a_hello_tells_what_its_supervisor_knows_of_earlier_deaths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(lost_runs.VARIABLE, raising=False)
+    assert died_with() is None, "it has no supervisor"
+    lost = lost_runs.LostRuns()
+    for deaths, expected in [([], []), ([["a", "b"]], ["a", "b"]), ([[], ["c"]], ["a", "b", "c"])]:
+        for runs in deaths:
+            lost.died(runs)
+        monkeypatch.setenv(lost_runs.VARIABLE, lost.environment()[lost_runs.VARIABLE])
+        assert died_with() == expected
+    lost.died([f"{number:035}" for number in range(MAX_DIED_WITH)])
+    monkeypatch.setenv(lost_runs.VARIABLE, lost.environment()[lost_runs.VARIABLE])
+    hello = announcements.hello(SETTINGS, "w", "loading", Progress())
+    assert len(hello.died_with or []) == MAX_DIED_WITH
+    assert len(wire.encode(hello)[1]) < Hello.max_body_bytes / 2
+    lost.died(["more"] * (MAX_DIED_WITH + 1))
+    assert lost.environment() == {}, "more than can be told"
+
+
+def died_with() -> list[str] | None:
+    return announcements.hello(SETTINGS, "w", "loading", Progress()).died_with
 
 
 def test_a_heartbeat_names_a_gateways_own_jobs_and_counts_all() -> None:

@@ -9,9 +9,11 @@ from gateway.dispatch.core.failover import ON_ITS_WAY_S
 from gateway.dispatch.core.jobs import MAX_FRUITLESS_RUNS, Phase
 from gateway.dispatch.core.sessions import HEARTBEAT_S, LEASE_S, MISSED_HEARTBEATS
 from gateway.errors import NotFound, NoWorker, QueueFull, WorkerFailed
-from scripts.simulated_worker import SimulatedWorker
+from scripts.simulated_worker import STALL_TIMEOUT_S, SimulatedWorker
 from shared.messages import Cancelled, Delta, Deltas, Goodbye, Heartbeat, Rejected, RejectReason
 from tests.gateway.dispatch.core.simulation import Client, Simulation, finished, one_worker, run
+
+HUNG_S = STALL_TIMEOUT_S + 1
 
 
 @pytest.mark.parametrize("steps", [0, 3])
@@ -86,7 +88,7 @@ def test_silence_of_three_heartbeats_is_a_death() -> None:
 def test_active_jobs_without_a_step_are_a_hang() -> None:
     simulation, worker = one_worker()
     client = simulation.request()
-    beat = Heartbeat(state="ready", jobs=[client.record.run_id], active=1, last_step_age_s=31)
+    beat = Heartbeat(state="ready", jobs=[client.record.run_id], active=1, last_step_age_s=HUNG_S)
     simulation.say(worker, beat)
     simulation.tick()
     assert client.phase() is Phase.READY
@@ -217,6 +219,39 @@ def test_a_job_is_not_blamed_for_a_worker_that_had_stopped_before(
     assert client.record.deaths == blamed
 
 
+@pytest.mark.parametrize("had", [True, False, None])
+def test_a_worker_that_starts_anew_says_which_jobs_it_died_with(had: bool | None) -> None:
+    simulation, worker = one_worker()
+    client = simulation.request()
+    for _ in range(3):
+        died_with = {True: [client.record.run_id], False: ["another's"], None: None}[had]
+        simulation.kill(worker)
+        worker = SimulatedWorker("a")
+        simulation.connect(worker, msgspec.structs.replace(worker.hello(), died_with=died_with))
+    assert client.record.deaths == (0 if had is False else 2)
+    assert bool(client.ends) is (had is not False)
+
+
+@pytest.mark.parametrize(("after_s", "blamed"), [(0.0, 1), (0.8, 1), (1.2, 0), (9.0, 0)])
+def test_a_job_that_comes_to_an_engine_that_hangs_did_not_hang_it(
+    after_s: float, blamed: int
+) -> None:
+    simulation, worker = one_worker(slots=2)
+    culprit = simulation.request()
+    hung_at = simulation.now
+    newcomer = None
+    while not culprit.record.deaths:
+        age_s = simulation.now - hung_at
+        beat = msgspec.structs.replace(worker.heartbeat(), last_step_age_s=age_s)
+        simulation.say(worker, beat)
+        simulation.tick()
+        if newcomer is None and age_s >= after_s:
+            newcomer = simulation.request()
+        simulation.now += 0.1
+    assert newcomer is not None
+    assert newcomer.record.deaths == blamed
+
+
 def test_a_job_is_not_blamed_for_a_worker_that_left_in_order() -> None:
     simulation, worker = one_worker()
     client = simulation.request()
@@ -307,7 +342,9 @@ def test_a_lease_does_not_run_out_while_the_gateway_stands_still() -> None:
 
 
 def hang(simulation: Simulation, worker: SimulatedWorker) -> None:
-    beat = Heartbeat(state="ready", jobs=list(worker.runs), active=1, last_step_age_s=31)
+    """It makes no step any more from the moment that it has its jobs."""
+    simulation.now += HUNG_S
+    beat = Heartbeat(state="ready", jobs=list(worker.runs), active=1, last_step_age_s=HUNG_S)
     simulation.say(worker, beat)
     simulation.tick()
 
