@@ -7,14 +7,15 @@ engine brings forth goes out through `publish`, which another thread picks up.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.messages import Cancelled, Done, Failed, Job, WorkerState
+from shared.messages import Cancelled, Delta, Done, Failed, Job, WorkerState
 from worker.engine.interface import (
     Engine,
     EngineEvent,
@@ -32,8 +33,11 @@ IDLE_TURN_S = 0.2
 
 @dataclass(frozen=True)
 class Run:
+    """`until`: how long its client waits for a first token, in monotonic seconds."""
+
     job: Job
     images: Sequence[bytes]
+    until: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class EngineLoop:
         self._publish = publish
         self._notes = notes
         self._gauges_at = 0.0
+        self._awaited: dict[str, float] = {}
+        """Jobs that have brought nothing yet, and until when their clients wait."""
 
     def put(self, order: Order) -> None:
         """Hand in an order, from any thread."""
@@ -118,10 +124,11 @@ class EngineLoop:
 
     def _turn(self, engine: Engine) -> None:
         output: list[Output] = self._receive(engine)
+        output.extend(self._drop_overdue(engine))
         output.extend(engine.step())
         if output:
             self._publish(output)
-            self._note_ends(output)
+            self._note(output)
         self.progress.steps += 1
         self.progress.turned_at = time.monotonic()
         self._refresh_gauges(engine)
@@ -139,17 +146,27 @@ class EngineLoop:
             if isinstance(order, Run):
                 if self._notes is not None:
                     self._notes.begun(order.job.id)
+                self._awaited[order.job.id] = order.until
                 engine.submit(order.job, order.images)
             elif isinstance(order, CountPrompt):
                 engine.count(order.job, order.images)
             elif isinstance(order, Drop) and engine.cancel(order.job_id):
                 confirmed.append(Cancelled(job=order.job_id))
 
-    def _note_ends(self, output: list[Output]) -> None:
-        if self._notes is not None:
-            for event in output:
-                if isinstance(event, Done | Failed | Cancelled):
-                    self._notes.ended(event.job)
+    def _drop_overdue(self, engine: Engine) -> Iterator[Cancelled]:
+        """Forget what nobody waits for any more, before the engine has gone to any lengths."""
+        now = time.monotonic()
+        for job_id in [job_id for job_id, until in self._awaited.items() if now >= until]:
+            del self._awaited[job_id]
+            if engine.cancel(job_id):
+                yield Cancelled(job=job_id)
+
+    def _note(self, output: list[Output]) -> None:
+        for event in output:
+            if isinstance(event, Delta | Done | Failed | Cancelled):
+                self._awaited.pop(event.job, None)
+            if self._notes is not None and isinstance(event, Done | Failed | Cancelled):
+                self._notes.ended(event.job)
 
     def _report(self, fraction: float) -> None:
         self.progress.loaded_fraction = fraction

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -79,6 +80,18 @@ def test_a_drop_is_confirmed_where_there_was_something_to_drop() -> None:
         loop.put(Drop("a"))
         events = until(published, Cancelled)
         assert [event for event in events if isinstance(event, Cancelled)] == [Cancelled(job="a")]
+
+
+def test_a_job_that_its_client_does_not_wait_for_any_more_is_not_begun() -> None:
+    with running_loop(scripted) as (loop, published):
+        loop.put(Run(job("late", first_delay_s=3600), (), time.monotonic() + 0.2))
+        loop.put(Run(job("long", tokens=20, delay_s=0.02), (), time.monotonic() + 0.2))
+        events = until(published, Done)
+        assert [e.job for e in events if isinstance(e, Cancelled)] == ["late"]
+        assert [e.job for e in events if isinstance(e, Done)] == ["long"], "it had begun"
+        loop.put(Run(job("over", fault="crash"), (), time.monotonic()))
+        loop.put(Run(job("next"), ()))
+        assert [e.job for e in until(published, Done) if isinstance(e, Cancelled)] == ["over"]
 
 
 def test_progress_is_seen_from_outside() -> None:

@@ -180,7 +180,7 @@ class Link:
     def _handle(self, gateway: GatewayConnection, message: Message, images: list[bytes]) -> None:
         match message:
             case Submit():
-                self._submit(gateway, message.job, images)
+                self._submit(gateway, message, images)
             case CountTokens():
                 self._count(gateway, message.job, images)
             case Cancel():
@@ -197,7 +197,8 @@ class Link:
             case Control():
                 self._obey(message)
 
-    def _submit(self, gateway: GatewayConnection, job: Job, images: list[bytes]) -> None:
+    def _submit(self, gateway: GatewayConnection, message: Submit, images: list[bytes]) -> None:
+        job = message.job
         reason = self._unfit(job)
         if reason is None and not self.slots.take(job.id, gateway.index, stream=job.stream):
             reason = "no_slot"
@@ -205,7 +206,7 @@ class Link:
             gateway.send(Rejected(job=job.id, reason=reason))
             return
         self._mark_stale(gateway)
-        self._loop.put(Run(job, images))
+        self._loop.put(Run(job, images, time.monotonic() + message.budget_s))
 
     def _count(self, gateway: GatewayConnection, job: Job, images: list[bytes]) -> None:
         reason = self._unfit(job)
