@@ -23,7 +23,7 @@ from gateway.http.listening import BACKLOG, listen, url
 from gateway.http.protocol import bounded_protocol
 from gateway.process import allow_descriptors, spare_the_collector
 from gateway.settings import Settings
-from shared import logs
+from shared import environment_file, logs
 from shared.launcher import Launcher
 from shared.settings import SettingsError, load
 
@@ -39,6 +39,7 @@ def main() -> None:
     launcher = Launcher()
     # Until there are keys to read again; it must not end a tier that is only starting.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    environment_file.enter()
     settings = load(Settings, "GATEWAY")
     logs.configure(settings.log_level, settings.log_format, "gateway")
     # Its info lines ("Started server process", "Waiting for ...") repeat ours.

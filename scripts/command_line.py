@@ -7,6 +7,7 @@ import runpy
 import sys
 
 from scripts.installation import IS_CLONE, PROGRAM
+from shared.settings import meant
 from shared.version import VERSION_LINE
 
 COMMANDS = {
@@ -46,7 +47,9 @@ def main() -> None:
         print(VERSION_LINE)
         return
     if name not in COMMANDS:
-        print(f"{PROGRAM}: no command {name!r}\n\n{usage()}", file=sys.stderr)
+        print(
+            f"{PROGRAM}: no command {name!r}{meant(name, COMMANDS)}\n\n{usage()}", file=sys.stderr
+        )
         raise SystemExit(2)
     if not IS_CLONE:
         # The processes that are started from here are modules of the wheel, whatever lies in the

@@ -13,7 +13,10 @@ import zmq.auth
 
 from scripts.called_from import go_back
 from scripts.installation import command_name, home
+from scripts.own_server import OwnServer
+from shared.settings import SettingsError
 
+SECRET = "gateway.key_secret"
 DESCRIPTION = f"""\
 Makes CURVE keys, so that gateway and workers on different machines know each other and nobody
 can listen in. Call it again for more workers: what is there is kept, above all the gateway's pair.
@@ -31,6 +34,11 @@ Removing a file from keys/authorized and restarting the gateway shuts that worke
 
 
 def main() -> int:
+    try:
+        folder = _folder_of_gateway()
+    except SettingsError as error:
+        print(f"{command_name('keys')}: {error}", file=sys.stderr)
+        return 2
     parser = argparse.ArgumentParser(
         prog=command_name("keys"),
         description=DESCRIPTION,
@@ -38,7 +46,7 @@ def main() -> int:
     )
     parser.add_argument("worker", nargs="+", help="a name for each worker's machine")
     parser.add_argument(
-        "--folder", type=Path, default=home() / "keys", help="[default: %(default)s]"
+        "--folder", type=Path, default=folder, help="where they are written [default: %(default)s]"
     )
     options = parser.parse_args()
     for name in options.worker:
@@ -57,13 +65,19 @@ def main() -> int:
     return 0
 
 
+def _folder_of_gateway() -> Path:
+    """Where the gateway here looks for its own secret key, if it is told to."""
+    secret = OwnServer().path("GATEWAY_CURVE_KEY")
+    return secret.parent if secret and secret.name == SECRET else home() / "keys"
+
+
 class KeyProblem(Exception):
     """Half of a pair is gone, and only the user can know why."""
 
 
 def _make_gateway_pair(folder: Path) -> None:
     """A new secret would shut every worker out, so one that is there stays for ever."""
-    secret, public = folder / "gateway.key_secret", folder / "gateway.key"
+    secret, public = folder / SECRET, folder / "gateway.key"
     if secret.exists():
         if public.exists():
             print(f"kept  {secret}")

@@ -13,3 +13,12 @@ def is_loopback(url: str) -> bool:
         return loopback.is_loopback(urlsplit(url).hostname or "")
     except ValueError:
         return False
+
+
+def reachable(host: str) -> str:
+    """The host of a URL that reaches from this machine what listens on an address."""
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host

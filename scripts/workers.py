@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import re
 import sys
 import time
 from collections import Counter
@@ -16,6 +14,8 @@ import httpx
 
 from scripts.installation import command_name
 from scripts.loopback import is_loopback
+from scripts.own_server import OwnServer, server_flags
+from shared.settings import SettingsError
 
 RESTART_TIMEOUT_S = 600.0
 LOOK_EVERY_S = 0.2
@@ -85,37 +85,43 @@ def refusal(answer: httpx.Response) -> str:
         return f"{answer.url} answered {answer.status_code}: no gateway of this project?"
 
 
-def admin_key(given: str) -> str:
-    """Return the key of the flag, else the environment's first; empty when there is none."""
-    return given or next(iter(re.findall(r"[^,\s]+", os.environ.get(ADMIN_KEY_VARIABLE, ""))), "")
+def parse_arguments(own: OwnServer, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    def flags(again: bool) -> list[argparse.ArgumentParser]:
+        orders = argparse.ArgumentParser(add_help=False)
+        orders.add_argument(
+            "--admin-key",
+            default=argparse.SUPPRESS if again else "",
+            help="an admin key, where the gateway asks for one; instead of --key "
+            f"[default: that of the server here; environment: {ADMIN_KEY_VARIABLE}]",
+        )
+        return [server_flags(own, again=again), orders]
 
-
-def main() -> int:
     parser = argparse.ArgumentParser(
         prog=command_name("workers"),
         description="List, drain and restart workers through the gateway.",
-    )
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the gateway")
-    parser.add_argument(
-        "--key",
-        default=os.environ.get("OPENAI_API_KEY", ""),
-        help="an API key [environment: OPENAI_API_KEY]",
-    )
-    parser.add_argument(
-        "--admin-key",
-        default="",
-        help="an admin key, where the gateway asks for one; instead of --key "
-        f"[environment: {ADMIN_KEY_VARIABLE}]",
+        parents=flags(again=False),
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("list", help="show the workers")
+    parents = flags(again=True)
+    actions.add_parser("list", help="show the workers", parents=parents)
     for action in ("drain", "resume", "restart"):
-        actions.add_parser(action, help=f"tell one worker to {action}").add_argument("worker")
-    actions.add_parser("rolling-restart", help="restart all, one after another; nothing is lost")
-    options = parser.parse_args()
-    with contextlib.closing(
-        Fleet(options.url, admin_key(options.admin_key) or options.key)
-    ) as fleet:
+        one = actions.add_parser(action, help=f"tell one worker to {action}", parents=parents)
+        one.add_argument("worker")
+    every = "restart all, one after another; nothing is lost"
+    actions.add_parser("rolling-restart", help=every, parents=parents)
+    return parser.parse_args(argv)
+
+
+def main() -> int:
+    try:
+        own = OwnServer()
+        options = parse_arguments(own)
+        key = options.admin_key or own.admin_key(options.url)
+        key = key or options.key or own.api_key(options.url)
+    except SettingsError as error:
+        print(f"{command_name('workers')}: {error}", file=sys.stderr)
+        return 2
+    with contextlib.closing(Fleet(options.url, key)) as fleet:
         try:
             if options.action == "list":
                 return show(fleet)
@@ -124,7 +130,9 @@ def main() -> int:
             problem = fleet.order(options.worker, options.action)
         except httpx.HTTPStatusError as error:
             problem = refusal(error.response)
-        except httpx.HTTPError as error:
+        except httpx.ConnectError:
+            problem = f"no server answers at {options.url}; name another with --url"
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             problem = f"the gateway at {options.url} does not answer as it should: {error}"
     if problem:
         print(problem, file=sys.stderr)

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from shared.version import VERSION_LINE
@@ -61,10 +62,15 @@ def load(
     prefix: str,
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
+    program: str = "",
 ) -> T:
-    """Read flags and environment into `settings_type`, or print one line and exit with 2."""
+    """Read flags and environment into `settings_type`, or print one line and exit with 2.
+
+    Args:
+        program: how what is printed names the command; empty: as it was called.
+    """
     environ = os.environ if environ is None else environ
-    parser = _OneLineParser(prog=f"python -m {prefix.lower()}", allow_abbrev=False)
+    parser = _OneLineParser(prog=program or _called(prefix), allow_abbrev=False)
     parser.add_argument("--version", action="version", version=VERSION_LINE)
     for field in dataclasses.fields(settings_type):  # type: ignore[arg-type]
         _add_flag(parser, field, prefix)
@@ -83,6 +89,14 @@ def environment_name(prefix: str, field_name: str) -> str:
     return f"{prefix}_{field_name.upper()}"
 
 
+def help_text(field: dataclasses.Field[Any], prefix: str, default: str = "") -> str:
+    """Return what `--help` says of a setting, with its default (or another one) and variable."""
+    return (
+        f"{_meaning(field)} [default: {default or _shown_default(field)}; "
+        f"environment: {environment_name(prefix, field.name)}]"
+    )
+
+
 def markdown_table(settings_type: type[Any], prefix: str) -> str:
     """Return the settings as a Markdown table, in the order they are declared."""
     rows = ["| flag | environment | default | meaning |", "|---|---|---|---|"]
@@ -94,26 +108,38 @@ def markdown_table(settings_type: type[Any], prefix: str) -> str:
     return "\n".join(rows)
 
 
+def _called(prefix: str) -> str:
+    """An installed command gives its words as the program's name, `python -m` a file."""
+    name = sys.argv[0]
+    return f"python -m {prefix.lower()}" if os.sep in name or not name else name
+
+
 class _OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
+            message = f"unknown flag {unknown[1]}{meant(unknown[1], self.flags())}"
         print(f"{self.prog}: {message}", file=sys.stderr)
         raise SystemExit(2)
 
+    def flags(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
+
+
+def meant(typed: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence about a name nobody knows: which one may be meant."""
+    close = difflib.get_close_matches(typed, known, n=1)
+    return f"; is {close[0]} meant?" if close else ""
+
 
 def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], prefix: str) -> None:
-    help_text = (
-        f"{_meaning(field)} [default: {_shown_default(field)}; "
-        f"environment: {environment_name(prefix, field.name)}]"
-    ).replace("%", "%%")
+    words = help_text(field, prefix).replace("%", "%%")
     name = flag_name(field.name)
     if isinstance(field.default, bool):
-        parser.add_argument(
-            name, action=argparse.BooleanOptionalAction, default=None, help=help_text
-        )
+        parser.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=words)
     else:
         action = "append" if isinstance(field.default, tuple) else "store"
         metavar = field.name.split("_")[-1].upper()
-        parser.add_argument(name, action=action, default=None, metavar=metavar, help=help_text)
+        parser.add_argument(name, action=action, default=None, metavar=metavar, help=words)
 
 
 def _build(

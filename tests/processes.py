@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import httpx
 
+from shared.environment_file import HONCHO_PROCESS
 from tests.scripted import scripted
 from tests.waiting import TIMEOUT_S, await_condition, free_port
 
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 class Tier:
     """One `python -m gateway` or `python -m worker`; its log is kept for failures.
+
+    It reads no `.env`, as under honcho: a developer's own is not the tests'.
 
     Args:
         stderr: a descriptor that its log goes to instead.
@@ -44,7 +47,7 @@ class Tier:
             cwd=folder,
             stdout=self.log,
             stderr=self.log if stderr is None else stderr,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, HONCHO_PROCESS: "worker", **(environment or {})},
             start_new_session=True,
         )
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 
-from shared import logs
+from shared import environment_file, logs
 from shared.settings import load
 from worker.settings import Settings
 from worker.supervisor import Supervisor
@@ -17,6 +17,7 @@ def main() -> int:
     # A closed terminal's, or whoever asks services to read their settings again: a worker has none
     # to read. Its engine inherits this.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    environment_file.enter()
     settings = load(Settings, "WORKER")
     name = name_of(settings)
     logs.configure(settings.log_level, settings.log_format, f"{name} supervisor")

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scripts.called_from import go_back
-from scripts.doctor_checks.findings import Finding
+from scripts.doctor_checks.findings import Finding, wrong
 from scripts.doctor_checks.machine import check_machine, check_packages
-from scripts.doctor_checks.model import check_model
+from scripts.doctor_checks.model import check_model, check_served_model
 from scripts.doctor_checks.picture import ask_about_a_picture
 from scripts.doctor_checks.proof import check_proof
 from scripts.doctor_checks.service import Service, check_service
 from scripts.installation import command_name
-
-BUILT_IN_MODEL = Path(__file__).resolve().parents[2] / "worker" / "demo_model"
+from scripts.own_server import OwnServer, server_flags
+from shared.settings import SettingsError
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = parse_arguments(argv)
+    try:
+        own = OwnServer()
+        arguments = parse_arguments(own, argv)
+        arguments.key = arguments.key or own.api_key(arguments.url)
+    except SettingsError as error:
+        print(wrong(str(error), "Mend that line first: every command reads it."))
+        return 1
     problems = 0
-    for finding in examine(arguments):
+    for finding in examine(own, arguments):
         print(finding, flush=True)
         problems += finding.wrong
     if problems:
@@ -33,15 +38,16 @@ def main(argv: Sequence[str]) -> int:
     return 1 if problems else 0
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(own: OwnServer, argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=command_name("doctor"),
         description="Tell what is wrong with a set-up and how to mend it.",
+        parents=[server_flags(own)],
     )
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the gateway")
-    parser.add_argument("--key", default=os.environ.get("OPENAI_API_KEY"), help="its API key")
     parser.add_argument(
-        "--model-path", type=Path, default=BUILT_IN_MODEL, help="a model's folder (default: demo)"
+        "--model-path",
+        type=Path,
+        help="a model's folder [default: WORKER_MODEL_PATH, else the demo model]",
     )
     parser.add_argument(
         "--model",
@@ -54,15 +60,16 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
+def examine(own: OwnServer, arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from check_machine()
     yield from check_packages()
-    folder = list(check_model(arguments.model or arguments.model_path))
+    model = arguments.model or arguments.model_path
+    folder = list(check_model(model) if model else check_served_model(own))
     yield from folder
     if arguments.model and not any(finding.wrong for finding in folder):
         yield from check_proof(arguments.model)
     service = Service(arguments.url, arguments.key)
-    of_service = list(check_service(service, needed=arguments.run))
+    of_service = list(check_service(service, own.worker_port, needed=arguments.run))
     yield from of_service
     if arguments.run and not any(finding.wrong for finding in of_service):
         yield from ask_about_a_picture(service)

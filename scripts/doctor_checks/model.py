@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 
 from scripts.doctor_checks.findings import GB, Finding, fine, note, wrong
 from scripts.doctor_checks.machine import memory_bytes
+from scripts.installation import ROOT
+from scripts.own_server import OwnServer
 
+BUILT_IN_MODEL = ROOT / "worker" / "demo_model"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 INDEX = "model.safetensors.index.json"
 AGAIN = "Download the model again: hf download goes on where it was cut off."
@@ -20,6 +25,15 @@ ESTIMATED_SEQUENCES = 8
 CACHE_BYTES_A_NUMBER = 2
 USABLE_SHARE = 0.75
 """What macOS lets the GPU use of all memory, about."""
+
+
+def check_served_model(own: OwnServer) -> Iterator[Finding]:
+    """Look at the model that the settings here name; none: the built-in one."""
+    name, path = own.environment.get("WORKER_MODEL_PATH"), own.path("WORKER_MODEL_PATH")
+    if name and path and not path.is_dir() and HUB_ID.fullmatch(name):
+        yield fine(f"The model {name} comes from the hub; what was fetched is not looked at here")
+        return
+    yield from check_model(path or BUILT_IN_MODEL)
 
 
 def check_model(path: Path, memory: int | None = None) -> Iterator[Finding]:

@@ -17,7 +17,6 @@ from scripts.loopback import is_loopback
 
 SERVE, DOCTOR = command_name("serve"), command_name("doctor")
 
-WORKER_PORT = 5555
 LOOK_S = 3.0
 
 
@@ -49,11 +48,15 @@ class Service:
             return 0, {}
 
 
-def check_service(service: Service, *, needed: bool) -> Iterator[Finding]:
-    """`needed`: that none runs is wrong, and not only worth a note."""
+def check_service(service: Service, worker_port: int, *, needed: bool) -> Iterator[Finding]:
+    """
+    Args:
+        worker_port: where workers of this machine connect.
+        needed: that none runs is wrong, and not only worth a note.
+    """
     status, body = service.ask("/health")
     if status != 200 or body.get("status") != "ok":
-        yield from _nobody(service, needed)
+        yield from _nobody(service, worker_port, needed)
         return
     yield fine(f"A gateway runs at {service.url}")
     status, body = service.ask("/ready")
@@ -76,7 +79,7 @@ def port_taken(host: str, port: int) -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
-def _nobody(service: Service, needed: bool) -> Iterator[Finding]:
+def _nobody(service: Service, worker_port: int, needed: bool) -> Iterator[Finding]:
     address = urlsplit(service.url)
     host, port = address.hostname or "127.0.0.1", address.port or 80
     if port_taken(host, port):
@@ -91,10 +94,10 @@ def _nobody(service: Service, needed: bool) -> Iterator[Finding]:
             f"No gateway runs at {service.url}; the port is free.",
             f"Start: {SERVE}",
         )
-    if host in ("127.0.0.1", "localhost") and port_taken(host, WORKER_PORT):
+    if host in ("127.0.0.1", "localhost") and port_taken(host, worker_port):
         yield note(
-            f"Port {WORKER_PORT}, where workers connect, is taken.",
-            f"Another gateway? lsof -i :{WORKER_PORT} names it; --bind moves ours.",
+            f"Port {worker_port}, where workers connect, is taken.",
+            f"Another gateway? lsof -i :{worker_port} names it; --bind moves ours.",
         )
 
 

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import textwrap
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.settings import Settings as GatewaySettings
-from scripts.installation import command_name
-from shared.settings import environment_name, flag_name
+from scripts.installation import PROCFILE, command_name, project_file
+from shared.settings import environment_name, flag_name, help_text, meant
 from worker.settings import Settings as WorkerSettings
 
 TIERS: dict[str, type[Any]] = {"GATEWAY": GatewaySettings, "WORKER": WorkerSettings}
+
+PRESET = re.compile(r"\$\{(\w+):-(\w+)\}")
+"""What the Procfile gives a tier where nothing else is said."""
 
 FILES = frozenset(
     ("--api-key-file", "--curve-key", "--authorized-workers", "--worker-key", "--gateway-key")
@@ -53,16 +57,40 @@ def flag_targets() -> dict[str, list[Target]]:
 
 
 def flags_help() -> str:
-    lines = []
-    for settings_type in TIERS.values():
+    """Return what each tier can be told, with what holds where `scripts/serve` starts it."""
+    preset = dict(PRESET.findall(project_file(PROCFILE).read_text()))
+    lines = ["the start:", *_help("--workers N", "how many workers to start [default: 1]")]
+    for prefix, settings_type in TIERS.items():
+        lines += ["", f"the {prefix.lower()}:"]
         for field in dataclasses.fields(settings_type):
-            lines.append(f"  {flag_name(field.name):32}{field.metadata['help']}")
-    return "\n".join(dict.fromkeys(lines))
+            variable = environment_name(prefix, field.name)
+            words = help_text(field, prefix, preset.get(variable, ""))
+            lines += _help(flag_name(field.name), words)
+    return "\n".join(lines)
 
 
-def read_flags(argv: Sequence[str], here: Path) -> tuple[dict[str, str], int]:
-    """Return the environment that says the same as the flags, and the number of workers.
+def _help(flag: str, words: str) -> list[str]:
+    return [
+        f"  {flag}",
+        *textwrap.wrap(words, 92, initial_indent=" " * 6, subsequent_indent=" " * 6),
+    ]
 
+
+@dataclass(frozen=True)
+class Flags:
+    """
+    Args:
+        environment: what says the same as the flags.
+        typed: by tier, the flags as that tier itself would be given them.
+    """
+
+    environment: dict[str, str]
+    typed: dict[str, list[str]]
+    workers: int = 1
+
+
+def read_flags(argv: Sequence[str], here: Path) -> Flags:
+    """
     Args:
         here: the folder that relative paths start from; the tiers run in another one.
 
@@ -70,12 +98,12 @@ def read_flags(argv: Sequence[str], here: Path) -> tuple[dict[str, str], int]:
         ValueError: a flag nobody knows, or one whose value is missing or cannot be handed on.
     """
     known = flag_targets() | {"--workers": [Target("WORKERS")]}
-    environment: dict[str, str] = {}
+    flags = Flags({}, {tier: [] for tier in TIERS})
     rest = [part for word in argv for part in _split(word)]
     while rest:
         flag = rest.pop(0)
         if flag not in known:
-            raise ValueError(f"unknown flag {flag} ({command_name('serve')} --help lists them)")
+            raise ValueError(_unknown(flag, known))
         takes_value = known[flag][0].switch is None
         if takes_value and not rest:
             raise ValueError(f"{flag} needs a value")
@@ -83,11 +111,20 @@ def read_flags(argv: Sequence[str], here: Path) -> tuple[dict[str, str], int]:
         for target in known[flag]:
             if target.repeatable:
                 _check_one_value(flag, value)
-            _set(environment, target, value)
-    workers = environment.pop("WORKERS", "1")
+            _set(flags.environment, target, value)
+            if (tier := target.variable.partition("_")[0]) in TIERS:
+                flags.typed[tier].append(f"{flag}={value}" if takes_value else flag)
+    workers = flags.environment.pop("WORKERS", "1")
     if not workers.isdecimal() or int(workers) < 1:
         raise ValueError(f"--workers: expected a number of at least 1, got {workers!r}")
-    return environment, int(workers)
+    return dataclasses.replace(flags, workers=int(workers))
+
+
+def _unknown(word: str, known: Iterable[str]) -> str:
+    serve = command_name("serve")
+    if not word.startswith("-"):
+        return f"{word!r} stands alone; if it is the model: {serve} --model-path {word}"
+    return f"unknown flag {word}{meant(word, known)} ({serve} --help lists them)"
 
 
 def _split(word: str) -> list[str]:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 
 from gateway.settings import Settings
+from scripts.loopback import reachable
 
 ANY_PORT = 0
 ANSWER_S = 1.0
@@ -23,15 +24,6 @@ WORKERS_TAKEN = (
     "port {port}, where workers connect, is taken: a server on another --port may be running. Stop "
     "it, or choose another port here too: --bind tcp://{host}:{next}"
 )
-
-
-def reachable(host: str) -> str:
-    """The host of a URL that reaches from this machine what listens on an address."""
-    if host in ("0.0.0.0", ""):
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host
 
 
 def taken_ports(settings: Settings) -> Iterator[str]:

@@ -7,31 +7,31 @@ import shlex
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
-
-from honcho.environ import parse
 
 from gateway.settings import Settings as GatewaySettings
 from gateway.settings import read_api_keys
 from scripts.called_from import called_from
 from scripts.installation import PROCFILE, command_name, home, project_file
-from scripts.launch.flags import flags_help, read_flags
-from scripts.launch.ports import reachable, taken_ports
+from scripts.launch.flags import TIERS, Flags, flag_targets, flags_help, read_flags
+from scripts.launch.ports import taken_ports
 from scripts.launch.tiers import Tiers, say
-from shared.settings import SettingsError, load
+from scripts.loopback import reachable
+from shared import environment_file
+from shared.environment_file import EnvironmentFile
+from shared.settings import load, meant
 from shared.version import VERSION_LINE
 from worker.settings import Settings as WorkerSettings
 
 EXAMPLE = project_file("docs/example_request.json")
-ENVIRONMENT_FILE = ".env"
 
 USAGE = f"""\
-usage: {command_name("serve")} [--version] [--workers N] [flags of either tier]
+usage: {command_name("serve")} [--help] [--version] [flags]
 
-Starts the gateway and N workers (default 1). With no --model-path it serves the built-in demo
-model. The flags of the tiers:
+Starts a gateway and its workers on this machine. With no --model-path they serve the built-in demo
+model. What no flag says, `.env` may say, and what it does not say, the environment. Flags of
 """
 
 
@@ -43,20 +43,19 @@ def main(argv: Sequence[str]) -> int:
         print(VERSION_LINE)
         return 0
     try:
-        flags, workers = read_flags(argv, called_from())
+        file = environment_file.read(home() / environment_file.FILE)
+        flags = read_flags(argv, called_from())
+        environment = complete(flags, file.values)
+        gateway, worker = read_settings(flags, environment)
+        key = next(iter(read_api_keys(gateway)), None)
     except ValueError as error:
         return _refuse(error)
-    environment = complete(flags, home() / ENVIRONMENT_FILE)
-    gateway = load(GatewaySettings, "GATEWAY", [], environment)
-    worker = load(WorkerSettings, "WORKER", [], environment)
-    try:
-        key = next(iter(read_api_keys(gateway)), None)
-    except SettingsError as error:
-        return _refuse(error)
+    for oddity in oddities(file):
+        print(f"{command_name('serve')}: {oddity}", file=sys.stderr)
     taken = next(taken_ports(gateway), None)
     if taken is not None:
         return _refuse(taken)
-    _announce(worker, workers)
+    _announce(worker, flags.workers)
     address = f"http://{reachable(gateway.host)}:{gateway.port}"
     started_at = time.monotonic()
 
@@ -67,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         return ready
 
     finish_s = max(gateway.shutdown_timeout, worker.drain_timeout)
-    return Tiers(finish_s).run(workers, project_file(PROCFILE), home(), environment, is_ready)
+    return Tiers(finish_s).run(flags.workers, project_file(PROCFILE), home(), environment, is_ready)
 
 
 def _refuse(reason: object) -> int:
@@ -75,14 +74,33 @@ def _refuse(reason: object) -> int:
     return 2
 
 
-def complete(flags: Mapping[str, str], environment_file: Path) -> dict[str, str]:
-    """Return the whole environment of the tiers: flags before the file, as honcho reads it, before
-    the environment of this process, before what suits one machine."""
-    environment = dict(os.environ)
-    if environment_file.exists():
-        environment.update(parse(environment_file.read_text()))
-    environment.update(flags)
-    gateway = load(GatewaySettings, "GATEWAY", [], environment)
+def read_settings(
+    flags: Flags, environment: Mapping[str, str]
+) -> tuple[GatewaySettings, WorkerSettings]:
+    """Return both tiers' settings; what cannot be used ends the start, by the name it came with."""
+    program = command_name("serve")
+    gateway, worker = flags.typed["GATEWAY"], flags.typed["WORKER"]
+    return (
+        load(GatewaySettings, "GATEWAY", gateway, environment, program),
+        load(WorkerSettings, "WORKER", worker, environment, program),
+    )
+
+
+def oddities(file: EnvironmentFile) -> Iterator[str]:
+    """What the user has written into `.env` in vain; values may be secrets and are not repeated."""
+    for line in file.meaningless:
+        yield f"{environment_file.FILE}, line {line}, sets nothing: NAME=VALUE is expected"
+    known = {target.variable for targets in flag_targets().values() for target in targets}
+    for name in file.values.keys() - known:
+        if name.partition("_")[0] in TIERS:
+            yield f"{environment_file.FILE} sets {name}, which nothing reads{meant(name, known)}"
+
+
+def complete(flags: Flags, file: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of the tiers: flags before `.env`, as honcho has it, before the
+    environment of this process, before what suits one machine."""
+    environment = {**os.environ, **file, **flags.environment}
+    gateway, _ = read_settings(flags, environment)
     environment.setdefault("WORKER_GATEWAY", " ".join(map(_from_here, gateway.bind)))
     if sys.stderr.isatty():
         environment.setdefault("GATEWAY_LOG_FORMAT", "text")
@@ -124,7 +142,7 @@ def _say_ready(address: str, wants_key: bool, seconds: float) -> None:
     url, body = shlex.quote(f"{address}/v1/chat/completions"), shlex.quote(f"@{EXAMPLE}")
     key = ' -H "Authorization: Bearer $KEY"' if wants_key else ""
     say(
-        f"Ready after {seconds:.1f} s at {address} - try: curl -s {url}{key} "
+        f"Ready after {seconds:.1f} s: open {address} in a browser, or try: curl -s {url}{key} "
         f"-H 'Content-Type: application/json' -d {body}"
     )
 

@@ -106,10 +106,17 @@ def test_every_command_has_help_in_its_own_name(
     assert "scripts/" + command not in done.stdout
 
 
+@pytest.mark.parametrize("tier", ["gateway", "worker"])
+def test_a_tier_alone_reads_the_same_file(unpacked: Path, elsewhere: Path, tier: str) -> None:
+    (elsewhere / ".env").write_text("GATEWAY_PORT='80\n")
+    done = run(unpacked, elsewhere, tier)
+    assert (done.returncode, done.stderr) == (2, ".env, line 1: No closing quotation\n")
+
+
 def test_what_is_not_there_is_said(unpacked: Path, elsewhere: Path) -> None:
     done = run(unpacked, elsewhere, "srve")
     assert done.returncode == 2
-    assert "no command 'srve'" in done.stderr
+    assert "no command 'srve'; is serve meant?" in done.stderr
     assert all(command in done.stderr for command in COMMANDS)
     assert run(unpacked, elsewhere, "--version").stdout.startswith("proxy-oai-compat ")
 

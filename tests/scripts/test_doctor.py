@@ -11,13 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from scripts.doctor_checks.__main__ import BUILT_IN_MODEL, main
+from scripts.doctor_checks.__main__ import main
 from scripts.doctor_checks.findings import Finding
 from scripts.doctor_checks.machine import check_machine, check_packages, satisfies
-from scripts.doctor_checks.model import cache_bytes_a_token, check_model
+from scripts.doctor_checks.model import (
+    BUILT_IN_MODEL,
+    cache_bytes_a_token,
+    check_model,
+    check_served_model,
+)
 from scripts.doctor_checks.picture import judge
 from scripts.doctor_checks.proof import check_proof
 from scripts.doctor_checks.service import Service, check_service
+from scripts.own_server import OwnServer
 from tests.processes import ROOT, serving
 from tests.waiting import await_condition, free_port
 
@@ -97,6 +103,26 @@ def test_no_such_folder(tmp_path: Path) -> None:
     assert "no folder" in told(problems(check_model(tmp_path / "gone")))
 
 
+@pytest.mark.parametrize(
+    ("served", "said", "wrong"),
+    [
+        ("", "complete", False),
+        ("mine", "mine/config.json is missing", True),
+        ("./gone", "no folder", True),
+        ("mlx-community/some-4bit", "from the hub", False),
+    ],
+)
+def test_the_model_that_is_served_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: str, said: str, wrong: bool
+) -> None:
+    monkeypatch.delenv("WORKER_MODEL_PATH", raising=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / ".env").write_text(f"WORKER_MODEL_PATH={served}\n")
+    findings = list(check_served_model(OwnServer(tmp_path)))
+    assert said in told(findings)
+    assert bool(problems(findings)) is wrong
+
+
 def test_the_cache_of_grouped_heads() -> None:
     config = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3}
     assert cache_bytes_a_token(config) == 2 * 3 * 64 * 2
@@ -134,13 +160,13 @@ def test_a_port_taken_by_a_stranger() -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         stranger.settimeout(0)
         service = Service(f"http://127.0.0.1:{stranger.getsockname()[1]}", None)
-        assert "is taken" in told(problems(check_service(service, needed=False)))
+        assert "is taken" in told(problems(check_service(service, free_port(), needed=False)))
 
 
 def test_no_gateway_is_wrong_only_for_who_wants_an_answer() -> None:
     service = Service(f"http://127.0.0.1:{free_port()}", None)
-    assert not problems(check_service(service, needed=False))
-    assert "scripts/serve" in told(problems(check_service(service, needed=True)))
+    assert not problems(check_service(service, free_port(), needed=False))
+    assert "scripts/serve" in told(problems(check_service(service, free_port(), needed=True)))
 
 
 def test_a_running_service_is_asked_about_a_picture(

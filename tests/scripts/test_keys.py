@@ -49,6 +49,15 @@ def test_a_worker_whose_secret_was_moved_to_it_keeps_its_key(folder: Path) -> No
     assert contents(folder) == before
 
 
+def test_they_are_made_where_the_gateway_looks_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_CURVE_KEY", str(tmp_path / "safe" / "gateway.key_secret"))
+    monkeypatch.setattr(sys, "argv", ["scripts/keys", "mac"])
+    assert main() == 0
+    assert "mac.key_secret" in contents(tmp_path / "safe")
+
+
 @pytest.mark.parametrize("gone", ["gateway.key_secret", "authorized/mac.key"])
 def test_what_only_the_user_can_know_is_asked(
     folder: Path, gone: str, capsys: pytest.CaptureFixture[str]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripts.workers import ADMIN_KEY_VARIABLE, Fleet, admin_key, main, rolling_restart
+from scripts.own_server import OwnServer
+from scripts.workers import ADMIN_KEY_VARIABLE, Fleet, main, parse_arguments, rolling_restart
 from tests.processes import serving
 
 
@@ -28,15 +30,15 @@ def test_workers_of_one_name_are_not_ordered(capsys: pytest.CaptureFixture[str])
     assert "other" not in told.err + told.out
 
 
-@pytest.mark.parametrize(
-    ("given", "environment", "key"),
-    [("flag", "variable", "flag"), ("", "one, two", "one"), ("", "", "")],
-)
-def test_an_admin_key_comes_from_the_flag_or_the_gateways_own_variable(
-    given: str, environment: str, key: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("verb", [["list"], ["drain", "one"], ["rolling-restart"]])
+def test_the_servers_flags_stand_on_either_side_of_the_verb(
+    verb: list[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(ADMIN_KEY_VARIABLE, environment)
-    assert admin_key(given) == key
+    own, flags = OwnServer(tmp_path), ["--url", "mac:9000", "--key", "k", "--admin-key", "a"]
+    before, after = parse_arguments(own, [*flags, *verb]), parse_arguments(own, [*verb, *flags])
+    assert before == after
+    assert (after.url, after.key, after.admin_key) == ("http://mac:9000", "k", "a")
+    assert parse_arguments(own, verb).url == own.url
 
 
 def test_orders_are_given_with_an_admin_key(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from scripts.launch.flags import FILES, FOLDER_OR_HUB_ID, flag_targets, read_flags
-from scripts.launch.serve import _say_ready, main
+from scripts.launch.flags import FILES, FOLDER_OR_HUB_ID, flag_targets, flags_help, read_flags
+from scripts.launch.serve import _say_ready, main, oddities
+from shared.environment_file import read
 
 
 def environment(here: Path, *argv: str) -> dict[str, str]:
-    return read_flags(argv, here)[0]
+    return read_flags(argv, here).environment
 
 
 @pytest.mark.parametrize("flag", ["--api-key", "--served-model-name", "--allowed-host", "--bind"])
@@ -73,12 +75,59 @@ def test_a_key_file_is_read_before_anything_starts(
     assert not told.out
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--port", "abc"], "--port: expected a whole number, got 'abc'"),
+        (["--max-streams=-1"], "--max-streams: must be at least 0"),
+        (["--log-level", "loud"], "--log-level: expected one of"),
+        (["--prot", "9000"], "unknown flag --prot; is --port meant?"),
+        (["mlx-community/some-4bit"], "--model-path mlx-community/some-4bit"),
+        (["--port"], "--port needs a value"),
+        (["--workers", "two"], "--workers: expected a number"),
+        (["--api-key", ""], "--api-key needs a value"),
+    ],
+)
+def test_what_was_typed_wrongly_is_named_as_it_was_typed(
+    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(typed)
+    except SystemExit as ended:
+        code = ended.code
+    told = capsys.readouterr().err
+    assert code == 2
+    assert told.startswith("scripts/serve: ") and said in told and told.count("\n") == 1
+
+
+def test_what_the_file_says_in_vain_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("GATEWAY_PROT=9000\nWORKER: 2\nHF_TOKEN=secret\n")
+    told = list(oddities(read(tmp_path / ".env")))
+    assert told == [
+        ".env, line 2, sets nothing: NAME=VALUE is expected",
+        ".env sets GATEWAY_PROT, which nothing reads; is GATEWAY_PORT meant?",
+    ]
+
+
+def test_help_tells_what_a_start_without_flags_does() -> None:
+    told = " ".join(flags_help().split())
+    for flag, targets in flag_targets().items():
+        if not flag.startswith("--no-"):
+            for target in targets:
+                assert re.search(
+                    rf"{flag} [^\[]*\[default: [^;]+; environment: {target.variable}\]", told
+                )
+    assert "[default: 8; environment: WORKER_MAX_CONCURRENCY]" in told
+
+
 def test_the_curl_it_prints_survives_a_shell(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = Path("/Users/a b/it's/example.json")
     monkeypatch.setattr("scripts.launch.serve.EXAMPLE", example)
     _say_ready("http://[::1]:8000", wants_key=False, seconds=1.0)
-    words = shlex.split(capsys.readouterr().out.partition("try: ")[2])
+    said = capsys.readouterr().out
+    assert said.startswith("Ready after 1.0 s: open http://[::1]:8000 in a browser, or try: curl")
+    words = shlex.split(said.partition("try: ")[2])
     assert words[2] == "http://[::1]:8000/v1/chat/completions"
     assert words[-1] == f"@{example}"

@@ -220,34 +220,29 @@ def test_a_port_is_taken_that_another_address_of_it_answers(
 
 
 def test_workers_go_where_the_gateway_binds(tmp_path: Path) -> None:
-    nowhere = tmp_path / ".env"
-
     def goes_to(*binds: str) -> str:
-        flags, _ = read_flags([word for bind in binds for word in ("--bind", bind)], nowhere)
-        return complete(flags, nowhere)["WORKER_GATEWAY"]
+        flags = read_flags([word for bind in binds for word in ("--bind", bind)], tmp_path)
+        return complete(flags, {})["WORKER_GATEWAY"]
 
     assert goes_to() == "tcp://127.0.0.1:5555"
     assert goes_to("tcp://127.0.0.1:7000") == "tcp://127.0.0.1:7000"
     assert goes_to("ipc:///tmp/x") == "ipc:///tmp/x"
-    keys = {"GATEWAY_INSECURE_BIND": "true"}
     for bind in ("tcp://0.0.0.0:7000", "tcp://*:7000"):
-        flags, _ = read_flags(["--bind", bind], tmp_path)
-        assert complete({**keys, **flags}, nowhere)["WORKER_GATEWAY"] == "tcp://127.0.0.1:7000"
-    flags, _ = read_flags(
+        flags = read_flags(["--insecure-bind", "--bind", bind], tmp_path)
+        assert complete(flags, {})["WORKER_GATEWAY"] == "tcp://127.0.0.1:7000"
+    flags = read_flags(
         ["--bind", "tcp://127.0.0.1:7000", "--gateway", "tcp://127.0.0.1:7001"], tmp_path
     )
-    assert complete(flags, nowhere)["WORKER_GATEWAY"] == "tcp://127.0.0.1:7001"
+    assert complete(flags, {})["WORKER_GATEWAY"] == "tcp://127.0.0.1:7001"
 
 
 def test_flags_come_before_the_file_and_the_file_before_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / ".env"
-    file.write_text("GATEWAY_PORT=9001\nGATEWAY_QUEUE_SIZE=7\n")
+    file = {"GATEWAY_PORT": "9001", "GATEWAY_QUEUE_SIZE": "7"}
     monkeypatch.setenv("GATEWAY_QUEUE_SIZE", "8")
     monkeypatch.setenv("GATEWAY_HOST", "127.0.0.1")
-    flags, _ = read_flags(["--port", "9002"], tmp_path)
-    environment = complete(flags, file)
+    environment = complete(read_flags(["--port", "9002"], tmp_path), file)
     assert environment["GATEWAY_PORT"] == "9002"
     assert environment["GATEWAY_QUEUE_SIZE"] == "7"
     assert environment["GATEWAY_HOST"] == "127.0.0.1"
