@@ -68,7 +68,7 @@ def environment(threads: int | None) -> dict[str, str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=2, help="turns each variant gets")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each run of load")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--connections", type=int, nargs="+", help="at once", default=[1, 8, 32])
 
 
 def run(options: argparse.Namespace) -> Report:

@@ -81,7 +81,7 @@ def compared(tokens: int, pairs: Sequence[tuple[Clocks, Clocks]]) -> Row:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-path", default=str(DEMO_MODEL))
+    parser.add_argument("--model-path", default=str(DEMO_MODEL), help="a local checkpoint")
     parser.add_argument("--rounds", type=int, default=5, help="after one that warms up")
     parser.add_argument("--long-prompt", type=int, default=2000, help="tokens, about")
     parser.add_argument("--lone-prompt", type=int, default=20_000, help="tokens, about")

@@ -37,7 +37,9 @@ WARM_UP_S = 1.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each run of load")
     parser.add_argument("--rounds", type=int, default=3, help="turns each side gets")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument(
+        "--connections", type=int, nargs="+", help="at once", default=[1, 8, 32, 128]
+    )
     parser.add_argument("--rate", type=float, default=200.0, help="of the open loop, requests/s")
     parser.add_argument("--stream-rate", type=float, default=50.0, help="the same for streams")
     parser.add_argument("--cancels", type=int, default=10_000, help="clients that hang up")

@@ -39,12 +39,14 @@ FULL = 1e9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=64, help="simulated")
     parser.add_argument("--slots", type=int, default=8, help="of each worker")
     parser.add_argument("--seconds", type=float, default=60.0, help="simulated")
-    parser.add_argument("--queue-size", type=int, default=200)
-    parser.add_argument("--conversations", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--queue-size", type=int, default=200, help="places in line")
+    parser.add_argument(
+        "--conversations", type=int, default=1000, help="whose turns the requests are"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the load")
 
 
 def run(options: argparse.Namespace) -> Report:

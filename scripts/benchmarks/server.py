@@ -61,9 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-path", type=Path, default=DEMO_MODEL, help="a local checkpoint")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run of load")
     parser.add_argument("--rounds", type=int, default=2, help="turns each server gets")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--connections", type=int, nargs="+", help="at once", default=[1, 8, 32])
     names = [case.name for case in CASES]
-    parser.add_argument("--cases", nargs="+", default=names, choices=names)
+    parser.add_argument("--cases", nargs="+", default=names, choices=names, help="of load")
 
 
 class Cell(NamedTuple):

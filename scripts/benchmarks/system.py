@@ -36,7 +36,7 @@ SIDES = (SYSTEM, ENGINE, GENERATOR)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-path", type=Path, default=DEMO_MODEL, help="a local checkpoint")
     parser.add_argument("--rounds", type=int, default=7, help="after one that warms up")
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32], help="at once")
     parser.add_argument("--tokens", type=int, nargs="+", default=[64, 256], help="of each stream")
 
 

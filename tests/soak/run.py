@@ -203,7 +203,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="[default: 10]")
     parser.add_argument("--clients", type=int, default=16, help="at once [default: 16]")
-    parser.add_argument("--engine", choices=("mlx", "scripted"), default="scripted")
+    parser.add_argument(
+        "--engine", choices=("mlx", "scripted"), default="scripted", help="[default: scripted]"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of what clients do [default: 1]")
     parser.add_argument(
         "--tolerance-mib",
