@@ -7,11 +7,15 @@ be trusted, does not ask of its users. Everything here is drawn from `/openapi.j
 from __future__ import annotations
 
 import json
+import shlex
 from html import escape
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
+
+from gateway.http.headers import origin
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -23,24 +27,35 @@ td, th { border-bottom: 1px solid #8884; padding: .3rem .6rem; text-align: left;
 :root { color-scheme: light dark; }
 """  # noqa: E501
 
-HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+# The examples name the address that was asked, so no cache keeps the page for another one.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+}
 
 
 def docs_routes(app: FastAPI) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs", response_model=None)
-    async def show_docs() -> HTMLResponse:
-        return HTMLResponse(page(app.openapi()), headers=HEADERS)
+    async def show_docs(request: Request) -> HTMLResponse:
+        curl = f"curl {origin(request)}"
+        if "authorization" in request.headers:
+            curl = f'curl -H "Authorization: Bearer $KEY" {origin(request)}'
+        return HTMLResponse(page(app.openapi(), curl), headers=HEADERS)
 
     return router
 
 
-def page(document: dict[str, Any]) -> str:
-    """Return the HTML page of an OpenAPI document."""
+def page(document: dict[str, Any], curl: str) -> str:
+    """Return the HTML page of an OpenAPI document.
+
+    Args:
+        curl: the beginning of the examples' command, up to where the path follows.
+    """
     info = document["info"]
     operations = [
-        _operation(method, path, operation)
+        _operation(method, path, operation, curl)
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
@@ -48,11 +63,11 @@ def page(document: dict[str, Any]) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(info['title'])}</title>"
         f"<style>{STYLE}</style><h1>{escape(info['title'])}</h1>"
         f"<p>{escape(info['description'])}</p>"
-        "<p>Machine-readable: <a href=/openapi.json>/openapi.json</a></p>" + "".join(operations)
+        "<p>Machine-readable: <a href=openapi.json>openapi.json</a></p>" + "".join(operations)
     )
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+def _operation(method: str, path: str, operation: dict[str, Any], curl: str) -> str:
     parts = [
         f"<h2><code>{method.upper()} {escape(path)}</code></h2>",
         f"<p>{escape(operation.get('description', ''))}</p>",
@@ -63,9 +78,9 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     if body and "example" in body:
         example = json.dumps(body["example"], indent=2)
         parts.append(
-            f"<pre>curl http://localhost:8000{escape(path)} \\\n"
+            f"<pre>{escape(curl + path, quote=False)} \\\n"
             "  -H 'Content-Type: application/json' \\\n"
-            f"  -d '{escape(example)}'</pre>"
+            f"  -d {escape(shlex.quote(example), quote=False)}</pre>"
         )
     answers = ", ".join(
         f"{status} ({escape(answer['description'].rstrip('.'))})"

@@ -25,6 +25,7 @@ from gateway.errors import (
     NotFound,
     NoWorker,
 )
+from gateway.http.headers import origin
 
 log = logging.getLogger(__name__)
 
@@ -139,19 +140,12 @@ async def _internal_error(request: Request, error: Exception) -> Response:
     return error_response(internal_error(request.scope), request.url.path)
 
 
-def _origin(request: Request) -> str:
-    """Return this server's address as the client knows it, whoever ended TLS."""
-    forwarded = request.headers.get("x-forwarded-proto") == "https"
-    scheme = "https" if forwarded else request.url.scheme
-    return f"{scheme}://{request.headers.get('host', 'HOST')}"
-
-
 def _as_api_error(request: Request, error: HTTPException) -> ApiError:
     path = request.url.path
     if error.status_code == 404:
         return NotFound(
             f"There is no {request.method} {path} here. The base URL for OpenAI's clients is "
-            f"{_origin(request)}/v1, for Anthropic's {_origin(request)}; /docs shows what there is."
+            f"{origin(request)}/v1, for Anthropic's {origin(request)}; /docs shows what there is."
         )
     if error.status_code == 405:
         return MethodNotAllowed(f"{request.method} is not allowed for {path}.")

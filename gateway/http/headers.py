@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+from starlette.requests import Request
 from starlette.types import Scope
+
+HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+PREFIX = re.compile(r"(/[\w.~-]+)+")
 
 
 def header(scope: Scope, name: bytes) -> bytes:
@@ -24,3 +30,17 @@ def host_name(scope: Scope) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
+
+
+def origin(request: Request) -> str:
+    """Return this server's address as the client knows it, whatever proxy stands before it.
+
+    It is for people to read: everything in it comes from headers, which say what they like.
+    """
+    headers = request.headers
+    forwarded = headers.get("x-forwarded-proto") == "https"
+    scheme = "https" if forwarded else request.url.scheme
+    hosts = [headers.get(name, "") for name in ("x-forwarded-host", "host")]
+    host = next((host for host in hosts if HOST.fullmatch(host)), "HOST")
+    prefix = headers.get("x-forwarded-prefix", "").rstrip("/")
+    return f"{scheme}://{host}{prefix if PREFIX.fullmatch(prefix) else ''}"

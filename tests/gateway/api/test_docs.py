@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 from tests.gateway.fake_dispatch import says
 from tests.gateway.serving import gateway
 
@@ -12,9 +14,31 @@ async def test_docs_load_nothing_from_elsewhere() -> None:
     assert page.status_code == 200
     assert "<script" not in page.text
     assert "src=" not in page.text
-    assert "http://localhost:8000/v1/chat/completions" in page.text
     assert "max_completion_tokens" in page.text
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+ASKED_AS: list[tuple[dict[str, str], str]] = [
+    ({"Host": "mac:9000"}, "curl http://mac:9000/v1/chat"),
+    ({"Host": "[::1]:9000"}, "curl http://[::1]:9000/v1/chat"),
+    (
+        {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ai.example.com"},
+        "curl https://ai.example.com/v1/chat",
+    ),
+    ({"Host": "mac", "X-Forwarded-Prefix": "/vision/"}, "curl http://mac/vision/v1/chat"),
+    (
+        {"Host": "mac", "Authorization": "Bearer x"},
+        'curl -H "Authorization: Bearer $KEY" http://mac/v1/chat',
+    ),
+    ({"Host": "mac", "X-Forwarded-Host": "a'; rm -rf ~ '"}, "curl http://mac/v1/chat"),
+]
+
+
+async def test_docs_name_the_address_that_was_asked() -> None:
+    async with gateway(allowed_host=("mac",)) as running:
+        for headers, command in ASKED_AS:
+            page = await running.client.get("/docs", headers=headers)
+            assert command in html.unescape(page.text)
 
 
 async def test_each_operation_that_takes_a_body_shows_an_example_that_works() -> None:
