@@ -1,7 +1,7 @@
 """From a folder or a hub id to a model in memory.
 
 Whatever is wrong with the model itself becomes a `ModelError`: restarting the worker would not
-heal it. A network that is down is not the model's fault and becomes a `ModelUnavailable`.
+heal it. A download that breaks off is not the model's fault and becomes a `ModelUnavailable`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     DryRunError,
     GatedRepoError,
     HFValidationError,
+    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -42,8 +43,8 @@ def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool =
         trust_remote_code: whether the model's Python is fetched, too.
 
     Raises:
-        ModelError: there is no such folder, or no such model on the hub.
-        ModelUnavailable: the hub cannot be reached, or the download failed.
+        ModelError: there is no such folder, no such model on the hub, or no hub to ask.
+        ModelUnavailable: the download broke off; what has come stays for the next try.
     """
     folder = Path(model_path).expanduser()
     if folder.is_dir():
@@ -51,9 +52,10 @@ def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool =
     if folder.is_absolute() or model_path.startswith((".", "~")) or model_path.count("/") != 1:
         raise ModelError(f"No model at {model_path}: it is neither a folder nor a hub id.")
     patterns = [f"*.{kind}" for kind in (*DOWNLOADED, *(["py"] if trust_remote_code else []))]
+    missing: int | None = 0
     try:
         missing = _bytes_to_download(model_path, patterns)
-        bar = _reporting_bar(report, missing)
+        bar = _reporting_bar(report, missing or 0)
         return Path(snapshot_download(model_path, allow_patterns=patterns, tqdm_class=bar))
     except GatedRepoError as error:
         raise ModelError(
@@ -62,6 +64,12 @@ def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool =
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise ModelError(f"The hub has no model {model_path}, or it is private.") from error
     except Exception as error:
+        if missing is None and isinstance(error, LocalEntryNotFoundError):
+            raise ModelError(
+                f"The model {model_path} is not on this machine, and the hub cannot be reached "
+                f"({_one_line(error.__cause__ or error)}). Connect to the network, or give "
+                "--model-path a folder."
+            ) from error
         # Of the hub's library, its HTTP library or the file system, whose classes change.
         log.debug("downloading failed", exc_info=True)
         raise ModelUnavailable(
@@ -69,8 +77,8 @@ def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool =
         ) from error
 
 
-def _bytes_to_download(model_path: str, patterns: list[str]) -> int:
-    """0 when all is here, or when the hub cannot be asked."""
+def _bytes_to_download(model_path: str, patterns: list[str]) -> int | None:
+    """0 when all is here, None when the hub cannot be asked."""
     try:
         files = snapshot_download(
             model_path,
@@ -79,7 +87,7 @@ def _bytes_to_download(model_path: str, patterns: list[str]) -> int:
             tqdm_class=_reporting_bar(lambda part: None, 0),
         )
     except DryRunError:
-        return 0
+        return None
     return sum(file.file_size or 0 for file in files if file.will_download)
 
 

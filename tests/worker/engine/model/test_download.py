@@ -27,6 +27,7 @@ class Hub(BaseHTTPRequestHandler):
     """As much of the hub's API as a download needs."""
 
     everything: ClassVar[dict[str, bytes]] = FILES | UNWANTED | CODE
+    withheld: ClassVar[str] = ""
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -43,6 +44,9 @@ class Hub(BaseHTTPRequestHandler):
         if not self.path.removeprefix("/api/models").startswith("/someone/model"):
             self.send_response(404)
             self.send_header("X-Error-Code", "RepoNotFound")
+            content = b""
+        elif name == self.withheld:
+            self.send_response(403)
             content = b""
         elif "/resolve/" in self.path and content is not None:
             self.send_response(200)
@@ -109,10 +113,25 @@ def test_a_model_that_the_hub_does_not_have_is_hopeless() -> None:
         resolve_folder("someone/else", lambda part: None)
 
 
-def test_a_hub_that_is_away_is_tried_again_later(
+def test_a_hub_that_is_away_is_hopeless_and_one_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     point_at(monkeypatch, tmp_path, free_port())
+    with pytest.raises(ModelError, match=r"someone/model .* hub cannot be reached") as caught:
+        resolve_folder("someone/model", lambda part: None)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_was_fetched_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = resolve_folder("someone/model", lambda part: None)
+    point_at(monkeypatch, tmp_path, free_port())
+    assert resolve_folder("someone/model", lambda part: None) == folder
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_download_that_breaks_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hub, "withheld", "model.safetensors")
     with pytest.raises(ModelUnavailable, match="someone/model cannot be downloaded now") as caught:
         resolve_folder("someone/model", lambda part: None)
     assert "\n" not in str(caught.value)
