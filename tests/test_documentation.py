@@ -31,6 +31,8 @@ OTHER_FLAGS = {
     *("--rival", "--lend-blas"),  # scripts/bench
     "--seconds",  # scripts/fuzz
     "--from",  # uvx
+    *("--config", "--storage"),  # prometheus
+    "--offline",  # systemd-analyze
 }
 """Flags of commands that are neither tier."""
 
