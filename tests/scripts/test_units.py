@@ -17,7 +17,10 @@ from tests.processes import ROOT
 from worker.settings import Settings as WorkerSettings
 
 MOST_EXPOSURE = 3.0
-TIERS: dict[str, type] = {"gateway": GatewaySettings, "worker": WorkerSettings}
+TIERS: dict[str, type[GatewaySettings] | type[WorkerSettings]] = {
+    "gateway": GatewaySettings,
+    "worker": WorkerSettings,
+}
 SYSTEMD = sorted((ROOT / "scripts" / "systemd").iterdir())
 LAUNCHD = sorted((ROOT / "scripts" / "launchd").iterdir())
 
@@ -47,14 +50,16 @@ def test_a_unit_starts_a_tier_with_the_slots_of_serve(
 ) -> None:
     module = command.index("-m") + 1
     tier = command[module]
-    settings = load(TIERS[tier], tier.upper(), command[module + 1 :], environment)
+    settings: GatewaySettings | WorkerSettings = load(
+        TIERS[tier], tier.upper(), command[module + 1 :], environment
+    )
     assert tier in name
     if isinstance(settings, WorkerSettings):
         preset = dict(PRESET.findall((ROOT / "Procfile").read_text()))
         assert settings.max_concurrency == int(preset["WORKER_MAX_CONCURRENCY"])
         assert settings.drain_timeout == 60
     else:
-        assert getattr(settings, "shutdown_timeout", None) == 60
+        assert settings.shutdown_timeout == 60
 
 
 @pytest.mark.process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,12 +92,10 @@ def test_a_key_file_is_read_before_anything_starts(
 def test_what_was_typed_wrongly_is_named_as_it_was_typed(
     typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        code = main(typed)
-    except SystemExit as ended:
-        code = ended.code
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main(typed))
+    assert ended.value.code == 2
     told = capsys.readouterr().err
-    assert code == 2
     assert told.startswith("scripts/serve: ") and said in told and told.count("\n") == 1
 
 
