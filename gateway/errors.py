@@ -54,6 +54,12 @@ class ContextExceeded(InvalidRequest):
         self.context_tokens = context_tokens
 
 
+class ModelTooLarge(InvalidRequest):
+    """A model that no host here can ever load: it takes more than any of them has for models."""
+
+    code = "model_too_large"
+
+
 class InvalidApiKey(ApiError):
     status = 401
     code = "invalid_api_key"
@@ -134,7 +140,17 @@ class NoWorker(Retryable):
     type = "server_error"
 
 
+class NoMemory(Retryable):
+    """A model that is not loaded, and no room for it now: others hold the memory."""
+
+    status = 503
+    code = "no_memory"
+    type = "server_error"
+
+
 class OutOfMemory(Retryable):
+    """One request for which its worker had too little memory."""
+
     status = 503
     code = "out_of_memory"
     type = "server_error"

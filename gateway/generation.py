@@ -79,6 +79,9 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     tenant: str = ""
     waited_s: float = 0.0
     """For how long its body waited to be read; the deadline counts that in."""
+    idle_unload_s: float | None = None
+    """After how many seconds without a job its model leaves from now on, where a worker loads
+    models on demand; 0: never; None: as it is."""
     renamed: dict[str, str] = {}
     """What the client's dialect calls the fields that a worker may find wrong."""
     route: str = ""

@@ -28,6 +28,7 @@ from shared.messages import (
     Submit,
     Timings,
     Usage,
+    WorkerState,
 )
 
 PROMPT_TOKENS = 10
@@ -62,6 +63,9 @@ class SimulatedWorker:
     answer_tokens: int = 8
     in_one: bool = False
     pid: int = 0
+    model: str = "m"
+    state: WorkerState = "ready"
+    supervisor: str = ""
     routing_id: bytes = b""
     runs: dict[str, Run] = field(default_factory=dict)
     prompts: list[str] = field(default_factory=list)
@@ -71,18 +75,19 @@ class SimulatedWorker:
     def hello(self) -> Hello:
         return Hello(
             worker=self.name,
-            models=["m"],
+            models=[self.model],
             slots=self.slots,
             stream_slots=self.stream_slots,
-            state="ready",
+            state=self.state,
             counts=self.counts,
             stall_timeout_s=STALL_TIMEOUT_S,
             pid=self.pid,
+            supervisor=self.supervisor,
         )
 
     def heartbeat(self) -> Heartbeat:
         return Heartbeat(
-            state="ready",
+            state=self.state,
             free_slots=self.free(stream=False),
             free_stream_slots=self.free(stream=True),
             jobs=[run.job.id for run in self.runs.values() if not run.job.stream],
@@ -142,6 +147,8 @@ class SimulatedWorker:
 
     def _submit(self, job: Job) -> list[Message]:
         assert job.id not in self.runs
+        if self.state != "ready":
+            return [Rejected(job=job.id, reason=self.state)]
         if self.free(stream=job.stream) <= 0:
             return [Rejected(job=job.id, reason="no_slot")]
         self.runs[job.id] = Run(job, len(job.resume[0].tokens) if job.resume else 0)

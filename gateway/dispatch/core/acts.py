@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -43,4 +44,14 @@ class Order(msgspec.Struct, frozen=True):
     action: WorkerAction
 
 
-Act = Reserve | Prepare | Abandon | Order
+ModelAction = Literal["load", "unload"]
+
+
+class OrderModel(msgspec.Struct, frozen=True):
+    """The operator's, for a model that a host lists, under any of its names."""
+
+    model: str
+    action: ModelAction
+
+
+Act = Reserve | Prepare | Abandon | Order | OrderModel

@@ -2,8 +2,8 @@
 
 A pool is one model's slots over all its workers, counted apart for streaming and for non-streaming
 jobs. A non-streaming one takes a free slot, else waits its turn, else is refused; a stream takes a
-free slot or is refused, unless the operator lets it wait in the same way. `queue_size` bounds the
-waiting jobs of all pools together. Counting a
+free slot or is refused, unless the operator lets it wait in the same way, or its model is still to
+be loaded. `queue_size` bounds the waiting jobs of all pools together. Counting a
 prompt's tokens takes no slot; how many do so at once is bounded over all pools.
 
 The capacity of a pool may shrink below what is in use when a worker goes: nobody is thrown out,
@@ -88,15 +88,25 @@ class Admission:
             return pool.stream_slots - pool.active_streams
         return pool.slots - pool.active
 
-    def judge(self, name: str, kind: Kind) -> Verdict:
-        """What would become of a newcomer, changing nothing."""
+    def has_slots(self, name: str) -> bool:
+        """Whether anybody serves that model, however busy."""
+        pool = self._pools.get(name)
+        return pool is not None and bool(pool.slots or pool.stream_slots)
+
+    def judge(self, name: str, kind: Kind, *, streams_awaited: int = 0) -> Verdict:
+        """What would become of a newcomer, changing nothing.
+
+        Args:
+            streams_awaited: stream slots that the model will have when it is loaded; for so many
+                streams wait.
+        """
         if kind == "counting":
             return Verdict.SLOT if self._counting < MAX_COUNTS else Verdict.REFUSE
         pool = self.pool(name)
         stream = kind == "streaming"
         if pool.has_free_slot(stream) and not pool.line(stream):
             return Verdict.SLOT
-        if stream and not self._streams_wait:
+        if stream and not self._streams_wait and len(pool.line(stream)) >= streams_awaited:
             return Verdict.REFUSE
         return Verdict.WAIT if self._waiting < self.queue_size else Verdict.REFUSE
 

@@ -10,10 +10,12 @@ class Changes:
     may be waiting for just that.
     """
 
-    __slots__ = ("resized", "stirred")
+    __slots__ = ("resized", "stirred", "wanted")
 
     def __init__(self) -> None:
         self.resized: set[str] = set()
         """Workers have come or gone, or offer another number of slots."""
         self.stirred: set[str] = set()
         """A job has become ready, a worker has room or is trusted again, a slot is free."""
+        self.wanted: set[str] = set()
+        """Somebody may wait for that model while nobody has it loaded."""

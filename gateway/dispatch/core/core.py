@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.dispatch.core.acts import Abandon, Act, Order, Prepare, Reserve
+from gateway.dispatch.core.acts import Abandon, Act, Order, OrderModel, Prepare, Reserve
 from gateway.dispatch.core.admission import Admission
+from gateway.dispatch.core.catalogues.hosts import Hosts
 from gateway.dispatch.core.changes import Changes
 from gateway.dispatch.core.dispatcher import Dispatcher, RetryAfter
 from gateway.dispatch.core.effects import Effect, Send
 from gateway.dispatch.core.failover import Failover
 from gateway.dispatch.core.liveness import Liveness
+from gateway.dispatch.core.loading import Loading
 from gateway.dispatch.core.results import Results
 from gateway.dispatch.core.sessions import Registry
 from gateway.dispatch.core.view import View
-from shared.messages import Goodbye, Heartbeat, Hello, Message
+from shared.messages import Catalogue, Goodbye, Heartbeat, Hello, Message
 
 
 class Core:
@@ -45,36 +47,71 @@ class Core:
         self._changes = Changes()
         self._registry = Registry(self._changes)
         admission = Admission(queue_size, stream_wait_s > 0, self._changes)
+        hosts = Hosts()
         self._dispatcher = Dispatcher(
-            admission, self._registry, self._changes, queue_timeout_s, retry_after, stream_wait_s
+            admission,
+            self._registry,
+            hosts,
+            self._changes,
+            queue_timeout_s,
+            retry_after,
+            stream_wait_s,
         )
         self._failover = Failover(self._dispatcher, self._registry)
         self._results = Results(self._dispatcher, queue_timeout_s)
         self._liveness = Liveness(gateway_id, self._registry, self._dispatcher, self._failover)
-        self.view = View(self._dispatcher, self._registry, admission, self._liveness, self._results)
+        self._loading = Loading(
+            gateway_id,
+            hosts,
+            self._registry,
+            self._dispatcher,
+            self._failover,
+            self._changes,
+            queue_timeout_s,
+        )
+        self.view = View(
+            self._dispatcher,
+            self._registry,
+            hosts,
+            admission,
+            self._liveness,
+            self._loading,
+            self._results,
+        )
 
     def request(self, act: Act, now: float) -> list[Effect]:
         """A request's own act, or the operator's.
 
         Raises:
-            ApiError: `Reserve` is refused; see `Dispatcher.reserve`. Nothing has changed.
+            ApiError: `Reserve` is refused; see `Dispatcher.reserve`. Or `OrderModel` is; see
+                `Loading.order`. Nothing has changed.
         """
         match act:
             case Reserve():
-                self._dispatcher.reserve(act, now)
+                self._reserve(act, now)
             case Prepare():
                 self._dispatcher.prepared(act, now)
             case Abandon():
                 self._dispatcher.abandon(act.job_id, now)
             case Order():
                 self._liveness.order(act.worker, act.action)
+            case OrderModel():
+                self._loading.order(act, now)
         return self._settle(now)
+
+    def _reserve(self, act: Reserve, now: float) -> None:
+        self._dispatcher.reserve(act, now)
+        limit_s = act.request.idle_unload_s
+        if limit_s is not None:
+            self._loading.limit_idle(self._dispatcher.jobs[act.job_id].pool, limit_s, now)
 
     def message(self, routing_id: bytes, message: Message, now: float) -> list[Effect]:
         """Any well-formed message from any peer."""
         session = self._registry.sessions.get(routing_id)
         if isinstance(message, Hello):
             self._liveness.hello(routing_id, message, now)
+        elif isinstance(message, Catalogue):
+            self._loading.catalogue(routing_id, message, now)
         elif session is None:
             self._liveness.challenge(routing_id, now)
         else:
@@ -98,7 +135,9 @@ class Core:
         """
         if stood_still:
             self._liveness.excuse(now)
+            self._loading.excuse(now)
         self._liveness.review(now, ping=somebody_gone)
+        self._loading.review(now, ping=somebody_gone)
         self._dispatcher.end_overdue(now)
         return self._settle(now)
 
@@ -114,14 +153,20 @@ class Core:
         self._failover.undelivered(sends)
         for routing_id in dict.fromkeys(send.routing_id for send in sends):
             self._liveness.unreachable(routing_id, now)
+            self._loading.unreachable(routing_id, now)
         return self._settle(now)
 
     def _settle(self, now: float) -> list[Effect]:
         """Give every pool that has changed its due, until nothing changes any more."""
         changes, dispatcher = self._changes, self._dispatcher
-        while changes.resized or changes.stirred:
+        while changes.resized or changes.stirred or changes.wanted:
             while changes.resized:
-                dispatcher.refit(changes.resized.pop())
-            dispatcher.pump(changes.stirred.pop(), now)
+                pool = changes.resized.pop()
+                dispatcher.refit(pool)
+                changes.wanted.add(pool)
+            if changes.stirred:
+                dispatcher.pump(changes.stirred.pop(), now)
+            elif changes.wanted:
+                self._loading.look(changes.wanted.pop(), now)
         effects, dispatcher.effects = dispatcher.effects, []
         return effects

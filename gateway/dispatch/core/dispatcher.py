@@ -6,6 +6,7 @@ its moves, so that a slot which several of them have changed is given away once,
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,8 @@ import msgspec
 
 from gateway.dispatch.core.acts import Prepare, Reserve
 from gateway.dispatch.core.admission import Admission, Verdict
+from gateway.dispatch.core.catalogues.hosts import Hosts
+from gateway.dispatch.core.catalogues.refusals import check_loads, not_loaded_in_time
 from gateway.dispatch.core.changes import Changes
 from gateway.dispatch.core.effects import Effect, Ended, Send, Tell
 from gateway.dispatch.core.jobs import (
@@ -31,11 +34,12 @@ from gateway.dispatch.core.refusals import (
     nobody_counts,
     not_finished,
     not_served,
+    several_served,
     workers_lost,
 )
 from gateway.dispatch.core.routing import choose
 from gateway.dispatch.core.sessions import Registry, Session
-from gateway.errors import ApiError, InvalidRequest, QueueFull
+from gateway.errors import ApiError, QueueFull
 from gateway.generation import Event
 from shared.messages import Cancel, CountTokens, Message, RejectReason, Submit
 
@@ -55,6 +59,7 @@ class Dispatcher:
         self,
         admission: Admission,
         registry: Registry,
+        hosts: Hosts,
         changes: Changes,
         queue_timeout_s: float,
         retry_after: RetryAfter,
@@ -64,6 +69,7 @@ class Dispatcher:
         self.effects: list[Effect] = []
         self._admission = admission
         self._registry = registry
+        self._hosts = hosts
         self._changes = changes
         self._queue_timeout_s = queue_timeout_s
         self._retry_after = retry_after
@@ -77,15 +83,20 @@ class Dispatcher:
         """Take a slot or a place in the queue.
 
         Raises:
-            NotFound: there are workers, none of which serves that model.
+            NotFound: there are workers, none of which serves or lists that model.
             NoWorker: nobody serves it now; `code` is "loading" when somebody soon will.
             InvalidRequest: no model is named while several are served.
+            ModelTooLarge, NoMemory, NoWorker: no host that lists it loads it.
             QueueFull: neither slot nor place is free.
         """
         request = act.request
         pool = self._pool_for(request.model)
         kind = _kind(act)
-        verdict = self._admission.judge(pool, kind)
+        unloaded = self._is_unloaded(pool)
+        if unloaded:
+            check_loads(pool, self._hosts.listing(pool))
+        streams = self._hosts.offered(pool)[1] if unloaded and kind == "streaming" else 0
+        verdict = self._admission.judge(pool, kind, streams_awaited=streams)
         if verdict is Verdict.REFUSE:
             raise self._queue_full(pool, kind)
         record = JobRecord(
@@ -100,7 +111,10 @@ class Dispatcher:
             active=verdict is Verdict.SLOT,
         )
         if record.stream:
-            record.slot_by = now + self._stream_wait_s - request.waited_s
+            wait_s = math.inf if unloaded else self._stream_wait_s - request.waited_s
+            record.slot_by = now + wait_s
+        if unloaded:
+            self._changes.wanted.add(pool)
         if record.active:
             record.at.slot_at = now
         self._admission.enter(record)
@@ -131,14 +145,35 @@ class Dispatcher:
             if record.waits_in_vain(now):
                 self.fail(record, self._queue_full(record.pool, record.kind), now)
             elif now >= record.deadline_at:
-                error = deadline_passed(record, self._queue_timeout_s)
-                self.fail(record, error, now, outcome="timed_out")
+                self.fail(record, self._too_late(record), now, outcome="timed_out")
 
-    def fail_waiting(self, pool: str, now: float) -> None:
+    def _too_late(self, record: JobRecord) -> ApiError:
+        if record.session is None and self._is_unloaded(record.pool):
+            options = self._hosts.listing(record.pool)
+            return not_loaded_in_time(record.pool, options, self._queue_timeout_s)
+        return deadline_passed(record, self._queue_timeout_s)
+
+    def nobody_serves(self, pool: str, now: float) -> None:
         """Nobody serves that model any more: whoever waits for it is told at once."""
+        if not self._hosts.lists(pool):
+            self.fail_waiting(pool, lambda: not_served(pool, self._registry, self._hosts), now)
+
+    def fail_waiting(self, pool: str, error: Callable[[], ApiError], now: float) -> None:
+        """End all jobs that wait for that model, each with an error of its own."""
         for record in list(self.jobs.values()):
             if record.pool == pool and record.session is None:
-                self.fail(record, not_served(pool, self._registry), now)
+                self.fail(record, error(), now)
+
+    def is_waited_for(self, pool: str) -> bool:
+        """Whether a job for that model is with no worker."""
+        return any(r.pool == pool and r.session is None for r in self.jobs.values())
+
+    def pools_waited_for(self) -> set[str]:
+        return {record.pool for record in self.jobs.values() if record.session is None}
+
+    def _is_unloaded(self, pool: str) -> bool:
+        """Whether some host lists that model, and nobody has it."""
+        return self._hosts.lists(pool) and not self._admission.has_slots(pool)
 
     # --- settling --------------------------------------------------------------------------
 
@@ -297,15 +332,18 @@ class Dispatcher:
 
     def _pool_for(self, model: str | None) -> str:
         hellos = self._registry.available_hellos()
-        serving = [hello for hello in hellos if not model or model in hello.models]
-        if not serving:
-            raise not_served(model, self._registry)
-        pools = sorted({hello.models[0] for hello in serving})
-        if not model and len(pools) > 1:
-            raise InvalidRequest(
-                f"Several models are served; name one of: {', '.join(pools)}.", param="model"
-            )
-        return min(pools, key=lambda name: self._admission.pool(name).active)
+        pools = {hello.models[0] for hello in hellos if not model or model in hello.models}
+        if not model:
+            pools |= self._hosts.pools
+        elif not pools and (listed := self._hosts.pool_of(model)):
+            return listed
+        if not pools:
+            raise not_served(model, self._registry, self._hosts)
+        if len(pools) == 1:
+            return pools.pop()
+        if not model:
+            raise several_served(pools)
+        return min(sorted(pools), key=lambda name: self._admission.pool(name).active)
 
     def _queue_full(self, pool_name: str, kind: Kind) -> QueueFull:
         if kind == "counting":

@@ -14,6 +14,7 @@ from gateway.dispatch.core.dispatcher import Dispatcher
 from gateway.dispatch.core.failover import Failover
 from gateway.dispatch.core.sessions import (
     HEARTBEAT_S,
+    MADE_UP,
     Registry,
     Session,
     identity,
@@ -31,9 +32,6 @@ from shared.messages import (
 )
 
 log = logging.getLogger(__name__)
-
-MADE_UP = b"\0"
-"""Begins each routing id that libzmq makes up, and no other."""
 
 MAX_SESSIONS = 1_024
 MAX_MODELS = 64
@@ -98,7 +96,8 @@ class Liveness:
         self._failover.confirm_death(identity(hello), now, hello.died_with)
         session = self._registry.open(routing_id, hello, now)
         session.hung = routing_id in self._hung
-        former = self._registry.model_left(hello)
+        # A host's engines have its name, and each another model.
+        former = None if hello.supervisor else self._registry.model_left(hello)
         if former is not None:
             self._left_model(hello, former, now)
 
@@ -107,7 +106,7 @@ class Liveness:
         for worker in self._registry.end_leases(hello, former):
             self._failover.confirm_death(worker, now)
         if not self._registry.expects(former):
-            self._dispatcher.fail_waiting(former, now)
+            self._dispatcher.nobody_serves(former, now)
 
     def heartbeat(self, session: Session, beat: Heartbeat, now: float) -> None:
         before = session.state
@@ -193,7 +192,8 @@ def _left_behind(older: Session, routing_id: bytes, hello: Hello, now: float) ->
 
 def _presentable(hello: Hello) -> bool:
     """Whether what it calls itself may stand in logs, metrics and on the page."""
-    texts = [hello.worker, hello.instance, hello.host, hello.device, *hello.models]
+    texts = [hello.worker, hello.instance, hello.host, hello.device, hello.supervisor]
+    texts += hello.models
     texts += [text for item in hello.versions.items() for text in item]
     texts += hello.proven
     return (

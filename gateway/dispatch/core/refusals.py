@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
+from gateway.dispatch.core.catalogues.hosts import Hosts
 from gateway.dispatch.core.jobs import JobRecord
 from gateway.dispatch.core.sessions import Registry
 from gateway.errors import (
@@ -21,6 +24,9 @@ from shared.wire import packed_bytes
 NO_WORKER_RETRY_S = 5.0
 MANY_COUNTS_RETRY_S = 1.0
 
+MOST_NAMES = 64
+"""Of models that an error shows."""
+
 PARAMETERS = {
     "messages": "messages",
     "prompt": "prompt",
@@ -33,7 +39,7 @@ PARAMETERS = {
 """A job's fields that may be long, and what OpenAI's chat completions call them."""
 
 
-def not_served(model: str | None, registry: Registry) -> ApiError:
+def not_served(model: str | None, registry: Registry, hosts: Hosts) -> ApiError:
     """Why nobody can take a request for `model` (None: for any model) now."""
     loading = registry.loading(model)
     if loading is not None:
@@ -43,10 +49,10 @@ def not_served(model: str | None, registry: Registry) -> ApiError:
             retry_after_s=NO_WORKER_RETRY_S,
             code="loading",
         )
-    available = sorted({name for h in registry.available_hellos() for name in h.models})
+    available = sorted({*hosts.pools, *(n for h in registry.available_hellos() for n in h.models)})
     if model and available:
         return NotFound(
-            f"The model {model!r} is not served here. Available: {', '.join(available)} "
+            f"The model {model!r} is not served here. Available: {_listed(available)} "
             "(a worker's --served-model-name gives it other names).",
             param="model",
             code="model_not_found",
@@ -56,6 +62,25 @@ def not_served(model: str | None, registry: Registry) -> ApiError:
         "or read in its log why it does not come up.",
         retry_after_s=NO_WORKER_RETRY_S,
     )
+
+
+def several_served(pools: Iterable[str]) -> ApiError:
+    return InvalidRequest(
+        f"Several models are served; name one of: {_listed(sorted(pools))}.", param="model"
+    )
+
+
+def not_in_a_catalogue(model: str) -> ApiError:
+    return InvalidRequest(
+        f"The model {model!r} is served by a worker that has no other one, so it cannot be "
+        "unloaded: stop that worker instead.",
+        param="model",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def deadline_passed(record: JobRecord, limit_s: float) -> ApiError:

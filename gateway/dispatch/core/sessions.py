@@ -9,12 +9,15 @@ being refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gateway.dispatch.core.changes import Changes
 from gateway.dispatch.core.jobs import Kind
 from shared.messages import Heartbeat, Hello, WorkerState
+
+MADE_UP = b"\0"
+"""Begins each routing id that libzmq makes up, and no other."""
 
 HEARTBEAT_S = 1.0
 SUSPECT_HEARTBEATS = 1.7
@@ -231,6 +234,21 @@ class Registry:
         for worker in ended:
             self._drop_lease(worker)
         return ended
+
+    def end_leases_of(self, supervisor: str, kept: Iterable[str]) -> list[str]:
+        """That supervisor's engines are gone, but for those of the `kept` models. Returns whose
+        leases that ends."""
+        ended = [
+            worker
+            for worker, lease in self.leases.items()
+            if lease.hello.supervisor == supervisor and lease.hello.models[0] not in kept
+        ]
+        for worker in ended:
+            self._drop_lease(worker)
+        return ended
+
+    def has_lease(self, pool: str) -> bool:
+        return any(lease.hello.models[0] == pool for lease in self.leases.values())
 
     def expects(self, pool: str) -> bool:
         """Whether somebody serves that model, is loading it or will be back."""

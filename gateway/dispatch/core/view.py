@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from gateway.dispatch.core.admission import Admission
+from gateway.dispatch.core.catalogues.demand import Option
+from gateway.dispatch.core.catalogues.hosts import Host, Hosts
 from gateway.dispatch.core.dispatcher import Dispatcher
 from gateway.dispatch.core.histograms import Histogram
 from gateway.dispatch.core.jobs import JobRecord
 from gateway.dispatch.core.liveness import Liveness
+from gateway.dispatch.core.loading import Loading
 from gateway.dispatch.core.refusals import not_served
 from gateway.dispatch.core.results import Results
 from gateway.dispatch.core.sessions import Registry, Session
@@ -24,17 +27,27 @@ class View:
         self,
         dispatcher: Dispatcher,
         registry: Registry,
+        hosts: Hosts,
         admission: Admission,
         liveness: Liveness,
+        loading: Loading,
         results: Results,
     ) -> None:
         self.jobs: Mapping[str, JobRecord] = MappingProxyType(dispatcher.jobs)
         self.sessions: Mapping[bytes, Session] = MappingProxyType(registry.sessions)
-        self.dropped: Mapping[str, int] = MappingProxyType(liveness.dropped)
+        self.hosts: Mapping[bytes, Host] = MappingProxyType(hosts.by_id)
         self.token_gaps: Histogram = results.token_gaps
         self.queue_size = admission.queue_size
         self._registry = registry
+        self._hosts = hosts
+        self._liveness = liveness
+        self._loading = loading
         self._admission = admission
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Messages that no worker or host can mean, by reason."""
+        return {**self._liveness.dropped, **self._loading.dropped}
 
     @property
     def waiting(self) -> int:
@@ -65,4 +78,24 @@ class View:
 
     def not_served(self) -> ApiError:
         """Why no model can be asked for, when none can."""
-        return not_served(None, self._registry)
+        return not_served(None, self._registry, self._hosts)
+
+    def listing(self, pool: str) -> list[Option]:
+        """Which hosts list that model, and how it is there."""
+        return self._hosts.listing(pool)
+
+    def pool_of(self, name: str) -> str | None:
+        """The model of that name, if a host lists it."""
+        return self._hosts.pool_of(name)
+
+    def is_asked_for(self, pool: str) -> bool:
+        """Whether somebody waits for that model while nobody has it loaded."""
+        return self._loading.is_asked_for(pool)
+
+    def load_is_pending(self, model: str) -> bool:
+        """Whether an operator's order to load it is neither fulfilled nor given up."""
+        return self._loading.is_pending(model)
+
+    def load_failure(self, model: str) -> ApiError | None:
+        """Why such an order was given up; None: it was not."""
+        return self._loading.failure(model)

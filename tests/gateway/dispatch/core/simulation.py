@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from gateway.dispatch.core.acts import Abandon, Act, Order, Prepare, Reserve
+from gateway.dispatch.core.acts import (
+    Abandon,
+    Act,
+    ModelAction,
+    Order,
+    OrderModel,
+    Prepare,
+    Reserve,
+)
 from gateway.dispatch.core.core import Core
 from gateway.dispatch.core.effects import Effect, Ended, Send, Tell
 from gateway.dispatch.core.jobs import JobRecord, Phase
@@ -25,11 +33,25 @@ from shared.messages import (
     Done,
     Hello,
     Job,
+    Load,
     Message,
     Sampling,
     Submit,
     WorkerAction,
 )
+
+
+class Host(Protocol):
+    """A supervisor with a catalogue: `simulated_host.py` has one."""
+
+    routing_id: bytes
+
+    def take(self, message: Message) -> list[Message]: ...
+
+    def tell(self) -> None: ...
+
+    def advance(self) -> None: ...
+
 
 ALL_TOKENS = list(range(8))
 """The tokens of a complete answer."""
@@ -59,13 +81,17 @@ class Simulation:
             "gateway", queue_size, queue_timeout_s, lambda stream, ahead, slots: 1.0, stream_wait_s
         )
         self.workers: dict[bytes, SimulatedWorker] = {}
+        self.hosts: dict[bytes, Host] = {}
         self.deaf: set[bytes] = set()
         """Workers stopped or cut off: they send nothing and what is sent to them is lost."""
         self.clients: dict[str, Client] = {}
         self.sent: list[Send] = []
+        self.asked_at: dict[str, float] = {}
+        """When some host was last asked to load a model."""
         self.ended: list[JobRecord] = []
         self._ids = itertools.count()
         self._inbox: deque[tuple[bytes, Message]] = deque()
+        self._later: deque[Callable[[], object]] = deque()
 
     # --- requests --------------------------------------------------------------------------
 
@@ -77,10 +103,13 @@ class Simulation:
         only_counts: bool = False,
         submit: bool = True,
         images: Sequence[bytes] = (),
+        idle_unload_s: float | None = None,
     ) -> Client:
         """Raises what `Core.request` raises."""
         job_id = f"job-{next(self._ids)}"
-        asked = GenerationRequest(model=model, stream=stream, prompts=["p"])
+        asked = GenerationRequest(
+            model=model, stream=stream, prompts=["p"], idle_unload_s=idle_unload_s
+        )
         self._act(Reserve(job_id, job_id, asked, only_counts))
         client = self.clients[job_id] = Client(self.core.view.jobs[job_id])
         if submit:
@@ -93,7 +122,7 @@ class Simulation:
             id=record.id,
             answer_id=record.id,
             request_id=record.id,
-            model="m",
+            model=record.pool,
             stream=record.stream,
             sampling=Sampling(seed=1),
             prompt="p",
@@ -105,6 +134,25 @@ class Simulation:
 
     def order(self, worker: str, action: WorkerAction) -> None:
         self._act(Order(worker, action))
+
+    def order_model(self, model: str, action: ModelAction) -> None:
+        """Raises what `Core.request` raises."""
+        self._act(OrderModel(model, action))
+
+    # --- hosts -----------------------------------------------------------------------------
+
+    def join(self, host: Host) -> None:
+        host.routing_id = f"host-{next(self._ids)}".encode()
+        self.hosts[host.routing_id] = host
+        host.tell()
+
+    def lose_host(self, host: Host) -> None:
+        """Its process is gone; nobody has noticed yet."""
+        self.hosts.pop(host.routing_id, None)
+
+    def later(self, event: Callable[[], object]) -> None:
+        """What happens as soon as the message at hand is dealt with."""
+        self._later.append(event)
 
     # --- workers ---------------------------------------------------------------------------
 
@@ -161,6 +209,8 @@ class Simulation:
         self.now += seconds
         for worker in list(self.workers.values()):
             self.beat(worker)
+        for host in list(self.hosts.values()):
+            host.advance()
         self.tick()
 
     def tick(self) -> None:
@@ -182,9 +232,12 @@ class Simulation:
         self._deliver()
 
     def _deliver(self) -> None:
-        while self._inbox:
-            routing_id, message = self._inbox.popleft()
-            self._do(self.core.message(routing_id, message, self.now))
+        while self._inbox or self._later:
+            if self._inbox:
+                routing_id, message = self._inbox.popleft()
+                self._do(self.core.message(routing_id, message, self.now))
+            else:
+                self._later.popleft()()
 
     def _do(self, effects: list[Effect]) -> None:
         while effects:
@@ -209,6 +262,13 @@ class Simulation:
 
     def _sent(self, send: Send) -> bool:
         self.sent.append(send)
+        if isinstance(send.message, Load):
+            self.asked_at[send.message.model] = self.now
+        host = self.hosts.get(send.routing_id)
+        if host is not None:
+            if send.routing_id not in self.deaf:
+                self._inbox.extend((send.routing_id, reply) for reply in host.take(send.message))
+            return True
         worker = self.workers.get(send.routing_id)
         if worker is not None and isinstance(send.message, Submit):
             self.clients[send.message.job.answer_id].sent_to.add(send.routing_id)

@@ -1,0 +1,1 @@
+"""Hosts that load models on demand: what they list, which of them is asked, why none can be."""

@@ -1,0 +1,122 @@
+"""Why a model that somebody lists is loaded nowhere, in words and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.dispatch.core.catalogues.demand import Option, on_the_way, refused
+from gateway.dispatch.core.catalogues.hosts import Host
+from gateway.errors import ApiError, DeadlinePassed, ModelTooLarge, NoMemory, NoWorker
+from shared.messages import CatalogueEntry
+
+NO_MEMORY_RETRY_S = 10.0
+MOST_SHOWN = 8
+
+KIB = 1024
+UNITS = ("bytes", "KiB", "MiB", "GiB")
+
+
+def check_loads(model: str, options: Sequence[Option]) -> None:
+    """
+    Raises:
+        ModelTooLarge, NoMemory, NoWorker: no host loads the model.
+    """
+    if all(refused(entry) for _, entry in options):
+        raise why_not_loaded(model, options)
+
+
+def why_not_loaded(model: str, options: Sequence[Option]) -> ApiError:
+    """Why no host loads the model.
+
+    Args:
+        options: all who list it, each of which refuses: there is at least one.
+    """
+    small = [(host, entry) for host, entry in options if entry.room == "never"]
+    if len(small) == len(options):
+        return _too_large(model, small)
+    pinned = [
+        (host, entry)
+        for host, entry in options
+        if entry.room == "pinned" and not (entry.status == "failed" and entry.retry_s > 0)
+    ]
+    if pinned:
+        return no_memory(model, pinned)
+    failed = [entry for _, entry in options if entry.status == "failed"]
+    soonest = min(failed, key=lambda entry: entry.retry_s)
+    return NoWorker(
+        f"The model {model!r} could not be loaded: {soonest.error or 'no reason was given'}. "
+        "Its worker's log has more.",
+        retry_after_s=soonest.retry_s,
+    )
+
+
+def not_loaded_in_time(model: str, options: Sequence[Option], limit_s: float) -> ApiError:
+    """What ends the wait for a model that was still asked for."""
+    coming = [entry for _, entry in options if on_the_way(entry)]
+    if not coming:
+        return no_memory(model, options)
+    best = max(coming, key=lambda entry: entry.fraction)
+    if best.status == "loaded":
+        return DeadlinePassed(
+            f"The model {model!r} is loaded, but took no requests within {limit_s:g} s: its worker "
+            "may have been told to drain."
+        )
+    return DeadlinePassed(
+        f"The model {model!r} was still {best.status} ({best.fraction:.0%} done) after {limit_s:g} "
+        "s; try again later, or start the gateway with a longer --queue-timeout."
+    )
+
+
+def no_memory(model: str, options: Sequence[Option]) -> NoMemory:
+    """How much the model takes, and what holds the memory of the host that has the most free."""
+    host, entry = max(options, key=lambda option: option[0].free_bytes)
+    catalogue = host.catalogue
+    return NoMemory(
+        f"There is no room for the model {model!r} now: it takes {_size(entry.memory_bytes)}, and "
+        f"of the {size(catalogue.memory_budget_bytes)} that models may take on {host.name}, "
+        f"{size(host.free_bytes)} are free; the rest is held by {_holders(host)}.",
+        retry_after_s=NO_MEMORY_RETRY_S,
+    )
+
+
+def _too_large(model: str, options: Sequence[Option]) -> ModelTooLarge:
+    host, entry = max(options, key=lambda option: option[0].catalogue.memory_budget_bytes)
+    return ModelTooLarge(
+        f"The model {model!r} takes {_size(entry.memory_bytes)}, and the most that all models "
+        f"together may take on any host here is {size(host.catalogue.memory_budget_bytes)} "
+        f"({host.name}; a worker's --memory-budget-gib).",
+        param="model",
+    )
+
+
+def _holders(host: Host) -> str:
+    loaded = [entry for entry in host.catalogue.models if on_the_way(entry)]
+    loaded.sort(key=lambda entry: -entry.memory_bytes)
+    shown = [_holder(entry) for entry in loaded[:MOST_SHOWN]]
+    if len(loaded) > MOST_SHOWN:
+        shown.append(f"{len(loaded) - MOST_SHOWN} more")
+    return ", ".join(shown) or "no model that it names"
+
+
+def _holder(entry: CatalogueEntry) -> str:
+    facts = [_size(entry.memory_bytes)]
+    if entry.pinned:
+        facts.append("pinned")
+    if entry.status != "loaded":
+        facts.append(entry.status)
+    elif entry.idle_s is None:
+        facts.append("busy")
+    return f"{entry.name} ({', '.join(facts)})"
+
+
+def _size(model_bytes: int) -> str:
+    """Of a model; a host may not know yet what it takes."""
+    return size(model_bytes) if model_bytes else "an unknown amount"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people read it."""
+    amount, unit = float(count), 0
+    while amount >= KIB and unit < len(UNITS) - 1:
+        amount, unit = amount / KIB, unit + 1
+    return f"{amount:.1f} {UNITS[unit]}" if unit else f"{count} bytes"
