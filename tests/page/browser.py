@@ -62,12 +62,15 @@ def chromium(*, dark: bool = False, size: tuple[int, int] = (1280, 900)) -> Iter
         try:
             scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
             browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-            width, height = size
-            metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            set_size(browser, *size)
             yield browser
         finally:
             browser.quit()
+
+
+def set_size(browser: Any, width: int, height: int) -> None:
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 class Page:
@@ -111,6 +114,9 @@ class Page:
 
     def ask(self, question: str) -> None:
         self.find("#question").send_keys(question + "\n")
+
+    def resize(self, width: int, height: int) -> None:
+        set_size(self.browser, width, height)
 
     def escape(self) -> None:
         self.browser.switch_to.active_element.send_keys("\ue00c")

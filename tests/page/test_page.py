@@ -38,6 +38,32 @@ def test_it_shows_the_workers_and_what_was_asked(page: Page, service: Service) -
     assert page.find("#rate-plot canvas").size["width"] > 100
 
 
+LEFT_COLUMN = """
+return [...document.querySelectorAll("#status canvas")].map((canvas) => {
+  const column = canvas.getContext("2d").getImageData(0, 0, 1, canvas.height).data;
+  return column.some((byte) => byte > 0);
+})"""
+
+
+def test_figures_are_whole_and_explained_on_a_phone(page: Page, service: Service) -> None:
+    assert service.script(stream=True, tokens=40, delay_s=0.005).status_code == 200
+    await_condition(lambda: page.find("#recent .number").text == "40", "the request in the list")
+    page.resize(360, 740)
+    page.await_text("#rate-plot .times", "ago")
+    assert page.text("#load-plot .times").splitlines()[-1] == "now"
+    assert page.browser.execute_script(LEFT_COLUMN) == [False, False], "an axis' labels are cut off"
+    assert page.browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    slots = sum(worker["slots"] + worker["stream_slots"] for worker in service.worker_states())
+    assert page.text("#slots") == f"of {slots}"
+    told = page.find("#recent .phases").get_attribute("aria-label")
+    assert [part.split()[0] for part in told.split(", ")][-2:] == ["prefill", "decode"]
+    widths = page.browser.execute_script(
+        "return [...document.querySelectorAll('.phases')[0].children].map((one) => one.offsetWidth)"
+    )
+    assert max(widths) == widths[-1] > 40, "most of its time was decoding"
+    page.resize(1280, 900)
+
+
 def test_an_answer_is_streamed_and_the_next_turn_knows_it(page: Page) -> None:
     page.ask('script: {"tokens": 12}')
     assert page.await_answer().strip() == words(12).strip()
@@ -90,14 +116,6 @@ def test_the_conversation_can_be_copied_as_code(page: Page) -> None:
     )
     compile(program, "copied", "exec")
     assert "What's this?" in program and EXAMPLE[:40] in program
-
-
-def test_it_fits_a_narrow_screen(page: Page) -> None:
-    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
-    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    wide = page.browser.execute_script("return document.documentElement.scrollWidth")
-    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert wide <= 360
 
 
 def test_a_killed_worker_shows_up(browser: Any) -> None:

@@ -33,6 +33,9 @@ class Finished(msgspec.Struct, frozen=True):
     """One line of the history. Times in seconds; `ended` is a wall-clock Unix time.
 
     `tokens_per_second` is over the whole time the request held its slot, prefill included.
+    `fetch_s` is from the slot until the pictures were there, None when they never were; `decode_s`
+    from the first token to the end, by the worker's clock where it has told it: of a whole answer
+    it may send nothing before the end.
     """
 
     request_id: str
@@ -46,7 +49,9 @@ class Finished(msgspec.Struct, frozen=True):
     completion_tokens: int
     cached_tokens: int
     queue_s: float
+    fetch_s: float | None
     first_token_s: float | None
+    decode_s: float
     total_s: float
     tokens_per_second: float
     migrations: int
@@ -149,7 +154,9 @@ class Statistics:
             completion_tokens=record.usage.completion_tokens if record.usage else tokens,
             cached_tokens=record.usage.cached_tokens if record.usage else 0,
             queue_s=(at.slot_at if at.slot_at is not None else over_at) - at.arrived_at,
+            fetch_s=_between(at.slot_at, at.submitted_at),
             first_token_s=at.first_token_at - at.arrived_at if at.first_token_at else None,
+            decode_s=min(total_s, _decode_s(record, over_at)),
             total_s=total_s,
             tokens_per_second=tokens / held_s if held_s > 0 else 0.0,
             migrations=record.migrations,
@@ -180,3 +187,13 @@ class Statistics:
         if line.error_code:
             fields["code"] = line.error_code
         log.info("request %s", line.outcome, extra={"fields": fields})
+
+
+def _decode_s(record: JobRecord, over_at: float) -> float:
+    if record.timings is not None and record.timings.decode_s:
+        return record.timings.decode_s
+    return _between(record.at.first_token_at, over_at) or 0.0
+
+
+def _between(begin: float | None, end: float | None) -> float | None:
+    return end - begin if begin is not None and end is not None else None

@@ -3,10 +3,10 @@
 
 import { element, setText } from "../dom.js";
 import { Plots } from "./plots.js";
+import { requestRows } from "./requests.js";
 import { call, events } from "../server.js";
 
 const RECONNECT_MS = 2000;
-const OUTCOMES = { finished: "finished", failed: "failed", cancelled: "stopped", timed_out: "timed out" };
 
 export async function startLive(onModels) {
   const plots = new Plots();
@@ -43,12 +43,13 @@ function seen() {
 function show(data, rate) {
   const queue = data.queue_stats;
   setText("figure-active", queue.active_requests);
+  setText("slots", slotsOf(data.workers));
   setText("figure-waiting", queue.queue_size);
   setText("figure-rate", rate >= 100 ? Math.round(rate) : rate.toFixed(1));
   setText("figure-total", data.metrics.total_requests);
   showReadiness(data.ready);
   document.getElementById("workers").replaceChildren(...data.workers.map(workerItem));
-  document.getElementById("recent").replaceChildren(...data.recent.map(requestRow));
+  document.getElementById("recent").replaceChildren(...data.recent.flatMap(requestRows));
   document.getElementById("no-recent").hidden = data.recent.length > 0;
 }
 
@@ -63,6 +64,11 @@ function showReadiness(ready) {
 function setState(state, words) {
   document.getElementById("state").dataset.state = state;
   setText("state", words);
+}
+
+function slotsOf(workers) {
+  const sum = (field) => workers.reduce((all, worker) => all + (worker[field] ?? 0), 0);
+  return `of ${sum("slots") + sum("stream_slots")}`;
 }
 
 function workerItem(worker) {
@@ -89,39 +95,11 @@ function workerFacts(worker) {
   const facts = [
     worker.id,
     worker.device,
-    `${worker.active} of ${worker.slots} + ${worker.stream_slots} slots`,
+    `${worker.active} running; room for ${worker.slots} whole answers and ${worker.stream_slots} streams`,
     worker.memory_bytes ? `${size(worker.memory_bytes)} memory` : "",
     `${(worker.tokens_per_second ?? 0).toFixed(1)} tokens/s`,
   ];
   return facts.filter(Boolean).join(" · ");
-}
-
-function requestRow(request) {
-  const outcome = OUTCOMES[request.outcome] ?? request.outcome;
-  const words = request.error_code ? `${outcome}: ${request.error_code}` : outcome;
-  return element(
-    "tr",
-    { title: `request ${request.request_id}` },
-    element("td", {}, new Date(request.ended * 1000).toLocaleTimeString()),
-    element("td", {}, request.kind.replace("_", ", ")),
-    element("td", { "data-state": request.outcome }, words),
-    element("td", { class: "number" }, String(request.completion_tokens)),
-    element("td", { class: "number" }, seconds(request.first_token_s)),
-    element("td", { class: "number" }, seconds(request.total_s)),
-    element("td", { class: "number" }, rate(request)),
-  );
-}
-
-// Over all the time since the request had its slot: a short answer that arrives in one piece would
-// seem endlessly fast from its first token on.
-function rate(request) {
-  const held = request.total_s - request.queue_s;
-  return held > 0 ? (request.completion_tokens / held).toFixed(1) : "–";
-}
-
-function seconds(value) {
-  if (value === null) return "–";
-  return value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(1)} s`;
 }
 
 export function size(bytes) {

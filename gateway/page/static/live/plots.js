@@ -1,8 +1,13 @@
-// Two small plots over the last five minutes, in the page's own colours.
+// Two small plots of the last five minutes, in the page's own colours. Their times stand below them
+// as text: whole at any width, and none before there is something to show.
+
+import { element } from "../dom.js";
 
 const KEPT_POINTS = 300;
-const SHORTEST_VIEW_S = 60;
-const HEIGHT = 130;
+const FEWEST_POINTS = 2;
+const HEIGHT = 120;
+const FONT = "12px system-ui, sans-serif";
+const LABEL_GAP = 10;
 
 export class Plots {
   constructor() {
@@ -28,15 +33,17 @@ export class Plots {
     for (const { chart } of this.charts) chart.destroy();
     this.charts = [
       plot("rate-plot", [["rate", "--accent"]]),
-      plot("load-plot", [["active", "--accent"], ["waiting", "--warn"]]),
+      plot("load-plot", [["active", "--accent"], ["waiting", "--warn"]], [1, 2, 5, 10, 20, 50, 100, 200, 500]),
     ];
     this.draw();
   }
 
   draw() {
     const times = this.points.map((point) => point.at);
-    for (const { chart, fields } of this.charts) {
+    for (const { chart, box, times: below, fields } of this.charts) {
+      box.classList.toggle("empty", times.length < FEWEST_POINTS);
       chart.setData([times, ...fields.map((field) => this.points.map((point) => point[field]))]);
+      below.firstChild.textContent = times.length < FEWEST_POINTS ? "No figures yet." : ago(times.at(-1) - times[0]);
     }
   }
 
@@ -45,29 +52,32 @@ export class Plots {
   }
 }
 
-function plot(id, lines) {
+// `steps`: between two labels of the left axis, where not every number makes sense.
+function plot(id, lines, steps) {
   const box = document.getElementById(id);
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
-  const axis = {
-    stroke: colour("--soft"),
-    grid: { stroke: colour("--line"), width: 1 },
-    ticks: { show: false },
-    font: "12px system-ui, sans-serif",
-  };
   const chart = new window.uPlot(
     {
       width: box.clientWidth,
       height: HEIGHT,
+      padding: [8, 0, 4, 0],
       legend: { show: false },
       cursor: { show: false },
       scales: {
-        x: { range: (chart, low, high) => [Math.min(low, high - SHORTEST_VIEW_S), high] },
+        x: { range: (chart, low, high) => [low, high] },
         y: { range: (chart, low, high) => [0, Math.max(1, (high ?? 0) * 1.15)] },
       },
       axes: [
-        { ...axis, values: clocks, space: 90 },
-        { ...axis, size: 44 },
+        { show: false },
+        {
+          stroke: colour("--soft"),
+          grid: { stroke: colour("--line"), width: 1 },
+          ticks: { show: false },
+          font: FONT,
+          incrs: steps,
+          size: (chart, labels) => widest(labels ?? []) + LABEL_GAP,
+        },
       ],
       series: [
         {},
@@ -82,11 +92,19 @@ function plot(id, lines) {
     [[], ...lines.map(() => [])],
     box,
   );
-  return { chart, box, fields: lines.map(([field]) => field) };
+  box.querySelector(".times")?.remove();
+  const times = element("p", { class: "times hint" }, element("span", {}), element("span", {}, "now"));
+  box.append(times);
+  return { chart, box, times, fields: lines.map(([field]) => field) };
 }
 
-function clocks(chart, times, axis, space, apart) {
-  const parts = { hour: "2-digit", minute: "2-digit" };
-  if (apart < 60) parts.second = "2-digit";
-  return times.map((time) => new Date(time * 1000).toLocaleTimeString([], parts));
+const ruler = document.createElement("canvas").getContext("2d");
+
+function widest(labels) {
+  ruler.font = FONT;
+  return Math.max(0, ...labels.map((label) => ruler.measureText(label).width));
+}
+
+function ago(seconds) {
+  return seconds < 90 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`;
 }

@@ -26,7 +26,10 @@ def test_a_finished_and_a_cancelled_request_are_counted_once_each() -> None:
     simulation.now += 2.0
     for _ in range(8):
         simulation.step(worker)
-    report = statistics_after(simulation).report()
+    statistics = statistics_after(simulation)
+    whole = statistics.recent[-1]
+    assert whole.fetch_s == 0.0 and whole.first_token_s == whole.total_s == 2.0
+    report = statistics.report()
     assert report["total_requests"] == 2
     assert report["total_tokens"] == 8
     assert report["error_count"] == 0 and report["error_rate"] == 0.0
