@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from shared import logs
 from shared.settings import load
-from worker.engine.interface import Engine, EngineFactory, Report, WakeLoop
+from worker.engine.interface import Engine, EngineFactory, Report, Trying, WakeLoop
 from worker.link.draining import Ending
 from worker.link.engine_outputs import EngineOutputs
 from worker.link.link import Link
@@ -30,8 +30,12 @@ from worker.supervisor_pipe import (
 )
 
 
-def engine_factory(settings: Settings) -> EngineFactory:
-    """Choose the engine; MLX is imported only on the engine thread, and only when wanted."""
+def engine_factory(settings: Settings, trying: Trying) -> EngineFactory:
+    """Choose the engine; MLX is imported only on the engine thread, and only when wanted.
+
+    Args:
+        trying: hears what is done to make a model ready.
+    """
 
     def make_scripted(report: Report, wake: WakeLoop) -> Engine:
         from worker.engine.scripted import ScriptedEngine
@@ -41,7 +45,7 @@ def engine_factory(settings: Settings) -> EngineFactory:
     def make_mlx(report: Report, wake: WakeLoop) -> Engine:
         from worker.engine.load import load_engine
 
-        return load_engine(settings.engine_options(), report, wake)
+        return load_engine(settings.engine_options(), report, wake, trying)
 
     return make_scripted if settings.engine == "scripted" else make_mlx
 
@@ -60,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pipe.tell(state=progress.state, active=len(link.slots), step_age_s=progress.age_s())
 
     outputs = EngineOutputs()
-    loop = EngineLoop(engine_factory(settings), outputs.publish, pipe)
+    loop = EngineLoop(engine_factory(settings, pipe.trying), outputs.publish, pipe)
     link = Link(settings, name, loop, outputs, report)
     engine = EngineThread(loop)
     engine.start()

@@ -37,6 +37,10 @@ STEADY_AFTER_S = 60.0
 FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 30.0
 MAX_READY_BACKOFF_S = 1.0
+OWN_FAULTS = frozenset(
+    {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP}
+)
+"""Signals that a process brings upon itself."""
 
 
 @dataclass
@@ -84,6 +88,8 @@ class EngineProcess:
         self.was_ready = False
         self.runs: dict[str, None] = {}
         """What the engine has begun and not ended, in that order."""
+        self.trying = ""
+        """What it does to make its model ready."""
         self._pipe = read_end
         self._rest = b""
         self._selector = selectors.DefaultSelector()
@@ -111,6 +117,8 @@ class EngineProcess:
             self.runs[told["begun"]] = None
         elif "ended" in told:
             self.runs.pop(told["ended"], None)
+        elif "trying" in told:
+            self.trying = told["trying"]
         else:
             self.report = told
             self.was_ready |= told.get("state") == "ready"
@@ -150,6 +158,7 @@ class Supervisor:
         self._lost_runs = LostRuns()
         self._launcher = Launcher()
         self._stopping = False
+        self._was_ready = False
         self._engine: EngineProcess | None = None
 
     def run(self) -> int:
@@ -166,13 +175,28 @@ class Supervisor:
             code = self._watch(engine)
             if self._stopping or code == EXIT_LEFT:
                 break
-            if code == EXIT_HOPELESS:
-                log.error("%s", engine.report.get("hopeless", "the engine cannot start"))
+            reason = self._hopeless(engine, code)
+            if reason is not None:
+                log.error("%s", reason)
                 return EXIT_HOPELESS
             if code != EXIT_RECYCLE:
                 self._lost_runs.died(engine.runs)
             self._wait_before_restart(backoff, engine, code)
         return 0
+
+    def _hopeless(self, engine: EngineProcess, code: int) -> str | None:
+        """Why starting again cannot help, or None.
+
+        A model that once was served may lack the memory now that it needs to be loaded again, and
+        find it later. One that never was, and brings its process down, will do so every time.
+        """
+        if code == EXIT_HOPELESS:
+            return str(engine.report.get("hopeless", "the engine cannot start"))
+        self._was_ready |= engine.was_ready
+        if -code not in OWN_FAULTS or not engine.trying or self._was_ready:
+            return None
+        name = signal.Signals(-code).name
+        return f"This model is not served: its process died ({name}) while {engine.trying}."
 
     def _watch(self, engine: EngineProcess) -> int:
         while engine.listen():

@@ -47,6 +47,10 @@ class SupervisorPipe:
         if len(run_id) <= MAX_RUN_ID_CHARACTERS:
             self.tell(ended=run_id)
 
+    def trying(self, what: str) -> None:
+        """What is tried next with a model that is made ready; told before, as above."""
+        self.tell(trying=what)
+
     def tell(self, **fields: object) -> None:
         if self._descriptor is None:
             return

@@ -70,6 +70,10 @@ class Engine(Protocol):
 Report = Callable[[float], None]
 """Takes how much of the loading is done, 0 to 1."""
 
+Trying = Callable[[str], None]
+"""Takes what comes next on the way to a model that serves ("warming up"), before it is begun: an
+abort inside MLX or a segmentation fault leaves no time to say it."""
+
 WakeLoop = Callable[[], None]
 """Callable from any thread; makes the loop call `step` soon (when preprocessing on another thread
 has finished)."""

@@ -16,6 +16,7 @@ from worker.engine.interface import (  # noqa: E402
     ModelError,
     ModelUnavailable,
     Report,
+    Trying,
     WakeLoop,
 )
 from worker.engine.model.device import has_gpu, set_memory_limits  # noqa: E402
@@ -29,7 +30,9 @@ from worker.engine.schedule.memory_budget import MemoryBudget  # noqa: E402
 log = logging.getLogger(__name__)
 
 
-def load_engine(options: EngineOptions, report: Report, wake: WakeLoop) -> MlxEngine:
+def load_engine(
+    options: EngineOptions, report: Report, wake: WakeLoop, trying: Trying = lambda what: None
+) -> MlxEngine:
     """Load the model, prove it, warm it up and return the engine that serves it.
 
     Belongs on the engine thread, which makes every later call: MLX's streams are a thread's own.
@@ -40,9 +43,10 @@ def load_engine(options: EngineOptions, report: Report, wake: WakeLoop) -> MlxEn
     """
     limit_bytes = set_memory_limits()
     try:
-        engine = _made(options, limit_bytes, report, wake)
-        go_by(engine, options, _proof_of(engine, options))
+        engine = _made(options, limit_bytes, report, wake, trying)
+        go_by(engine, options, _proof_of(engine, options, trying))
         mx.reset_peak_memory()
+        trying("it was warmed up")
         warm_up(engine)
         engine.memory.working_bytes = max(0, mx.get_peak_memory() - mx.get_active_memory())
     except (ModelError, ModelUnavailable):
@@ -60,8 +64,13 @@ def load_engine(options: EngineOptions, report: Report, wake: WakeLoop) -> MlxEn
 
 
 def _made(
-    options: EngineOptions, limit_bytes: int | None, report: Report, wake: WakeLoop
+    options: EngineOptions,
+    limit_bytes: int | None,
+    report: Report,
+    wake: WakeLoop,
+    trying: Trying,
 ) -> MlxEngine:
+    trying("it was loaded")
     model = load_model(options, report)
     memory = MemoryBudget(limit_bytes, model.footprint)
     memory.describe()
@@ -69,24 +78,24 @@ def _made(
     return MlxEngine(model, options, memory, threads, wake)
 
 
-def _proof_of(engine: MlxEngine, options: EngineOptions) -> Proof:
+def _proof_of(engine: MlxEngine, options: EngineOptions, trying: Trying) -> Proof:
     """An earlier start's, or a new one."""
     digest = remembered.digest(engine.model.folder)
     file = remembered.folder(options.proof_cache) / f"{digest}.json"
     proof = remembered.recall(file)
     if proof is None:
-        proof = prove(engine, options)
+        proof = prove(engine, options, trying)
         remembered.remember(file, proof)
     return proof
 
 
-def prove_in_full(options: EngineOptions) -> Proof:
+def prove_in_full(options: EngineOptions, trying: Trying = lambda what: None) -> Proof:
     """Load a model and try everything with it, whatever is remembered of it.
 
     Raises: as `load_engine`.
     """
-    engine = _made(options, set_memory_limits(), lambda part: None, lambda: None)
-    return prove(engine, options, in_full=True)
+    engine = _made(options, set_memory_limits(), lambda part: None, lambda: None, trying)
+    return prove(engine, options, trying, in_full=True)
 
 
 def go_by(engine: MlxEngine, options: EngineOptions, proof: Proof) -> None:

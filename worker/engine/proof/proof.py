@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import mlx.core as mx
 
 from worker.engine.engine import MlxEngine
-from worker.engine.interface import ModelError
+from worker.engine.interface import ModelError, Trying
 from worker.engine.model.family import Abilities
 from worker.engine.options import EngineOptions
 from worker.engine.prepare.preprocess import Preprocessor, Prompt
@@ -70,17 +70,24 @@ class Disagreement(Exception):
     """An answer is not mlx-vlm's; says where."""
 
 
-def prove(engine: MlxEngine, options: EngineOptions, *, in_full: bool = False) -> Proof:
+def prove(
+    engine: MlxEngine,
+    options: EngineOptions,
+    trying: Trying = lambda what: None,
+    *,
+    in_full: bool = False,
+) -> Proof:
     """Try everything; leaves the engine to be begun anew.
 
     Args:
+        trying: hears of each question before it is asked.
         in_full: one ability after the other also where there is no fault: more questions.
 
     Raises:
         ModelError: the model's answers to texts alone are not mlx-vlm's own, or there are none.
     """
     with _quiet():
-        return _Trial(engine, options).run(in_full=in_full)
+        return _Trial(engine, options, trying).run(in_full=in_full)
 
 
 @contextlib.contextmanager
@@ -97,8 +104,9 @@ def _quiet() -> Iterator[None]:
 
 
 class _Trial:
-    def __init__(self, engine: MlxEngine, options: EngineOptions) -> None:
+    def __init__(self, engine: MlxEngine, options: EngineOptions, trying: Trying) -> None:
         self._engine = engine
+        self._trying = trying
         self._model = engine.model
         self._options = replace(
             options, prefix_cache_bytes=CACHE_BYTES, max_rows=64, largest_piece=None
@@ -261,6 +269,8 @@ class _Trial:
         """Ask, and hold the answers against mlx-vlm's."""
         if turn.cold:
             self._begin_anew(turn)
+        names = ", ".join(question.name for question in (*turn.together, *turn.joining))
+        self._trying(f"it was proven ({turn.words}: {names})")
         for question, said in asking.ask(turn.together, turn.joining):
             self._compare(question, said, turn)
 
@@ -278,6 +288,7 @@ class _Trial:
         key = question.name, tuple(tokens)
         if key not in self._plain:
             prompt = self._prompt(question)
+            self._trying(f"mlx-vlm itself answered {question.name}")
             self._plain[key] = self._mlx_vlm.logprobs(prompt, question.pictures, tokens)
         return self._plain[key]
 

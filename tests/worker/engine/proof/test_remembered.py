@@ -26,7 +26,7 @@ def proved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models that were proven, in order; each is served without batching."""
     models: list[str] = []
 
-    def prove(engine: Any, options: EngineOptions) -> Proof:
+    def prove(engine: Any, options: EngineOptions, trying: Any) -> Proof:
         models.append(options.model_path)
         return SOME
 
