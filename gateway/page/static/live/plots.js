@@ -8,6 +8,7 @@ const FEWEST_POINTS = 2;
 const HEIGHT = 120;
 const FONT = "12px system-ui, sans-serif";
 const LABEL_GAP = 10;
+const NARROWEST = 32; // so that the two plots stand in one line while their figures are small
 
 export class Plots {
   constructor() {
@@ -76,7 +77,7 @@ function plot(id, lines, steps) {
           ticks: { show: false },
           font: FONT,
           incrs: steps,
-          size: (chart, labels) => widest(labels ?? []) + LABEL_GAP,
+          size: (chart, labels) => Math.max(NARROWEST, widest(labels ?? []) + LABEL_GAP),
         },
       ],
       series: [
