@@ -87,7 +87,7 @@ def create_app(
     by_path = endpoints(Runner(dispatch, images), settings)
     routers = (
         dialect_routes(by_path),
-        model_routes(status),
+        model_routes(status, keys, settings.queue_timeout),
         status_routes(status),
         worker_routes(status, keys),
         docs_routes(app),

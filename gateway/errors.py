@@ -6,8 +6,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 AT_CAPACITY = "Too many requests. Service is at capacity."
+
+
+MOST_NAMES = 64
+"""Of models that an error shows."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the names as an error shows them: not all of very many."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 class ApiError(Exception):

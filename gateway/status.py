@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from shared.messages import WorkerAction
+from gateway.errors import ApiError
+from shared.messages import ModelStatus, WorkerAction
+
+ModelAction = Literal["load", "unload"]
 
 
 @dataclass(frozen=True)
@@ -14,19 +17,34 @@ class ServedModel:
     """One id of `GET /v1/models`; `created` is a Unix time in seconds.
 
     `proven` is what was tried with the model when it was loaded, and whether its answers were right
-    at all its workers.
+    at all its workers. What only a loaded model knows is None until then.
     """
 
     id: str
     created: int
     context_tokens: int | None
-    vision: bool
+    vision: bool | None
     proven: Mapping[str, bool] = field(default_factory=dict)
+    status: ModelStatus = "loaded"
+    fraction: float = 1.0
+    """How much of it is downloaded or loaded, 0 to 1."""
+    error: str = ""
+    """Why loading it has failed."""
+    memory_bytes: int | None = None
+    """What it takes, caches included."""
+    pinned: bool = False
+    """It leaves only by order; a worker that has no other model keeps it for good."""
+    idle_s: float | None = None
+    """Since its last job ended; None: it has one, or nobody counts."""
+    workers: Sequence[str] = ()
+    """Names of the workers that have it ready."""
+    aliases: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """`ready` when a live worker can take requests for at least one model.
+    """`ready` when at least one model can be asked for: a live worker has it, or a host loads it
+    when it is asked.
 
     `code` and `reason` say what is missing otherwise: `no_worker` or `loading`.
     """
@@ -41,6 +59,24 @@ class Readiness:
 class Status(Protocol):
     def models(self) -> list[ServedModel]:
         """Return every id that a request may name now, canonical ids first."""
+
+    def model(self, name: str) -> ServedModel | None:
+        """Return the one of that id."""
+
+    def order_model(self, name: str, action: ModelAction) -> None:
+        """Pass an operator's order on.
+
+        Raises:
+            NotFound: there is no such model.
+            InvalidRequest: it cannot be unloaded, because its worker has no other.
+            ModelTooLarge, NoMemory, NoWorker: why it is not loaded.
+        """
+
+    def is_pending(self, name: str, action: ModelAction) -> bool:
+        """Whether such an order is neither fulfilled nor given up."""
+
+    def load_failure(self, name: str) -> ApiError | None:
+        """Why an order to load it was given up; None: it was not."""
 
     def readiness(self) -> Readiness: ...
 

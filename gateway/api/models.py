@@ -1,21 +1,52 @@
-"""What can be asked for: the models, and each dialect's parameters."""
+"""What can be asked for: the models, which can be loaded and unloaded, and each dialect's
+parameters."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.common.parameters import UNKNOWN_FIELDS, message_table, parameter_table
+from gateway.api.common.parameters import (
+    UNKNOWN_FIELDS,
+    message_table,
+    parameter_table,
+    parse,
+)
 from gateway.api.common.render import json_response
 from gateway.api.dialect import DIALECTS
-from gateway.api.openapi import LOOKUP_ERRORS, errors
-from gateway.errors import NotFound
-from gateway.status import ServedModel, Status
+from gateway.api.openapi import LOOKUP_ERRORS, describes_body, errors
+from gateway.errors import DeadlinePassed, NotFound, listed
+from gateway.http.body import read_json_body
+from gateway.http.connection import UntilGone
+from gateway.http.keys import Keys, check_operator
+from gateway.status import ModelAction, ServedModel, Status
+
+MAX_ORDER_BYTES = 4096
+LOOK_EVERY_S = 0.05
 
 
-def model_routes(status: Status) -> APIRouter:
+class ModelOrder(BaseModel):
+    """`wait`: answer when it is done; else at once."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        protected_namespaces=(),
+        json_schema_extra={"examples": [{"model": "demo", "wait": True}]},
+    )
+    model: str = Field(min_length=1)
+    wait: bool = False
+
+
+def model_routes(status: Status, keys: Keys, timeout_s: float) -> APIRouter:
+    """
+    Args:
+        timeout_s: the longest that an order waits to be carried out.
+    """
     router = APIRouter(tags=["models"], responses=errors(*LOOKUP_ERRORS))
 
     @router.get("/v1/models", response_model=None)
@@ -27,14 +58,28 @@ def model_routes(status: Status) -> APIRouter:
     @router.get("/v1/models/{model_id:path}", response_model=None, responses=errors(NotFound))
     async def show_model(model_id: str) -> Response:
         """Show one model."""
-        models = {model.id: model for model in status.models()}
-        if model_id not in models:
-            raise NotFound(
-                f"There is no model {model_id!r}; there are: {', '.join(models) or 'none'}.",
-                param="model",
-                code="model_not_found",
-            )
-        return json_response(model_content(models[model_id]))
+        return _shown(status, model_id)
+
+    @router.post("/v1/models/load", **describes_body(ModelOrder))
+    async def load_model(request: Request) -> Response:
+        """Load a model of a worker's catalogue, as a request for it would."""
+        order = await _order(request, keys)
+        status.order_model(order.model, "load")
+        if order.wait:
+            await _until_done(request, status, order.model, "load", timeout_s)
+            failure = status.load_failure(order.model)
+            if failure is not None:
+                raise failure
+        return _shown(status, order.model)
+
+    @router.post("/v1/models/unload", **describes_body(ModelOrder))
+    async def unload_model(request: Request) -> Response:
+        """Unload a model, pinned or not, when what runs is finished."""
+        order = await _order(request, keys)
+        status.order_model(order.model, "unload")
+        if order.wait:
+            await _until_done(request, status, order.model, "unload", timeout_s)
+        return _shown(status, order.model)
 
     @router.get("/v1/capabilities", response_model=None)
     async def show_capabilities() -> Response:
@@ -54,6 +99,44 @@ def model_routes(status: Status) -> APIRouter:
     return router
 
 
+async def _order(request: Request, keys: Keys) -> ModelOrder:
+    check_operator(request, keys)
+    return parse(ModelOrder, await read_json_body(request, MAX_ORDER_BYTES))
+
+
+async def _until_done(
+    request: Request, status: Status, model: str, action: ModelAction, timeout_s: float
+) -> None:
+    """Wait until the order is fulfilled or given up.
+
+    Raises:
+        DeadlinePassed: it has taken too long; the order stands.
+        ClientGone: nobody waits for it any more; the order stands.
+    """
+    with UntilGone(request.scope):
+        try:
+            async with asyncio.timeout(timeout_s):
+                while status.is_pending(model, action):  # noqa: ASYNC110 - the core calls nobody
+                    await asyncio.sleep(LOOK_EVERY_S)
+        except TimeoutError:
+            raise DeadlinePassed(
+                f"The order to {action} {model!r} was not carried out within {timeout_s:g} s; it "
+                "still stands."
+            ) from None
+
+
+def _shown(status: Status, name: str) -> Response:
+    model = status.model(name)
+    if model is None:
+        names = [model.id for model in status.models()]
+        raise NotFound(
+            f"There is no model {name!r}; there are: {listed(names) or 'none'}.",
+            param="model",
+            code="model_not_found",
+        )
+    return json_response(model_content(model))
+
+
 def model_content(model: ServedModel) -> dict[str, Any]:
     """Return OpenAI's model object, with what a client of ours may want to know beside it, under
     the names that vLLM (`max_model_len`) and OpenRouter (`input_modalities`) have for it."""
@@ -67,4 +150,14 @@ def model_content(model: ServedModel) -> dict[str, Any]:
         "input_modalities": ["text", "image"] if model.vision else ["text"],
         "capabilities": {"vision": model.vision},
         "proven": dict(model.proven),
+        "status": {
+            "value": model.status,
+            "fraction": model.fraction,
+            "error": model.error or None,
+        },
+        "memory_bytes": model.memory_bytes,
+        "pinned": model.pinned,
+        "idle_s": model.idle_s,
+        "workers": list(model.workers),
+        "aliases": list(model.aliases),
     }

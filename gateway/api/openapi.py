@@ -25,14 +25,14 @@ from gateway.errors import (
 DESCRIPTIONS: dict[type[ApiError], str] = {
     InvalidRequest: "The request is wrong; `param` names the field.",
     InvalidApiKey: "The API key is missing or wrong.",
-    Forbidden: "The Host name is not one of this server's.",
+    Forbidden: "The Host name is not one of this server's, or the key is none for orders.",
     NotFound: "There is no such model or path.",
     MethodNotAllowed: "The path does not take this method.",
     BodyTooLarge: "The body is too large.",
     UnsupportedMediaType: "The body is not declared as JSON.",
     QueueFull: "No place is free; see `Retry-After`.",
     WorkerFailed: "An internal fault; the message carries the request id.",
-    NoWorker: "No live worker for this model; see `Retry-After`.",
+    NoWorker: "No live worker for this model, or no room for it now; see `Retry-After`.",
     DeadlinePassed: "A deadline passed.",
 }
 

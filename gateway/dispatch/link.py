@@ -65,7 +65,7 @@ class Link:
             self.statistics.retry_after_s,
             settings.stream_wait,
         )
-        self.status = Report(self._core.view, self.statistics, self._order)
+        self.status = Report(self._core.view, self.statistics, self._order, self._perform)
         self._binds = settings.bind
         self.endpoints: list[str] = []
         """Where it really listens: a bind to port `*` gets a free one."""

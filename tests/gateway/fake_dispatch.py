@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.errors import ApiError
 from gateway.generation import Event, GenerationRequest
-from gateway.status import Readiness, ServedModel
+from gateway.status import ModelAction, Readiness, ServedModel
 from shared.messages import Accepted, Delta, Done, Job, Timings, Usage
 
 Script = Callable[["FakeTicket"], None]
@@ -137,12 +137,31 @@ class FakeStatus:
     def __init__(self) -> None:
         self.state = Readiness(ready=True, workers=[{"id": "w1", "state": "ready"}])
         self.orders: list[tuple[str, str]] = []
+        self.refusal: ApiError | None = None
+        self.failure: ApiError | None = None
+        self.looks = 0
+        """How often it was asked whether an order to a model is pending: it is, twice."""
 
     def models(self) -> list[ServedModel]:
         return [
             ServedModel("org/fake", 1_700_000_000, 4096, vision=True, proven={"text": True}),
-            ServedModel("alias", created=1_700_000_000, context_tokens=None, vision=False),
+            ServedModel("demo", created=1_700_000_000, context_tokens=None, vision=False),
         ]
+
+    def model(self, name: str) -> ServedModel | None:
+        return next((model for model in self.models() if model.id == name), None)
+
+    def order_model(self, name: str, action: ModelAction) -> None:
+        self.orders.append((name, action))
+        if self.refusal is not None:
+            raise self.refusal
+
+    def is_pending(self, name: str, action: ModelAction) -> bool:
+        self.looks += 1
+        return self.looks < 3
+
+    def load_failure(self, name: str) -> ApiError | None:
+        return self.failure
 
     def readiness(self) -> Readiness:
         return self.state

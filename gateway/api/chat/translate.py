@@ -48,6 +48,7 @@ def to_generation(
         ),
         ignore_eos=bool(body.ignore_eos),
         tenant=tenant,
+        idle_unload_s=body.ttl,
     )
 
 

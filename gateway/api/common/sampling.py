@@ -53,7 +53,8 @@ Stop = Annotated[
 
 
 class TokenSampling(RequestPart):
-    """How the next token is chosen: the common fields of all dialects and local servers."""
+    """How the next token is chosen, and for how long the model stays: the common fields of all
+    dialects and local servers."""
 
     temperature: float | None = honoured("randomness of the choice; 0 is greedy", ge=0, le=2)
     top_p: float | None = honoured("choose among the likeliest with this mass", ge=0, le=1)
@@ -71,6 +72,12 @@ class TokenSampling(RequestPart):
         "same seed and request, same answer; random when left out", ge=-SEED_LIMIT, lt=SEED_LIMIT
     )
     ignore_eos: bool | None = honoured("go on after the end token, up to the token limit")
+    ttl: float | None = honoured(
+        "seconds without a request after which the model is unloaded from now on, where models are "
+        "loaded on demand; 0: never",
+        ge=0,
+        le=MAX_INT32,
+    )
 
     def sampling(self) -> Sampling:
         """Raises InvalidRequest for a bias that is not one."""

@@ -33,6 +33,7 @@ def to_generation(body: CompletionRequest, rules: ImageRules, tenant: str) -> Ge
         ignore_eos=bool(body.ignore_eos),
         echo=bool(body.echo),
         tenant=tenant,
+        idle_unload_s=body.ttl,
     )
 
 

@@ -76,6 +76,7 @@ def _generation(
         template_options=template_options(body.chat_template_kwargs, output.effort, _thinks(body)),
         ignore_eos=bool(body.ignore_eos),
         tenant=tenant,
+        idle_unload_s=body.ttl,
     )
 
 

@@ -53,6 +53,7 @@ def to_generation(
         template_options=template_options(body.chat_template_kwargs, effort, body.enable_thinking),
         ignore_eos=bool(body.ignore_eos),
         tenant=tenant,
+        idle_unload_s=body.ttl,
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
 from gateway.generation import GenerationRequest
+from gateway.status import ModelAction
 from shared.messages import Job, WorkerAction
 
 
@@ -42,9 +42,6 @@ class Order(msgspec.Struct, frozen=True):
 
     worker: str
     action: WorkerAction
-
-
-ModelAction = Literal["load", "unload"]
 
 
 class OrderModel(msgspec.Struct, frozen=True):

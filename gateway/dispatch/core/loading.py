@@ -73,6 +73,8 @@ class Loading:
         self._wanted: dict[str, Demand] = {}
         self._ordered: dict[str, float] = {}
         """Models that an operator has asked for, and until when."""
+        self._unloading: dict[str, set[bytes]] = {}
+        """Models that an operator has ordered away, and the hosts that still have them."""
         self._unlisted: set[str] = set()
         """Models that hosts have listed, and that somebody still has loaded."""
         self._next_ping_at = 0.0
@@ -135,6 +137,7 @@ class Loading:
     def _restated(self, host: Host, gone: Iterable[str], now: float) -> None:
         kept = [name for name, entry in host.entries.items() if on_the_way(entry)]
         self._end_leases(host.instance, kept, now)
+        self._unload_done(host, kept)
         self._unlist(gone)
         waiting = self._dispatcher.pools_waited_for() | self._ordered.keys()
         self._changes.wanted |= waiting & host.entries.keys()
@@ -143,6 +146,13 @@ class Loading:
         """Of engines that the supervisor knows to be gone: all but those of the `kept` models."""
         for worker in self._registry.end_leases_of(supervisor, kept):
             self._failover.confirm_death(worker, now)
+
+    def _unload_done(self, host: Host, kept: Iterable[str] = ()) -> None:
+        """The host has none but the `kept` models."""
+        for pool in self._unloading.keys() - kept:
+            self._unloading[pool].discard(host.routing_id)
+            if not self._unloading[pool]:
+                del self._unloading[pool]
 
     def _unlist(self, gone: Iterable[str]) -> None:
         """Nobody lists these models any more. Whoever waits for one is told as soon as nobody has
@@ -189,12 +199,14 @@ class Loading:
     def _lose(self, host: Host, now: float, why: str) -> None:
         log.warning("host %s %s", host.name, why)
         host.away_until = now + LEASE_S
+        self._unload_done(host)
         self._changes.wanted |= self._wanted.keys() & host.entries.keys()
 
     def _close(self, host: Host, now: float, why: str) -> None:
         log.warning("host %s %s", host.name, why)
         gone = self._hosts.close(host)
         self._end_leases(host.instance, (), now)
+        self._unload_done(host)
         self._unlist(gone)
 
     # --- what is asked of them -------------------------------------------------------------
@@ -269,14 +281,20 @@ class Loading:
         if pool is None:
             self._check_served(order)
         elif order.action == "unload":
-            self._ordered.pop(pool, None)
-            for host, entry in self._hosts.listing(pool):
-                if host.here and on_the_way(entry):
-                    self._dispatcher.send(host.routing_id, Unload(model=pool))
+            self._unload(pool)
         elif not self._is_coming(pool):
             check_loads(pool, self._hosts.listing(pool))
             self._ordered[pool] = now + self._order_timeout_s
             self._changes.wanted.add(pool)
+
+    def _unload(self, pool: str) -> None:
+        self._ordered.pop(pool, None)
+        options = self._hosts.listing(pool)
+        there = {host.routing_id for host, entry in options if host.here and on_the_way(entry)}
+        for routing_id in there:
+            self._dispatcher.send(routing_id, Unload(model=pool))
+        if there:
+            self._unloading[pool] = there
 
     def _check_served(self, order: OrderModel) -> None:
         hellos = self._registry.available_hellos()
@@ -285,9 +303,10 @@ class Loading:
         if order.action == "unload":
             raise not_in_a_catalogue(order.model)
 
-    def is_pending(self, model: str) -> bool:
-        """Whether an order to load it is neither fulfilled nor given up."""
-        return self._hosts.pool_of(model) in self._ordered
+    def is_pending(self, order: OrderModel) -> bool:
+        """Whether that order is neither fulfilled nor given up."""
+        pending = self._ordered if order.action == "load" else self._unloading
+        return self._hosts.pool_of(order.model) in pending
 
     def failure(self, model: str) -> ApiError | None:
         """Why an order to load it that is not pending any more was given up; None: it was not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from gateway.dispatch.core.catalogues.hosts import Hosts
 from gateway.dispatch.core.jobs import JobRecord
@@ -17,15 +17,13 @@ from gateway.errors import (
     NoWorker,
     OutOfMemory,
     WorkerFailed,
+    listed,
 )
 from shared.messages import Failed, JobMessage
 from shared.wire import packed_bytes
 
 NO_WORKER_RETRY_S = 5.0
 MANY_COUNTS_RETRY_S = 1.0
-
-MOST_NAMES = 64
-"""Of models that an error shows."""
 
 PARAMETERS = {
     "messages": "messages",
@@ -52,7 +50,7 @@ def not_served(model: str | None, registry: Registry, hosts: Hosts) -> ApiError:
     available = sorted({*hosts.pools, *(n for h in registry.available_hellos() for n in h.models)})
     if model and available:
         return NotFound(
-            f"The model {model!r} is not served here. Available: {_listed(available)} "
+            f"The model {model!r} is not served here. Available: {listed(available)} "
             "(a worker's --served-model-name gives it other names).",
             param="model",
             code="model_not_found",
@@ -66,7 +64,7 @@ def not_served(model: str | None, registry: Registry, hosts: Hosts) -> ApiError:
 
 def several_served(pools: Iterable[str]) -> ApiError:
     return InvalidRequest(
-        f"Several models are served; name one of: {_listed(sorted(pools))}.", param="model"
+        f"Several models are served; name one of: {listed(sorted(pools))}.", param="model"
     )
 
 
@@ -76,11 +74,6 @@ def not_in_a_catalogue(model: str) -> ApiError:
         "unloaded: stop that worker instead.",
         param="model",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def deadline_passed(record: JobRecord, limit_s: float) -> ApiError:

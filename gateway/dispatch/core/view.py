@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from gateway.dispatch.core.acts import OrderModel
 from gateway.dispatch.core.admission import Admission
 from gateway.dispatch.core.catalogues.demand import Option
 from gateway.dispatch.core.catalogues.hosts import Host, Hosts
+from gateway.dispatch.core.catalogues.refusals import not_ready
 from gateway.dispatch.core.dispatcher import Dispatcher
 from gateway.dispatch.core.histograms import Histogram
 from gateway.dispatch.core.jobs import JobRecord
@@ -78,7 +80,8 @@ class View:
 
     def not_served(self) -> ApiError:
         """Why no model can be asked for, when none can."""
-        return not_served(None, self._registry, self._hosts)
+        refused = not_ready([host for host in self.hosts.values() if host.here])
+        return refused or not_served(None, self._registry, self._hosts)
 
     def listing(self, pool: str) -> list[Option]:
         """Which hosts list that model, and how it is there."""
@@ -92,10 +95,10 @@ class View:
         """Whether somebody waits for that model while nobody has it loaded."""
         return self._loading.is_asked_for(pool)
 
-    def load_is_pending(self, model: str) -> bool:
-        """Whether an operator's order to load it is neither fulfilled nor given up."""
-        return self._loading.is_pending(model)
+    def is_pending(self, order: OrderModel) -> bool:
+        """Whether an operator's order is neither fulfilled nor given up."""
+        return self._loading.is_pending(order)
 
     def load_failure(self, model: str) -> ApiError | None:
-        """Why such an order was given up; None: it was not."""
+        """Why an order to load a model was given up; None: it was not."""
         return self._loading.failure(model)

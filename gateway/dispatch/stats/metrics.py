@@ -15,6 +15,7 @@ from gateway.dispatch.core.histograms import STEP_S, WAIT_S, Histogram
 from shared.logs import lost_lines
 
 if TYPE_CHECKING:
+    from gateway.dispatch.core.catalogues.hosts import Host
     from gateway.dispatch.core.jobs import JobRecord
     from gateway.dispatch.core.sessions import Session
 
@@ -42,6 +43,14 @@ WORKER_GAUGES = {
     "last_step_age_seconds": "Seconds since the engine's last step.",
     "tokens_per_second": "Tokens the worker generated in the last second.",
     "ready": "1 when the worker takes jobs.",
+}
+
+HOST_GAUGES = {
+    "memory_budget_bytes": "Memory that all models of the host together may take.",
+    "memory_used_bytes": "Memory that its loaded and loading models take.",
+    "models_listed": "Models in the host's catalogue.",
+    "models_loaded": "Models that it has loaded.",
+    "models_failed": "Models that could not be loaded and are not tried again yet.",
 }
 
 LAGS_KEPT = 300
@@ -98,6 +107,7 @@ class Metrics:
         token_gaps: Histogram,
         dropped: Mapping[str, int],
         sessions: Iterable[Session],
+        hosts: Iterable[Host],
     ) -> bytes:
         """Return everything in Prometheus' text format."""
         lag_s = max(self._lags_s)
@@ -114,6 +124,7 @@ class Metrics:
             ),
             _gauge("event_loop_lag_seconds", "The latest tick of the last 15 s.", lag_s),
             *_of_workers(sessions),
+            *_of_hosts(hosts),
         ]
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Collected(families))
@@ -189,6 +200,23 @@ def _of_workers(sessions: Iterable[Session]) -> Iterable[Metric]:
         for ability, held in session.hello.proven.items():
             proven.add_metric([*labels, ability], held)
     return [*families.values(), proven]
+
+
+def _of_hosts(hosts: Iterable[Host]) -> Iterable[Metric]:
+    families = {
+        name: GaugeMetricFamily(f"host_{name}", words, labels=["host"])
+        for name, words in HOST_GAUGES.items()
+    }
+    # Two hosts may have one name; a series must not come twice.
+    for name, host in {host.name: host for host in hosts if host.here}.items():
+        catalogue = host.catalogue
+        statuses = Counter(entry.status for entry in catalogue.models)
+        families["memory_budget_bytes"].add_metric([name], catalogue.memory_budget_bytes)
+        families["memory_used_bytes"].add_metric([name], catalogue.memory_used_bytes)
+        families["models_listed"].add_metric([name], len(catalogue.models))
+        families["models_loaded"].add_metric([name], statuses["loaded"])
+        families["models_failed"].add_metric([name], statuses["failed"])
+    return families.values()
 
 
 def _figures(session: Session) -> dict[str, float]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 import msgspec
 
+from gateway.dispatch.core.acts import OrderModel
+from gateway.dispatch.core.catalogues.demand import on_the_way, refused
 from gateway.dispatch.core.sessions import Session
 from gateway.dispatch.core.view import View
+from gateway.dispatch.stats.models import described_host, served_models
 from gateway.dispatch.stats.statistics import Statistics
-from gateway.status import Readiness, ServedModel
-from shared.messages import Hello, WorkerAction
+from gateway.errors import ApiError
+from gateway.status import ModelAction, Readiness, ServedModel
+from shared.messages import WorkerAction
 
 SHOWN_REQUESTS = 30
 
@@ -23,36 +27,40 @@ class Report:
 
     Args:
         order: passes an operator's order on; False when no such worker is connected.
+        order_model: the same for a model; raises as `Status.order_model` does.
     """
 
     def __init__(
-        self, core: View, statistics: Statistics, order: Callable[[str, WorkerAction], bool]
+        self,
+        core: View,
+        statistics: Statistics,
+        order: Callable[[str, WorkerAction], bool],
+        order_model: Callable[[OrderModel], None],
     ) -> None:
         self._core = core
         self._statistics = statistics
         self._order = order
+        self._order_model = order_model
         self._started = int(time.time())
 
     def models(self) -> list[ServedModel]:
-        """Canonical ids first; a worker on lease still counts."""
-        hellos = self._core.available()
-        aliases = [hello.models[1:] for hello in hellos]
-        names = [hello.models[0] for hello in hellos] + [name for a in aliases for name in a]
-        facts = {name: hello for hello in hellos for name in hello.models}
-        return [
-            ServedModel(
-                name,
-                self._started,
-                facts[name].context_tokens,
-                facts[name].vision,
-                _proven(hello for hello in hellos if name in hello.models),
-            )
-            for name in dict.fromkeys(names)
-        ]
+        return served_models(self._core, self._started)
+
+    def model(self, name: str) -> ServedModel | None:
+        return next((model for model in self.models() if model.id == name), None)
+
+    def order_model(self, name: str, action: ModelAction) -> None:
+        self._order_model(OrderModel(name, action))
+
+    def is_pending(self, name: str, action: ModelAction) -> bool:
+        return self._core.is_pending(OrderModel(name, action))
+
+    def load_failure(self, name: str) -> ApiError | None:
+        return self._core.load_failure(name)
 
     def readiness(self) -> Readiness:
         workers = self.workers()
-        if any(session.state == "ready" for session in self._core.sessions.values()):
+        if self._can_be_asked():
             return Readiness(ready=True, workers=workers)
         missing = self._core.not_served()
         loading = self._core.loading()
@@ -64,6 +72,14 @@ class Report:
             loaded_fraction=fraction,
             workers=workers,
         )
+
+    def _can_be_asked(self) -> bool:
+        """Whether some model is loaded, or would be for who asks."""
+        if any(session.state == "ready" for session in self._core.sessions.values()):
+            return True
+        here = [host for host in self._core.hosts.values() if host.here]
+        entries = [entry for host in here for entry in host.entries.values()]
+        return any(not on_the_way(entry) and not refused(entry) for entry in entries)
 
     def queue_stats(self) -> dict[str, Any]:
         return {
@@ -77,6 +93,7 @@ class Report:
             },
             "metrics": self._statistics.report(),
             "workers": self.workers(),
+            "hosts": [described_host(host) for host in self._core.hosts.values()],
         }
 
     def recent_requests(self) -> list[dict[str, Any]]:
@@ -94,6 +111,7 @@ class Report:
             token_gaps=self._core.token_gaps,
             dropped={**self._core.dropped, **self._statistics.dropped},
             sessions=self._core.sessions.values(),
+            hosts=self._core.hosts.values(),
         )
 
     def workers(self) -> list[dict[str, Any]]:
@@ -143,12 +161,3 @@ def _described(session: Session) -> dict[str, Any]:
             "gauges": beat.gauges,
         }
     return described
-
-
-def _proven(hellos: Iterable[Hello]) -> dict[str, bool]:
-    """What every worker that has tried it found right."""
-    found: dict[str, bool] = {}
-    for hello in hellos:
-        for ability, held in hello.proven.items():
-            found[ability] = found.get(ability, True) and held
-    return found

@@ -98,7 +98,7 @@ async def test_errors_arrive_as_the_clients_own() -> None:
 
 async def test_models_and_completions() -> None:
     async with gateway(says("x")) as running, client(running) as api:
-        assert [model.id async for model in api.models.list()] == ["org/fake", "alias"]
+        assert [model.id async for model in api.models.list()] == ["org/fake", "demo"]
         assert (await api.models.retrieve("org/fake")).object == "model"
         done_text = await api.completions.create(model="m", prompt="Hi")
     assert done_text.choices[0].text == "x"

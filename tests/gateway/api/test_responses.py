@@ -39,7 +39,7 @@ def calls_a_tool(ticket: FakeTicket) -> None:
 def test_every_field_of_the_specification_is_decided() -> None:
     specified = set(get_type_hints(response_create_params.ResponseCreateParamsNonStreaming))
     sampling = {"top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"}
-    others = {"logit_bias", "seed", "ignore_eos", "enable_thinking", "chat_template_kwargs"}
+    others = {"logit_bias", "seed", "ignore_eos", "enable_thinking", "chat_template_kwargs", "ttl"}
     others |= {"min_pixels", "max_pixels", "mm_processor_kwargs"}
     of_codex = {"client_metadata"}
     assert set(ResponsesRequest.model_fields) == specified | sampling | others | of_codex

@@ -12,7 +12,7 @@ async def test_models_are_listed_in_openais_shape() -> None:
         shown = await running.client.get("/v1/models/org/fake")
         missing = await running.client.get("/v1/models/none")
     assert listed["object"] == "list"
-    assert [model["id"] for model in listed["data"]] == ["org/fake", "alias"]
+    assert [model["id"] for model in listed["data"]] == ["org/fake", "demo"]
     assert shown.json() == listed["data"][0]
     assert shown.json() == {
         "id": "org/fake",
@@ -24,10 +24,16 @@ async def test_models_are_listed_in_openais_shape() -> None:
         "input_modalities": ["text", "image"],
         "capabilities": {"vision": True},
         "proven": {"text": True},
+        "status": {"value": "loaded", "fraction": 1.0, "error": None},
+        "memory_bytes": None,
+        "pinned": False,
+        "idle_s": None,
+        "workers": [],
+        "aliases": [],
     }
     assert missing.status_code == 404
     assert missing.json()["error"]["code"] == "model_not_found"
-    assert "org/fake, alias" in missing.json()["detail"]
+    assert "org/fake, demo" in missing.json()["detail"]
 
 
 async def test_ready_says_what_is_missing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gateway.dispatch.core.catalogues.demand import Option, on_the_way, refused
 from gateway.dispatch.core.catalogues.hosts import Host
@@ -10,6 +10,7 @@ from gateway.errors import ApiError, DeadlinePassed, ModelTooLarge, NoMemory, No
 from shared.messages import CatalogueEntry
 
 NO_MEMORY_RETRY_S = 10.0
+LOADING_RETRY_S = 5.0
 MOST_SHOWN = 8
 
 KIB = 1024
@@ -48,6 +49,21 @@ def why_not_loaded(model: str, options: Sequence[Option]) -> ApiError:
         "Its worker's log has more.",
         retry_after_s=soonest.retry_s,
     )
+
+
+def not_ready(hosts: Iterable[Host]) -> ApiError | None:
+    """Why none of these hosts' models can be asked for, when none can; None: they list none."""
+    options = [(host, entry) for host in hosts for entry in host.entries.values()]
+    coming = [entry for _, entry in options if on_the_way(entry)]
+    if coming:
+        best = max(coming, key=lambda entry: entry.fraction)
+        return NoWorker(
+            f"The model {best.name!r} is {best.status} ({best.fraction:.0%} done); try again in a "
+            "moment.",
+            retry_after_s=LOADING_RETRY_S,
+            code="loading",
+        )
+    return why_not_loaded(options[0][1].name, options[:1]) if options else None
 
 
 def not_loaded_in_time(model: str, options: Sequence[Option], limit_s: float) -> ApiError:

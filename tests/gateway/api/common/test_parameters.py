@@ -20,6 +20,7 @@ EXTRAS = {
     "min_pixels",
     "mm_processor_kwargs",
     "ignore_eos",
+    "ttl",
 }
 
 

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from gateway.dispatch.core.acts import (
     Abandon,
     Act,
-    ModelAction,
     Order,
     OrderModel,
     Prepare,
@@ -26,6 +25,7 @@ from gateway.dispatch.core.effects import Effect, Ended, Send, Tell
 from gateway.dispatch.core.jobs import JobRecord, Phase
 from gateway.errors import ApiError
 from gateway.generation import GenerationRequest
+from gateway.status import ModelAction
 from scripts.simulated_worker import SimulatedWorker
 from shared.messages import (
     Accepted,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from gateway.dispatch.core.acts import OrderModel
 from gateway.dispatch.core.catalogues.hosts import MAX_HOSTS, MAX_NAME_CHARACTERS
 from gateway.dispatch.core.jobs import Phase
 from gateway.errors import (
@@ -461,9 +462,9 @@ def test_a_host_that_connects_anew_is_one_host() -> None:
 def test_an_order_to_load_is_kept_up_until_it_is_done() -> None:
     simulation, host = one_host(Model("a", 6, aliases=["x"]))
     simulation.order_model("x", "load")
-    assert simulation.core.view.load_is_pending("a")
+    assert simulation.core.view.is_pending(OrderModel("a", "load"))
     live(simulation, LOADING_TAKES_S + 1)
-    assert not simulation.core.view.load_is_pending("a")
+    assert not simulation.core.view.is_pending(OrderModel("a", "load"))
     assert simulation.core.view.load_failure("a") is None
     assert host.models["a"].engine is not None
 
@@ -472,7 +473,7 @@ def test_an_order_to_load_is_given_up_with_its_reason() -> None:
     simulation, _ = one_host(Model("a", 6, broken=True), Model("b", 40))
     simulation.order_model("a", "load")
     live(simulation, LOADING_TAKES_S + 1)
-    assert not simulation.core.view.load_is_pending("a")
+    assert not simulation.core.view.is_pending(OrderModel("a", "load"))
     assert "it is broken" in str(simulation.core.view.load_failure("a"))
     with pytest.raises(ModelTooLarge):
         simulation.order_model("b", "load")
@@ -485,7 +486,13 @@ def test_an_order_to_unload_goes_to_whoever_has_it() -> None:
     other = SimulatedHost(simulation, "mini", 5, Model("a", 6))
     simulation.order_model("a", "load")
     live(simulation, LOADING_TAKES_S + 1)
+    order = OrderModel("a", "unload")
+    simulation.deaf.add(host.routing_id)
     simulation.order_model("a", "unload")
+    assert simulation.core.view.is_pending(order)
+    simulation.deaf.clear()
+    simulation.order_model("a", "unload")
+    assert not simulation.core.view.is_pending(order)
     assert host.models["a"].engine is None
     assert not any(isinstance(message, Unload) for message in other.heard)
     live(simulation, 3)

@@ -10,6 +10,7 @@ from gateway.dispatch.stats.metrics import Metrics
 from gateway.dispatch.stats.report import Report
 from gateway.dispatch.stats.statistics import Statistics
 from scripts.simulated_worker import SimulatedWorker
+from tests.gateway.dispatch.core.simulated_host import LOADING_TAKES_S, Model, SimulatedHost
 from tests.gateway.dispatch.core.simulation import Simulation
 
 Labels = frozenset[tuple[str, str]]
@@ -18,7 +19,8 @@ Labels = frozenset[tuple[str, str]]
 def samples(metrics: Metrics, **figures: object) -> dict[tuple[str, Labels], float]:
     """All that is told, by name and labels."""
     given = {"queue_length": 0, "active": 0, "slots": 0, "token_gaps": Histogram(STEP_S)}
-    return told_by(metrics.render(**{**given, "dropped": {}, "sessions": [], **figures}))  # type: ignore[arg-type]
+    given |= {"dropped": {}, "sessions": [], "hosts": []}
+    return told_by(metrics.render(**{**given, **figures}))  # type: ignore[arg-type]
 
 
 def told_by(text: bytes) -> dict[tuple[str, Labels], float]:
@@ -88,9 +90,29 @@ def test_fetching_and_decoding_an_image_are_told_apart() -> None:
     assert len(buckets) == len(STEP_S) + 1
 
 
+def report_of(simulation: Simulation) -> Report:
+    return Report(
+        simulation.core.view, Statistics(), lambda worker, action: False, lambda order: None
+    )
+
+
+def test_hosts_tell_their_memory_and_how_many_models_they_have() -> None:
+    simulation = Simulation()
+    models = Model("a", 4), Model("b", 4, retry_at=simulation.now + 5), Model("c", 4)
+    SimulatedHost(simulation, "mac", 10, *models)
+    simulation.request(model="a")
+    simulation.pass_time(LOADING_TAKES_S)
+    told = told_by(report_of(simulation).metrics_text())
+    assert told["host_memory_budget_bytes", of(host="mac")] == 10
+    assert told["host_memory_used_bytes", of(host="mac")] == 4
+    assert told["host_models_listed", of(host="mac")] == 3
+    assert told["host_models_loaded", of(host="mac")] == 1
+    assert told["host_models_failed", of(host="mac")] == 1
+
+
 def test_what_has_not_happened_is_zero_and_not_missing() -> None:
     simulation = Simulation()
-    report = Report(simulation.core.view, Statistics(), lambda worker, action: False)
+    report = report_of(simulation)
     told = told_by(report.metrics_text())
     for reason in ("version", "malformed", "failed", "unknown_peer", "bad_hello"):
         assert told["gateway_worker_port_dropped_messages_total", of(reason=reason)] == 0
@@ -113,7 +135,7 @@ def test_what_two_gateways_say_of_a_workers_slots_adds_up_to_them() -> None:
         simulation = Simulation()
         worker = simulation.connect(SimulatedWorker("a", slots=3))
         simulation.say(worker, replace(worker.heartbeat(), gateways=2))
-        report = Report(simulation.core.view, Statistics(), lambda worker, action: False)
+        report = report_of(simulation)
         slots += told_by(report.metrics_text())["gateway_slots", of()]
     assert slots == 3
 
@@ -134,5 +156,5 @@ def test_what_was_tried_with_a_model_is_told_and_holds_where_it_does_everywhere(
     told = samples(Metrics(), sessions=simulation.core.view.sessions.values())
     assert told["worker_proven", of(worker="a", model="m", ability="batching")] == 1
     assert told["worker_proven", of(worker="b", model="m", ability="batching")] == 0
-    report = Report(simulation.core.view, Statistics(), lambda worker, action: False)
+    report = report_of(simulation)
     assert report.models()[0].proven == {"text": True, "batching": False}

@@ -1,0 +1,93 @@
+"""What is told of models that are loaded on demand."""
+
+from __future__ import annotations
+
+from gateway.dispatch.stats.report import Report
+from gateway.dispatch.stats.statistics import Statistics
+from gateway.status import ServedModel
+from scripts.simulated_worker import SimulatedWorker
+from tests.gateway.dispatch.core.simulated_host import LOADING_TAKES_S, Model, SimulatedHost
+from tests.gateway.dispatch.core.simulation import Simulation, run
+
+
+def report_of(simulation: Simulation) -> Report:
+    return Report(
+        simulation.core.view, Statistics(), lambda worker, action: False, lambda order: None
+    )
+
+
+def model(simulation: Simulation, name: str) -> ServedModel:
+    found = report_of(simulation).model(name)
+    assert found is not None
+    return found
+
+
+def test_the_whole_catalogue_is_listed_in_its_order_and_aliases_after_it() -> None:
+    simulation = Simulation()
+    simulation.connect(SimulatedWorker("plain"))
+    SimulatedHost(simulation, "mac", 10, Model("b", 4, aliases=["x"]), Model("a", 4, pinned=True))
+    SimulatedHost(simulation, "mini", 10, Model("a", 4), Model("c", 4))
+    simulation.request(model="a")
+    listed = report_of(simulation).models()
+    assert [one.id for one in listed] == ["m", "b", "a", "c", "x"]
+    assert [one.pinned for one in listed] == [False, False, True, False, False]
+    assert listed[-1].aliases == listed[1].aliases == ["x"]
+    assert [one.workers for one in listed[:2]] == [["plain"], []]
+
+
+def test_a_model_tells_what_becomes_of_it() -> None:
+    simulation = Simulation()
+    host = SimulatedHost(simulation, "mac", 10, Model("a", 6), Model("b", 6, broken=True))
+    assert model(simulation, "a").status == "unloaded" and model(simulation, "a").fraction == 0
+    simulation.request(model="a")
+    assert model(simulation, "a").status == "loading"
+    simulation.pass_time(LOADING_TAKES_S)
+    loaded = model(simulation, "a")
+    assert (loaded.status, loaded.fraction, loaded.memory_bytes) == ("loaded", 1.0, 6)
+    assert loaded.workers == ["mac/a"] and loaded.idle_s is None
+    run(simulation)
+    simulation.pass_time(3)
+    assert model(simulation, "a").idle_s == 3
+    simulation.request(model="b")
+    for _ in range(3):
+        simulation.pass_time(LOADING_TAKES_S)
+    failed = model(simulation, "b")
+    assert (failed.status, failed.error) == ("failed", "it is broken")
+    assert model(simulation, "a").status == "unloaded"
+    assert host.models["a"].engine is None
+
+
+def test_the_best_that_hosts_say_of_a_model_is_how_it_is() -> None:
+    simulation = Simulation()
+    SimulatedHost(simulation, "mac", 10, Model("a", 6, retry_at=simulation.now + 60))
+    assert model(simulation, "a").status == "failed"
+    SimulatedHost(simulation, "mini", 10, Model("a", 6))
+    assert model(simulation, "a").status == "unloaded" and not model(simulation, "a").error
+
+
+def test_a_catalogue_is_ready_when_one_of_its_models_can_be_asked_for() -> None:
+    simulation = Simulation()
+    assert report_of(simulation).readiness().code == "no_worker"
+    broken = Model("a", 6, retry_at=simulation.now + 60)
+    host = SimulatedHost(simulation, "mac", 10, broken)
+    readiness = report_of(simulation).readiness()
+    assert not readiness.ready and "it is broken" in readiness.reason
+    broken.retry_at = 0
+    host.tell()
+    assert report_of(simulation).readiness().ready
+    simulation.request(model="a")
+    readiness = report_of(simulation).readiness()
+    assert not readiness.ready and readiness.code == "loading"
+    simulation.pass_time(LOADING_TAKES_S)
+    assert report_of(simulation).readiness().ready
+
+
+def test_hosts_tell_what_takes_their_memory() -> None:
+    simulation = Simulation()
+    SimulatedHost(simulation, "mac", 10, Model("a", 6), Model("b", 6))
+    simulation.request(model="a")
+    simulation.pass_time(LOADING_TAKES_S)
+    (host,) = report_of(simulation).queue_stats()["hosts"]
+    assert (host["id"], host["state"], host["listed"]) == ("mac", "connected", 2)
+    assert (host["memory_used_bytes"], host["memory_budget_bytes"]) == (6, 10)
+    assert [(one["id"], one["status"]) for one in host["models"]] == [("a", "loaded")]
