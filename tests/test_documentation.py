@@ -32,6 +32,8 @@ OTHER_FLAGS = {
     "--seconds",  # scripts/fuzz
     "--from",  # uvx
     *("--config", "--storage"),  # prometheus
+    *("--rm", "--user", "--userns"),  # podman
+    *("--prefix", "--head"),  # brew
     "--offline",  # systemd-analyze
 }
 """Flags of commands that are neither tier."""

@@ -53,6 +53,7 @@ NOT_RUN = {
     "scripts/gpu_check": "takes minutes, and its figures are a GPU's",
     "scripts/serve --help": "puts another MLX into the environment that this runs in",
     "scripts/test": "is what runs this",
+    "podman": "wants a builder",
     "prometheus": "tests/scripts/test_neighbours.py runs it",
 }
 """Commands that are only looked at: their scripts and flags must exist."""
@@ -147,4 +148,5 @@ def test_what_is_not_run_names_what_exists(block: Block) -> None:
     assert checked.returncode == 0
     for word in shlex.split(block.text.replace("\\\n", " ")):
         if word.startswith("scripts/"):
-            assert os.access(ROOT / word, os.X_OK), word
+            is_command = word.count("/") == 1
+            assert os.access(ROOT / word, os.X_OK if is_command else os.R_OK), word
