@@ -15,6 +15,7 @@ COMMANDS = {
     "gateway": ("gateway", "start a gateway alone"),
     "worker": ("worker", "start a worker alone"),
     "chat": ("scripts.chat", "talk to a running server from the terminal"),
+    "models": ("scripts.models", "list, load and unload models"),
     "workers": ("scripts.workers", "list, drain and restart workers"),
     "keys": ("scripts.keys", "make keys for workers on other machines"),
     "doctor": ("scripts.doctor_checks", "say what is wrong with a set-up and how to mend it"),

@@ -3,50 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
-
 from scripts.installation import command_name
-from scripts.loopback import is_loopback
-from scripts.own_server import OwnServer, server_flags
-from shared.settings import SettingsError
+from scripts.orders import GatewayClient, order_flags, print_table, refusal, run_order
+from scripts.own_server import OwnServer
 
 RESTART_TIMEOUT_S = 600.0
 LOOK_EVERY_S = 0.2
 
-ADMIN_KEY_VARIABLE = "GATEWAY_ADMIN_KEY"
-"""As the gateway's own: it may hold several, apart by commas or spaces, of which one will do."""
 
-
-class Fleet:
-    """The workers of one gateway. Raises httpx.HTTPError when the gateway does not answer."""
-
-    def __init__(self, url: str, key: str) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(
-            base_url=url, headers=headers, timeout=10, trust_env=not is_loopback(url)
-        )
-
-    def close(self) -> None:
-        self._client.close()
+class Fleet(GatewayClient):
+    """The workers of one gateway."""
 
     def workers(self) -> list[dict[str, Any]]:
-        answer = self._client.get("/v1/workers")
-        answer.raise_for_status()
-        data: list[dict[str, Any]] = answer.json()["data"]
-        return data
+        return self.listed("/v1/workers")
 
     def order(self, worker: str, action: str) -> str | None:
         """Return what went wrong, or None."""
         if problem := ambiguous([w for w in self.workers() if w["id"] == worker]):
             return problem
-        answer = self._client.post(f"/v1/workers/{worker}", json={"action": action})
+        answer = self.http.post(f"/v1/workers/{worker}", json={"action": action})
         return None if answer.is_success else refusal(answer)
 
     def await_restart(self, worker: str, old_pid: int) -> bool:
@@ -72,37 +53,14 @@ def ambiguous(workers: Sequence[dict[str, Any]]) -> str | None:
     return None
 
 
-def refusal(answer: httpx.Response) -> str:
-    """Return the gateway's own words, and what to do where only this command knows it."""
-    if answer.status_code == 401:
-        return (
-            "The gateway asks for a key: give it with --admin-key or --key, "
-            f"or set {ADMIN_KEY_VARIABLE} or OPENAI_API_KEY."
-        )
-    try:
-        return str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"{answer.url} answered {answer.status_code}: no gateway of this project?"
-
-
 def parse_arguments(own: OwnServer, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    def flags(again: bool) -> list[argparse.ArgumentParser]:
-        orders = argparse.ArgumentParser(add_help=False)
-        orders.add_argument(
-            "--admin-key",
-            default=argparse.SUPPRESS if again else "",
-            help="an admin key, where the gateway asks for one; instead of --key "
-            f"[default: that of the server here; environment: {ADMIN_KEY_VARIABLE}]",
-        )
-        return [server_flags(own, again=again), orders]
-
     parser = argparse.ArgumentParser(
         prog=command_name("workers"),
         description="List, drain and restart workers through the gateway.",
-        parents=flags(again=False),
+        parents=order_flags(own, again=False),
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    parents = flags(again=True)
+    parents = order_flags(own, again=True)
     actions.add_parser("list", help="show the workers", parents=parents)
     for action in ("drain", "resume", "restart"):
         one = actions.add_parser(action, help=f"tell one worker to {action}", parents=parents)
@@ -113,60 +71,43 @@ def parse_arguments(own: OwnServer, argv: Sequence[str] | None = None) -> argpar
 
 
 def main() -> int:
-    try:
-        own = OwnServer()
-        options = parse_arguments(own)
-        key = options.admin_key or own.admin_key(options.url)
-        key = key or options.key or own.api_key(options.url)
-    except SettingsError as error:
-        print(f"{command_name('workers')}: {error}", file=sys.stderr)
-        return 2
-    with contextlib.closing(Fleet(options.url, key)) as fleet:
-        try:
-            if options.action == "list":
-                return show(fleet)
-            if options.action == "rolling-restart":
-                return rolling_restart(fleet)
-            problem = fleet.order(options.worker, options.action)
-        except httpx.HTTPStatusError as error:
-            problem = refusal(error.response)
-        except httpx.ConnectError:
-            problem = f"no server answers at {options.url}; name another with --url"
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            problem = f"the gateway at {options.url} does not answer as it should: {error}"
-    if problem:
-        print(problem, file=sys.stderr)
-    return 1 if problem else 0
+    return run_order(command_name("workers"), parse_arguments, _act)
 
 
-def show(fleet: Fleet) -> int:
+def _act(options: argparse.Namespace, key: str) -> str | None:
+    with Fleet(options.url, key) as fleet:
+        if options.action == "list":
+            show(fleet)
+            return None
+        if options.action == "rolling-restart":
+            return rolling_restart(fleet)
+        return fleet.order(options.worker, options.action)
+
+
+def show(fleet: Fleet) -> None:
     rows = [("WORKER", "STATE", "MODEL", "ACTIVE", "SLOTS", "MEMORY")]
     for worker in fleet.workers():
         slots = f"{worker.get('slots', '-')}+{worker.get('stream_slots', '-')}"
         memory = f"{worker.get('memory_bytes', 0) / 2**30:.2f} GiB"
         active = str(worker.get("active", "-"))
         rows.append((worker["id"], worker["state"], worker["model"], active, slots, memory))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-    return 0
+    print_table(rows)
 
 
-def rolling_restart(fleet: Fleet) -> int:
+def rolling_restart(fleet: Fleet) -> str | None:
+    """Return what went wrong, or None."""
     workers = fleet.workers()
     if problem := ambiguous(workers):
-        print(problem, file=sys.stderr)
-        return 1
+        return problem
     for worker in workers:
         if worker["state"] != "ready":
             continue
         print(f"restarting {worker['id']} ...", flush=True)
         problem = fleet.order(worker["id"], "restart")
         if problem or not fleet.await_restart(worker["id"], worker["pid"]):
-            print(problem or "it did not come back in time; stopped here", file=sys.stderr)
-            return 1
+            return problem or "it did not come back in time; stopped here"
     print("all workers run fresh engines")
-    return 0
+    return None
 
 
 if __name__ == "__main__":

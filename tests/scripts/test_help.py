@@ -19,6 +19,7 @@ COMMANDS = {
     "families": "scripts.family_sweep.__main__",
     "gpu_check": "scripts.gpu_checks.__main__",
     "keys": "scripts.keys",
+    "models": "scripts.models",
     "soak": "tests.soak.run",
     "workers": "scripts.workers",
     **{f"bench {question}": "scripts.benchmarks.__main__" for question in QUESTIONS},

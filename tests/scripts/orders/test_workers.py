@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from scripts.orders import ADMIN_KEY_VARIABLE
 from scripts.own_server import OwnServer
-from scripts.workers import ADMIN_KEY_VARIABLE, Fleet, main, parse_arguments, rolling_restart
+from scripts.workers import Fleet, main, parse_arguments, rolling_restart
 from tests.processes import serving
 
 
@@ -24,10 +25,9 @@ class Twins(Fleet):
 
 def test_workers_of_one_name_are_not_ordered(capsys: pytest.CaptureFixture[str]) -> None:
     assert "twin" in (Twins().order("twin", "restart") or "")
-    assert rolling_restart(Twins()) == 1
-    told = capsys.readouterr()
-    assert "twin" in told.err and "--name" in told.err
-    assert "other" not in told.err + told.out
+    problem = rolling_restart(Twins()) or ""
+    assert "twin" in problem and "--name" in problem
+    assert "other" not in problem + capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", [["list"], ["drain", "one"], ["rolling-restart"]])
