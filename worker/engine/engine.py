@@ -56,6 +56,7 @@ class MlxEngine:
         facts: what gateways are told of the model.
         writer: makes a prompt's text of a job's messages.
         memory: what they have taken of it.
+        preparation: of jobs' prompts, beside the engine thread.
         watch: sees each token as it was chosen, with the log probabilities that its job asks for.
     """
 
@@ -74,7 +75,7 @@ class MlxEngine:
         call_start = "" if self._language.harmony else self._language.parser.tool_call_start
         grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids, call_start)
         preprocessor = Preprocessor(model, self.writer)
-        self._preparation = Preparation(preprocessor, grammars, options.preprocess_threads, wake)
+        self.preparation = Preparation(preprocessor, grammars, options.preprocess_threads, wake)
         self.memory = memory
         self._threads = threads
         self._requests: dict[str, Request] = {}
@@ -85,14 +86,14 @@ class MlxEngine:
         """Drop all that is under way and all that is remembered, and go on by these options, and by
         the model's abilities as they are now."""
         for job_id in self._requests:
-            self._preparation.cancel(job_id)
+            self.preparation.cancel(job_id)
             self.memory.release(job_id)
         abilities = self.model.abilities
         prefix_bytes = options.prefix_cache_bytes if abilities.prefix_cache else 0
         self._prefixes = PrefixCache(prefix_bytes)
-        self._prefills = PrefillQueue(
-            self.model, self._prefixes, Pacer(options.prefill_pause_s, options.largest_piece)
-        )
+        pause_s, largest, steady = options.prefill_pause_s, options.largest_piece, options.steady
+        pacer = Pacer(pause_s, largest, steady=steady)
+        self._prefills = PrefillQueue(self.model, self._prefixes, pacer)
         self._room = Room(self.memory, self._prefixes, self.model.vision_cache)
         self._batch = Batches(self.model)
         self._most_rows = options.max_rows if abilities.batching else 1
@@ -109,13 +110,13 @@ class MlxEngine:
 
     def submit(self, job: Job, images: abc.Sequence[bytes]) -> None:
         self._requests[job.id] = Request(job)
-        self._preparation.submit(job, images)
+        self.preparation.submit(job, images)
 
     def count(self, job: Job, images: abc.Sequence[bytes]) -> None:
-        self._preparation.count(job, images)
+        self.preparation.count(job, images)
 
     def cancel(self, job_id: str) -> bool:
-        in_preparation = self._preparation.cancel(job_id)
+        in_preparation = self.preparation.cancel(job_id)
         request = self._requests.get(job_id)
         if request is None:
             return in_preparation
@@ -125,7 +126,7 @@ class MlxEngine:
 
     def step(self) -> list[EngineEvent]:
         if not self._batch.busy:
-            self._preparation.settle()
+            self.preparation.settle()
         self._receive()
         self._admit()
         disturbed = self._prefill()
@@ -135,7 +136,7 @@ class MlxEngine:
 
     def has_work(self) -> bool:
         return bool(
-            self._waiting or self._prefills or self._batch.busy or self._preparation.has_prepared()
+            self._waiting or self._prefills or self._batch.busy or self.preparation.has_prepared()
         )
 
     def gauges(self) -> dict[str, float]:
@@ -169,7 +170,7 @@ class MlxEngine:
     # --- from submitted to prefilling ------------------------------------------------------------
 
     def _receive(self) -> None:
-        for arrival in self._preparation.collect():
+        for arrival in self.preparation.collect():
             if isinstance(arrival, CountedTokens):
                 self._events.append(arrival)
             elif isinstance(arrival, Refused):
@@ -230,11 +231,11 @@ class MlxEngine:
             # Not before: what the last step has left to compute goes on as it began.
             self._threads.for_prefill()
             decoding = len(self._batch) > 0
-            waiting = self._prefills.rows + len(self._waiting) + len(self._preparation)
+            waiting = self._prefills.rows + len(self._waiting) + len(self.preparation)
             self._prefills.pacer.note_newcomers(
                 tokens=self._prefills.next_tokens, waiting=waiting, running=len(self._batch)
             )
-            others_come = len(self._preparation) > 0
+            others_come = len(self.preparation) > 0
             progress = self._prefills.work(decoding=decoding, others_come=others_come)
             worked = True
             for request, error in progress.failed:
@@ -243,10 +244,7 @@ class MlxEngine:
                 self._join(prefilled)
             # Another piece would take about as long as this one. With nobody decoding, look
             # first whether others have come.
-            if (
-                not decoding
-                or 2 * (time.perf_counter() - started) > self._prefills.pacer.allowance_s
-            ):
+            if not decoding or self._prefills.pacer.enough(time.perf_counter() - started):
                 break
         return worked
 

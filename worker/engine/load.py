@@ -106,5 +106,8 @@ def go_by(engine: MlxEngine, options: EngineOptions, proof: Proof) -> None:
     engine.begin_anew(options)
     held = ", ".join(ability for ability, holds in proof.proven.items() if holds)
     off = "; ".join(f"without {ability}: {why}" for ability, why in proof.reasons.items())
+    remarks = [off] if off else []
+    if proof.untried:
+        remarks.append(f"not tried beyond {proof.untried} tokens, which the model takes long for")
     level = logging.WARNING if off else logging.INFO
-    log.log(level, "answers are mlx-vlm's own with %s%s", held, f"; {off}" if off else "")
+    log.log(level, "answers are mlx-vlm's own with %s", "; ".join([held, *remarks]))

@@ -22,6 +22,8 @@ class EngineOptions:
             one they wait about as long as for a token of their own, many times.
         largest_piece: most tokens of a prompt that are prefilled at once; None: as many as the time
             allows.
+        steady: whether a piece has so many tokens however long it takes, so that what is computed
+            together does not depend on how fast that is.
         proof_cache: folder in which passed proofs of models are remembered; "": one of the user's
             caches.
         preprocess_threads: threads that tokenize and decode images beside the engine thread.
@@ -36,5 +38,6 @@ class EngineOptions:
     max_rows: int = 64
     prefill_pause_s: float = 0.05
     largest_piece: int | None = None
+    steady: bool = False
     proof_cache: str = ""
     preprocess_threads: int = 2

@@ -80,6 +80,10 @@ class Preparation:
         if self._coming:
             wait(self._coming.values(), timeout=SETTLE_S)
 
+    def finish(self) -> None:
+        """Wait until all of it is prepared."""
+        wait(self._coming.values())
+
     def has_prepared(self) -> bool:
         return any(future.done() for future in self._coming.values())
 

@@ -12,6 +12,8 @@ from worker.engine.proof.agreement import Said
 from worker.engine.proof.questions import TOKENS, Question
 from worker.engine.schedule.sequences import Chosen
 
+LONGER = 3 * TOKENS
+"""Of an answer that others join: theirs are read meanwhile."""
 NAP_S = 0.001
 PATIENCE_S = 300.0
 
@@ -63,7 +65,8 @@ class Asking:
             self._engine.submit(job, question.pictures)
 
         for question in together:
-            submit(question, TOKENS if not joining else 3 * TOKENS)
+            submit(question, TOKENS if not joining else LONGER)
+        self._engine.preparation.finish()  # so that the same ones always come together
         deadline = time.monotonic() + PATIENCE_S
         while open_jobs:
             if time.monotonic() > deadline:
@@ -72,6 +75,7 @@ class Asking:
             if joining and self._heard:
                 for question in joining:
                     submit(question, TOKENS)
+                self._engine.preparation.finish()
                 joining = ()
         return [(question, self._said(job_id)) for job_id, question in asked.items()]
 

@@ -23,6 +23,14 @@ from worker.engine.options import EngineOptions
 from worker.engine.prepare.preprocess import Preprocessor, Prompt
 from worker.engine.proof.agreement import Said, agree, differences
 from worker.engine.proof.asking import Asking
+from worker.engine.proof.lengths import (
+    COST,
+    SPARE_WORDS,
+    Beyond,
+    beyond,
+    lengths_of,
+    words_of,
+)
 from worker.engine.proof.plain import Plain
 from worker.engine.proof.questions import (
     CHANGED,
@@ -35,12 +43,13 @@ from worker.engine.proof.questions import (
 )
 from worker.engine.proof.stages import (
     PICTURES_ALONE,
-    PIECE,
     SEVERAL,
     TEXT_ALONE,
     Round,
     Stage,
     all_at_once,
+    all_beyond,
+    alone,
     later_stages,
     tried_at_once,
 )
@@ -48,6 +57,10 @@ from worker.engine.proof.stages import (
 log = logging.getLogger(__name__)
 
 CACHE_BYTES = 256 << 20
+PIECES, LEAST_PIECE = 6, 8
+"""Into how many pieces a round's longest prompt is cut, and their fewest tokens."""
+BEYOND_S = 30.0
+"""For prompts beyond the lengths that a model declares."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +70,15 @@ class Proof:
         abilities: what the model is served with.
         proven: what was tried, and whether it held.
         reasons: why what did not hold did not.
+        untried: the shortest length of a prompt, in tokens, that the model declares to make a
+            difference and that would have taken too long to try; 0: none.
         seconds: how long it took.
     """
 
     abilities: Abilities
     proven: Mapping[str, bool] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    untried: int = 0
     seconds: float = 0.0
 
 
@@ -109,7 +125,7 @@ class _Trial:
         self._trying = trying
         self._model = engine.model
         self._options = replace(
-            options, prefix_cache_bytes=CACHE_BYTES, max_rows=64, largest_piece=None
+            options, prefix_cache_bytes=CACHE_BYTES, max_rows=64, largest_piece=None, steady=True
         )
         self._proven: dict[str, bool] = {}
         self._reasons: dict[str, str] = {}
@@ -117,6 +133,11 @@ class _Trial:
         self._plain: dict[tuple[str, tuple[int, ...]], mx.array] = {}
         self._abilities = engine.model.family.abilities
         self._raw = False
+        self._lengths = lengths_of(engine.model)
+        self._long: list[Beyond] = []
+        self._untried = 0
+        self._until = 0.0
+        self._prompts: dict[str, Prompt] = {}
 
     def run(self, *, in_full: bool) -> Proof:
         started = time.perf_counter()
@@ -128,7 +149,7 @@ class _Trial:
         finally:
             self._model.context_tokens = context
         seconds = time.perf_counter() - started
-        return Proof(self._abilities, self._proven, self._reasons, seconds)
+        return Proof(self._abilities, self._proven, self._reasons, self._untried, seconds)
 
     def _has_template(self) -> bool:
         """Whether a plain conversation can be written down."""
@@ -145,6 +166,11 @@ class _Trial:
         if self._proven["text"] and self._abilities.pictures and self._unseen():
             self._proven["text"] = False
         if self._proven["text"]:
+            for asked in self._beyond():
+                self._try(all_beyond(asked))
+                if not self._proven["text"]:
+                    break
+        if self._proven["text"]:
             self._proven |= dict.fromkeys(tried_at_once(self._model), True)
             return True
         log.debug("proof: one ability after the other, since %s", self._reasons.get("text"))
@@ -156,7 +182,7 @@ class _Trial:
         self._try_text()
         if self._model.family.abilities.pictures:
             self._try_pictures()
-        for stage in later_stages(self._model, self._abilities, self._turns()):
+        for stage in later_stages(self._model, self._abilities, self._turns(), self._long):
             self._try(stage)
 
     def _turns(self) -> list[Question]:
@@ -184,11 +210,26 @@ class _Trial:
             log.debug("proof: mlx-vlm alone has failed", exc_info=True)
             raise ModelError(f"mlx-vlm itself cannot answer with this model: {error}") from error
         self._try(TEXT_ALONE)
+        for asked in self._beyond():
+            if self._proven["text"]:
+                self._try(Stage("text", alone(asked.whole)))
         if not self._proven["text"]:
             raise ModelError(
                 "This model is not served: what it answers here is not what mlx-vlm itself "
                 f"answers ({self._reasons['text']})."
             )
+
+    def _beyond(self) -> Iterator[Beyond]:
+        """Prompts beyond what the model declares; the shortest first, as long as time is left."""
+        yield from self._long
+        self._until = self._until or time.perf_counter() + BEYOND_S
+        while self._lengths:
+            length = self._lengths.pop(0)
+            if COST * length * self._mlx_vlm.seconds_a_token > self._until - time.perf_counter():
+                self._untried, self._lengths = length, []
+                return
+            self._long.append(beyond(length, words_of(self._model, 2 * length + SPARE_WORDS)))
+            yield self._long[-1]
 
     def _try_pictures(self) -> None:
         self._model.allow(self._model.family.abilities, CACHE_BYTES)
@@ -262,8 +303,12 @@ class _Trial:
 
     def _begin_anew(self, turn: Round) -> None:
         self._model.allow(self._abilities, CACHE_BYTES)
-        piece = PIECE if turn.in_pieces and self._abilities.pieces else None
+        piece = self._piece(turn) if turn.in_pieces and self._abilities.pieces else None
         self._engine.begin_anew(replace(self._options, largest_piece=piece))
+
+    def _piece(self, turn: Round) -> int:
+        prompts = [self._prompt(question) for question in (*turn.together, *turn.joining)]
+        return max(LEAST_PIECE, max(len(prompt.ids) for prompt in prompts) // PIECES)
 
     def _hold(self, asking: Asking, turn: Round) -> None:
         """Ask, and hold the answers against mlx-vlm's."""
@@ -285,13 +330,20 @@ class _Trial:
             )
 
     def _plain_answer(self, question: Question, tokens: list[int]) -> mx.array:
-        key = question.name, tuple(tokens)
-        if key not in self._plain:
-            prompt = self._prompt(question)
-            self._trying(f"mlx-vlm itself answered {question.name}")
-            self._plain[key] = self._mlx_vlm.logprobs(prompt, question.pictures, tokens)
-        return self._plain[key]
+        """[tokens, vocabulary]: what it thinks along these, or along more that begin with them."""
+        wanted = tuple(tokens)
+        for (name, known), plain in self._plain.items():
+            if name == question.name and known[: len(wanted)] == wanted:
+                return plain[: len(wanted)]
+        prompt = self._prompt(question)
+        self._trying(f"mlx-vlm itself answered {question.name}")
+        plain = self._mlx_vlm.logprobs(prompt, question.pictures, tokens)
+        self._plain[question.name, wanted] = plain
+        return plain
 
     def _prompt(self, question: Question) -> Prompt:
-        reader = Preprocessor(self._model, self._engine.writer)
-        return reader.prepare(question.job("plain", raw=self._raw), question.pictures)
+        if question.name not in self._prompts:
+            reader = Preprocessor(self._model, self._engine.writer)
+            job = question.job("plain", raw=self._raw)
+            self._prompts[question.name] = reader.prepare(job, question.pictures)
+        return self._prompts[question.name]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
 from worker.engine.model.family import Abilities, Split
 from worker.engine.model.model import LoadedModel
+from worker.engine.proof.lengths import Beyond
 from worker.engine.proof.questions import (
     CHANGED,
     PICTURE,
@@ -19,8 +20,6 @@ from worker.engine.proof.questions import (
     Question,
 )
 
-PIECE = 8
-"""Tokens; pictures are cut within."""
 MOST_ROWS = 16
 
 SHORT_TEXT, LONG_TEXT = TEXT[0], TEXT[2]
@@ -33,7 +32,7 @@ class Round:
     Attributes:
         joining: asked while the others are being answered.
         cold: with nothing remembered.
-        in_pieces: prompts are prefilled `PIECE` tokens at a time.
+        in_pieces: prompts are prefilled in several pieces, pictures cut within.
     """
 
     together: tuple[Question, ...]
@@ -72,7 +71,8 @@ SPLIT = Stage("picture_splitting", SEVERAL.rounds)
 
 def all_at_once(model: LoadedModel, turns: Sequence[Question]) -> Stage:
     """Everything that this model's family may do, in as few answers as show it: most models have
-    no fault, and large ones take their time.
+    no fault, and large ones take their time. What was asked once is asked again in another
+    company, since mlx-vlm's answer to it is known.
 
     Args:
         turns: questions of a second turn that can be asked.
@@ -80,20 +80,30 @@ def all_at_once(model: LoadedModel, turns: Sequence[Question]) -> Stage:
     able = model.family.abilities
     pictures = [*([PICTURE, CHANGED] * able.pictures), *([PICTURES] * able.several_pictures)]
     two = (SHORT_TEXT, *pictures[:1], TEXT[1])[:2]
-    five = (SHORT_TEXT, *pictures[::2], LONG_TEXT, TEXT[1], *TEXT[3:])[:5]
-    last = PICTURES_TURNED if able.several_pictures else (*pictures, TEXT[3])[0]
+    five = (SHORT_TEXT, *pictures[::2], LONG_TEXT, TEXT[1], SHORT_TEXT, TEXT[1])[:5]
+    last = PICTURES_TURNED if able.several_pictures else (*pictures, LONG_TEXT)[0]
     rounds = [
-        *alone(LONG_TEXT, cold=True, in_pieces=True),
+        Round((TEXT[1],), (last, SHORT_TEXT), cold=True, in_pieces=True),
         Round(two, cold=True),
         Round(five, cold=True),
-        Round((LONG_TEXT, *pictures[:2], TEXT[1])[:3]),
-        *([Round(tuple(turns))] if turns else []),
-        Round((TEXT[1],), (last, SHORT_TEXT), cold=True, in_pieces=True),
+        Round((LONG_TEXT, *pictures[:2], *turns, TEXT[1])[:5]),
     ]
     rows = model.kv_heads
     if 1 < rows <= MOST_ROWS and rows not in (2, 3, 5):
         rounds.append(Round(tuple(islice(cycle(five), rows))))
     return Stage("text", tuple(rounds))
+
+
+def all_beyond(asked: Beyond) -> Stage:
+    """The same of prompts beyond a length that the model declares."""
+    return Stage(
+        "text",
+        (
+            *alone(asked.whole, cold=True, in_pieces=True),
+            Round((asked.early, asked.late)),
+            Round((asked.up_to, SHORT_TEXT, asked.late), cold=True),
+        ),
+    )
 
 
 def tried_at_once(model: LoadedModel) -> list[str]:
@@ -107,12 +117,15 @@ def tried_at_once(model: LoadedModel) -> list[str]:
     return [name for name, may in able.as_dict().items() if may and name not in none]
 
 
-def later_stages(model: LoadedModel, so_far: Abilities, turns: Sequence[Question]) -> list[Stage]:
+def later_stages(
+    model: LoadedModel, so_far: Abilities, turns: Sequence[Question], long: Sequence[Beyond]
+) -> list[Stage]:
     """What remains to be tried once text and pictures alone have been.
 
     Args:
         so_far: whether pictures are answered about, and several.
         turns: questions of a second turn that can be asked.
+        long: prompts beyond the lengths that the model declares.
     """
     family = model.family
     text_later = [TEXT_LATER] if TEXT_LATER in turns else []
@@ -127,11 +140,14 @@ def later_stages(model: LoadedModel, so_far: Abilities, turns: Sequence[Question
         stages.append(Stage("vision_cache", again))
     seen = [*pictures, PICTURE, *picture_later, CHANGED] if one else []
     read = [LONG_TEXT, LONG_TEXT, *text_later, SHORT_TEXT]
+    read += [question for one in long for question in (one.whole, one.whole, one.early, one.late)]
     stages.append(Stage("prefix_cache", alone(*read, *seen)))
-    stages.append(Stage("pieces", alone(LONG_TEXT, *pictures[::2], cold=True, in_pieces=True)))
+    cut = [LONG_TEXT, *pictures[::2], *(one.whole for one in long)]
+    stages.append(Stage("pieces", alone(*cut, cold=True, in_pieces=True)))
     if family.abilities.batching:
         later = [*text_later, *picture_later]
-        stages.append(Stage("batching", _side_by_side(pictures, later, model.kv_heads)))
+        rounds = _side_by_side(pictures, later, model.kv_heads)
+        stages.append(Stage("batching", (*rounds, *_long_side_by_side(long))))
     return [stage for stage in stages if getattr(family.abilities, stage.ability)]
 
 
@@ -144,7 +160,7 @@ def _side_by_side(
     """
     counts = {2, 3, 5} | ({kv_heads} if 1 < kv_heads <= MOST_ROWS else set())
     rows = [Round(tuple(islice(cycle(TEXT), count)), cold=True) for count in sorted(counts)]
-    warm = Round((*TEXT[1:4], *later))
+    warm = Round((*TEXT[1:], *later))
     if not pictures:
         return (*rows, warm, Round((LONG_TEXT,), (TEXT[1], SHORT_TEXT), cold=True, in_pieces=True))
     mixed = (SHORT_TEXT, *pictures[::2], LONG_TEXT, pictures[1])
@@ -155,3 +171,9 @@ def _side_by_side(
         Round((*pictures[1:], *later, TEXT[1])),
         Round((LONG_TEXT,), (pictures[-1], SHORT_TEXT), cold=True, in_pieces=True),
     )
+
+
+def _long_side_by_side(long: Sequence[Beyond]) -> Iterator[Round]:
+    for one in long:
+        yield Round((one.up_to, SHORT_TEXT, one.late), cold=True)
+        yield Round((one.whole, one.early, one.late))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from itertools import combinations
@@ -34,6 +35,8 @@ class Pacer:
     Args:
         prefill_pause_s: how long prefilling may take then, if that is more than a few decode steps.
         largest: most tokens of a piece, if fewer than these.
+        steady: every piece is as large as can be, however long it takes, and comes alone between
+            two decode steps.
     """
 
     SMALLEST, SHORT, LARGEST = 6, 256, 2048
@@ -44,8 +47,11 @@ class Pacer:
     FUTILE = 2.0
     """A chunk's fixed cost, in allowances, above which smaller chunks are no remedy."""
 
-    def __init__(self, prefill_pause_s: float, largest: int | None = None) -> None:
+    def __init__(
+        self, prefill_pause_s: float, largest: int | None = None, *, steady: bool = False
+    ) -> None:
         self.prefill_pause_s = prefill_pause_s
+        self._steady = steady
         if largest is not None:
             self.LARGEST, self.FIRST = largest, min(self.FIRST, largest)
         self._steps: deque[float] = deque(maxlen=self.REMEMBERED)
@@ -63,6 +69,8 @@ class Pacer:
     @property
     def allowance_s(self) -> float:
         """How long prefilling may take between two decode steps."""
+        if self._steady:
+            return math.inf
         if self._hurries:
             return max(self.prefill_pause_s, self.HURRIED_STEPS * self._step_s)
         return self._gentle_s
@@ -75,6 +83,10 @@ class Pacer:
     def _scale(self) -> float:
         """How much more than gently is allowed now."""
         return self.allowance_s / self._gentle_s
+
+    def enough(self, spent_s: float) -> bool:
+        """Whether another piece, which takes about as long as those so far, would be too much."""
+        return self._steady or 2 * spent_s > self.allowance_s
 
     def note_step(self, seconds: float) -> None:
         """Take note of a decode step that no prefill has disturbed."""
@@ -99,6 +111,8 @@ class Pacer:
 
     def chunk(self, *, decoding: bool, start: int = 0) -> int:
         """How many tokens to prefill in one piece now, from the `start`th on."""
+        if self._steady:
+            return self.LARGEST
         within = self.LARGEST if decoding else self.FIRST
         if self._speed.known:
             within = self._speed.tokens_within(AIMED_AT * LONGEST_WORK_S, start, self.LARGEST)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from worker.engine.interface import ModelError
 from worker.engine.load import go_by
 from worker.engine.model.family import Abilities
 from worker.engine.options import EngineOptions
+from worker.engine.proof.lengths import lengths_of
 from worker.engine.proof.proof import Proof, prove
 
 Patch = pytest.MonkeyPatch
@@ -23,6 +27,17 @@ Call = Callable[..., Any]
 
 TEXT_ONLY = {"text", "prefix_cache", "pieces", "batching"}
 SEEING = {*Abilities().as_dict(), "text"}
+
+
+@pytest.fixture(autouse=True)
+def short_prompts_alone(monkeypatch: Patch) -> None:
+    """Most faults are seen in them; `long_prompts_too` for the others."""
+    monkeypatch.setattr("worker.engine.proof.proof.BEYOND_S", 0.0)
+
+
+@pytest.fixture
+def long_prompts_too(short_prompts_alone: None, monkeypatch: Patch) -> None:
+    monkeypatch.setattr("worker.engine.proof.proof.BEYOND_S", math.inf)
 
 
 def proof_of(driver: Driver) -> Proof:
@@ -68,11 +83,12 @@ def skewed(logits: mx.array) -> mx.array:
     return mx.take(logits, (mx.arange(logits.shape[-1]) + 1) % logits.shape[-1], axis=-1)
 
 
+@pytest.mark.usefixtures("long_prompts_too")
 @pytest.mark.parametrize("family", ["llama", "gpt_oss"])
 def test_a_text_model_without_fault_keeps_everything(family: str, drive: MakeDriver) -> None:
     proof = proof_of(drive(family))
     assert set(proof.proven) == TEXT_ONLY and off(proof) == set()
-    assert not proof.abilities.pictures
+    assert not proof.abilities.pictures and not proof.untried
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "gemma3", "idefics3"])
@@ -159,6 +175,89 @@ def test_pictures_that_are_taken_for_one_another(drive: MakeDriver, monkeypatch:
         "worker.engine.prepare.preprocess.image_keys", lambda job, images: ("one",) * len(images)
     )
     assert off(proof_of(driver)) == {"vision_cache", "prefix_cache"}
+
+
+# --- beyond what a model declares ----------------------------------------------------------------
+
+FAR = 400
+"""More tokens than questions have that go beyond a block of the caches."""
+
+
+def offset_of(layer: Any) -> float:
+    return float(np.max(np.array(layer.offset)))
+
+
+@pytest.mark.usefixtures("long_prompts_too")
+@pytest.mark.parametrize(
+    ("lost", "when"),
+    [
+        ({"batching"}, lambda tokens, far: far and tokens.shape[0] > 1),
+        ({"prefix_cache", "pieces"}, lambda tokens, far: far and tokens.shape[1] > 1),
+    ],
+)
+def test_a_window_that_only_long_prompts_go_beyond(
+    lost: set[str], when: Call, drive: MakeDriver, monkeypatch: Patch
+) -> None:
+    def spoil(tokens: mx.array, cache: Any) -> None:
+        if when(tokens, offset_of(cache[0]) > FAR):
+            raise ValueError("beyond the window")
+
+    driver = drive("llama")
+    before_the_language_model(driver, monkeypatch, spoil)
+    assert off(proof_of(driver)) == set()
+    monkeypatch.setattr(driver.model.network.config, "sliding_window", FAR, raising=False)
+    assert off(proof_of(driver)) == lost
+
+
+@pytest.mark.usefixtures("long_prompts_too")
+def test_a_cache_cut_back_to_where_it_has_dropped_something(
+    drive: MakeDriver, monkeypatch: Patch
+) -> None:
+    """llama4: chunks that are over leave its caches, which say that they can be cut back."""
+    driver = drive("llama4")
+    assert not driver.model.family.abilities.prefix_cache
+    monkeypatch.setattr(driver.model, "family", replace(driver.model.family, abilities=Abilities()))
+    proof = proof_of(driver)
+    assert "prefix_cache" in off(proof)
+    assert "tokens that part from those beyond 64" in proof.reasons["prefix_cache"]
+
+
+def test_what_would_take_too_long_is_said(
+    drive: MakeDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = drive("gpt_oss")
+    proof = proof_of(driver)
+    assert proof.untried == 64
+    with caplog.at_level("INFO"):
+        go_by(driver.engine, EngineOptions(model_path=""), proof)
+    assert "not tried beyond 64 tokens" in caplog.text
+
+
+def test_what_models_declare(drive: MakeDriver) -> None:
+    assert lengths_of(drive("llama").model) == [256]
+    assert lengths_of(drive("gpt_oss").model) == [64, 256]
+
+
+# --- the same start, the same verdict ------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("long_prompts_too")
+def test_what_is_computed_together_does_not_depend_on_time(
+    drive: MakeDriver, monkeypatch: Patch
+) -> None:
+    """moondream3: rows that are padded are not numbers, so that it mattered who met whom."""
+    driver = drive("llama")
+    shapes: list[list[tuple[int, ...]]] = []
+    clock = time.perf_counter
+    for speed in (1.0, 100.0):
+        shapes.append([])
+        monkeypatch.setattr(time, "perf_counter", lambda speed=speed: clock() * speed)
+        with monkeypatch.context() as patch:
+            before_the_language_model(
+                driver, patch, lambda tokens, cache: shapes[-1].append(tokens.shape)
+            )
+            proof_of(driver)
+    assert shapes[0] == shapes[1] and any(min(shape) > 1 for shape in shapes[0])
 
 
 # --- pictures ------------------------------------------------------------------------------------

@@ -17,7 +17,11 @@ from worker.engine.proof import remembered
 from worker.engine.proof.proof import Proof
 
 SOME = Proof(
-    Abilities().without("batching"), {"text": True, "batching": False}, {"batching": "why"}, 1.5
+    Abilities().without("batching"),
+    {"text": True, "batching": False},
+    {"batching": "why"},
+    4096,
+    1.5,
 )
 
 
