@@ -173,7 +173,12 @@ class Dispatcher:
 
     def _is_unloaded(self, pool: str) -> bool:
         """Whether some host lists that model, and nobody has it."""
-        return self._hosts.lists(pool) and not self._admission.has_slots(pool)
+        return (
+            self._hosts.lists(pool)
+            and not self._admission.has_slots(pool)
+            # Other gateways may hold all that there are.
+            and not self._registry.serves(pool)
+        )
 
     # --- settling --------------------------------------------------------------------------
 
@@ -231,13 +236,16 @@ class Dispatcher:
         record.at.dispatched_at = record.at.dispatched_at or now
         session.take(record.run_id, record.kind)
         self._runs[record.run_id] = record
+        # An engine that was loaded before its catalogue changed does not know the newest aliases.
+        model = record.job.model if record.job.model in session.hello.models else session.pool
         message: Message
         if record.only_counts:
-            message = CountTokens(job=msgspec.structs.replace(record.job, id=record.run_id))
+            job = msgspec.structs.replace(record.job, id=record.run_id, model=model)
+            message = CountTokens(job=job)
         else:
             resume = record.resume_points()
             record.migrations += bool(resume)
-            job = msgspec.structs.replace(record.job, id=record.run_id, resume=resume)
+            job = msgspec.structs.replace(record.job, id=record.run_id, resume=resume, model=model)
             message = Submit(job=job, budget_s=max(0.0, record.deadline_at - now))
         self.effects.append(Send(session.routing_id, message, record.images))
 

@@ -243,14 +243,15 @@ class Loading:
     def _is_coming(self, pool: str) -> bool:
         """Whether somebody serves the model, will be back, or loads it of its own accord. An engine
         that a host loads because it is asked for is asked for until it is ready."""
+        if self._registry.serves(pool):
+            return True
         hosted = {host.instance for host, _ in self._hosts.listing(pool)}
-        for session in self._registry.sessions.values():
-            if session.pool == pool and (
-                session.state == "ready"
-                or (session.state == "loading" and session.hello.supervisor not in hosted)
-            ):
-                return True
-        return self._registry.has_lease(pool)
+        return any(
+            session.pool == pool
+            and session.state == "loading"
+            and session.hello.supervisor not in hosted
+            for session in self._registry.sessions.values()
+        )
 
     def _is_waited_for(self, pool: str) -> bool:
         return pool in self._ordered or self._dispatcher.is_waited_for(pool)

@@ -247,8 +247,11 @@ class Registry:
             self._drop_lease(worker)
         return ended
 
-    def has_lease(self, pool: str) -> bool:
-        return any(lease.hello.models[0] == pool for lease in self.leases.values())
+    def serves(self, pool: str) -> bool:
+        """Whether somebody has that model ready, however busy, or is expected back with it."""
+        return any(self.ready(pool)) or any(
+            lease.hello.models[0] == pool for lease in self.leases.values()
+        )
 
     def expects(self, pool: str) -> bool:
         """Whether somebody serves that model, is loading it or will be back."""

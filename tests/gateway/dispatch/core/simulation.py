@@ -116,13 +116,15 @@ class Simulation:
             self.submit(client, images)
         return client
 
-    def submit(self, client: Client, images: Sequence[bytes] = ()) -> None:
+    def submit(
+        self, client: Client, images: Sequence[bytes] = (), *, model: str | None = None
+    ) -> None:
         record = client.record
         job = Job(
             id=record.id,
             answer_id=record.id,
             request_id=record.id,
-            model=record.pool,
+            model=model or record.pool,
             stream=record.stream,
             sampling=Sampling(seed=1),
             prompt="p",

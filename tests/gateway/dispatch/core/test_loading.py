@@ -140,6 +140,49 @@ def test_counting_tokens_waits_for_a_load_too() -> None:
     assert client.accepted and client.record.outcome == "finished"
 
 
+def test_a_loaded_model_whose_slots_another_gateway_holds_is_a_loaded_one() -> None:
+    simulation, host = one_host(Model("a", 6), queue_timeout_s=10)
+    simulation.order_model("a", "load")
+    simulation.pass_time(LOADING_TAKES_S)
+    engine = host.models["a"].engine
+    assert engine is not None
+    full = Heartbeat(state="ready", free_slots=0, free_stream_slots=0, active=2)
+    simulation.say(engine, full)
+    with pytest.raises(QueueFull):
+        simulation.request(model="a", stream=True)
+    waiting = simulation.request(model="a")
+    for _ in range(11):
+        simulation.say(engine, full)
+        simulation.now += 1
+        host.tell()
+        simulation.tick()
+    (error,) = waiting.ends
+    assert isinstance(error, DeadlinePassed) and "waited in the queue" in error.message
+
+
+def test_a_job_is_sent_under_a_name_that_its_engine_knows() -> None:
+    simulation, _ = one_host(Model("a", 6, aliases=["new"]))
+    client = simulation.request(model="new", submit=False)
+    simulation.submit(client, model="new")
+    simulation.pass_time(LOADING_TAKES_S)
+    (engine,) = simulation.workers.values()
+    assert engine.hello().models == ["a"]
+    assert [run.job.model for run in engine.runs.values()] == ["a"]
+
+
+def test_two_hosts_do_not_load_models_in_turn() -> None:
+    simulation = Simulation()
+    hosts = [
+        SimulatedHost(simulation, name, 10, *(Model(model, 6) for model in "ab"))
+        for name in ("mac", "mini")
+    ]
+    for _ in range(20):
+        clients = [simulation.request(model=model) for model in "ab"]
+        live(simulation, 3)
+    assert all(map(answered, clients))
+    assert sum(model.loads for host in hosts for model in host.models.values()) == 2
+
+
 # --- room --------------------------------------------------------------------------------------
 
 
