@@ -123,7 +123,7 @@ def read_flags(argv: Sequence[str], here: Path) -> Flags:
 def _unknown(word: str, known: Iterable[str]) -> str:
     serve = command_name("serve")
     if not word.startswith("-"):
-        return f"{word!r} stands alone; if it is the model: {serve} --model-path {word}"
+        return f"{word!r} is no flag ({serve} --help lists them); a model is --model-path {word}"
     return f"unknown flag {word}{meant(word, known)} ({serve} --help lists them)"
 
 

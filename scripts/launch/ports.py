@@ -42,18 +42,20 @@ def _is_taken(host: str, port: int) -> bool:
     if port == ANY_PORT:
         return False
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return _cannot_be_bound(family, host, port) or _is_answered(family, host, port)
+    refused = _refused(family, host, port)
+    return refused == errno.EADDRINUSE or (refused == 0 and _is_answered(family, host, port))
 
 
-def _cannot_be_bound(family: socket.AddressFamily, host: str, port: int) -> bool:
+def _refused(family: socket.AddressFamily, host: str, port: int) -> int:
+    """Why the port cannot be bound, 0 when it can: another machine's address may well answer."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As uvicorn and ZeroMQ do: connections that are closing do not take a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
+            return error.errno or errno.EINVAL
+    return 0
 
 
 def _is_answered(family: socket.AddressFamily, host: str, port: int) -> bool:

@@ -25,6 +25,9 @@ from shared.settings import load, meant
 from shared.version import VERSION_LINE
 from worker.settings import Settings as WorkerSettings
 
+CANNOT_START = 2
+"""What a tier ends with that would not start the next time either."""
+STOPPED = "all has stopped, and starting again cannot help: the line with `error` above says why"
 EXAMPLE = project_file("docs/example_request.json")
 
 USAGE = f"""\
@@ -66,7 +69,10 @@ def main(argv: Sequence[str]) -> int:
         return ready
 
     finish_s = max(gateway.shutdown_timeout, worker.drain_timeout)
-    return Tiers(finish_s).run(flags.workers, project_file(PROCFILE), home(), environment, is_ready)
+    code = Tiers(finish_s).run(flags.workers, project_file(PROCFILE), home(), environment, is_ready)
+    if code == CANNOT_START:
+        print(f"{command_name('serve')}: {STOPPED}", file=sys.stderr)
+    return code
 
 
 def _refuse(reason: object) -> int:

@@ -71,12 +71,13 @@ class Prompt:
             case "/exit" | "/quit":
                 self._ended = True
             case _:
-                raise ChatError(f"there is no {command}{meant(command, COMMANDS)} (/help)")
+                known = meant(command, COMMANDS) or "; /help lists the commands."
+                raise ChatError(f"There is no {command} here{known}")
 
     def _add_pictures(self, rest: str) -> None:
         named, other = sort_line(rest)
         if other or not named:
-            raise ChatError(f"{other!r} is no picture" if other else "which one? /image PATH")
+            raise ChatError(f"{other!r} is no picture." if other else "Which one? /image PATH")
         self._pictures += named
         many = len(self._pictures)
         print(f"{many} picture{'s' * (many > 1)} for the next question.", file=self._output)
@@ -91,6 +92,8 @@ class Prompt:
         names = [model["id"] for model in self._chat.models()]
         aliases = [alias for model in self._chat.models() for alias in model.get("aliases", [])]
         if name not in (*names, *aliases):
-            raise ChatError(f"there is no model {name}{meant(name, names)} (/model lists them)")
+            raise ChatError(
+                f"There is no model {name}{meant(name, names) or '; /model lists them.'}"
+            )
         self._chat.model = name
         print(f"{name} answers from now on.", file=self._output)

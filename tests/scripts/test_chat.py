@@ -106,8 +106,8 @@ def test_what_begins_with_a_slash_is_for_the_client(
     assert "/image PATH" in said and "1 picture for" in said and f"{model} answers" in said
     assert words(2) in said and words(9) not in said
     told = capsys.readouterr().err
-    assert "no model nobody" in told and "is /clear meant?" in told
-    assert "which one?" in told and "'me' is no picture" in told
+    assert "no model nobody; /model lists them." in told and "is /clear meant?" in told
+    assert "Which one?" in told and "'me' is no picture" in told
     types = service.get("/v1/queue/stats")["metrics"]["request_types"]
     assert types["vision_stream"] == pictures + 2
 

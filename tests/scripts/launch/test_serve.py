@@ -15,7 +15,7 @@ import pytest
 from gateway.settings import Settings
 from scripts.launch.flags import read_flags
 from scripts.launch.ports import taken_ports
-from scripts.launch.serve import complete
+from scripts.launch.serve import STOPPED, complete
 from scripts.launch.tiers import children, exit_code
 from tests.processes import Tier, answer_text
 from tests.scripted import scripted, words
@@ -217,6 +217,17 @@ def test_a_port_is_taken_that_another_address_of_it_answers(
         (said,) = taken_ports(settings)
         assert f"port {port} is taken" in said
     assert list(taken_ports(settings)) == []
+
+
+def test_another_machines_address_is_not_taken_and_the_end_points_at_its_reason() -> None:
+    start = Start("--host", "192.0.2.1", "--drain-timeout", "0")
+    assert start.process.wait(30) == 2
+    start.stop()
+    *_, reason, said = [
+        line for line in start.output().splitlines() if "192.0.2.1" in line or STOPPED in line
+    ]
+    assert "cannot listen" in reason and "taken" not in start.output()
+    assert said.endswith(STOPPED)
 
 
 def test_workers_go_where_the_gateway_binds(tmp_path: Path) -> None:
