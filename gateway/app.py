@@ -90,7 +90,7 @@ def create_app(
         model_routes(status, keys, settings.queue_timeout),
         status_routes(status),
         worker_routes(status, keys),
-        docs_routes(app),
+        docs_routes(app, status),
         page_routes(status, settings),
     )
     for router in routers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 from tests.gateway.fake_dispatch import says
 from tests.gateway.serving import gateway
@@ -15,6 +16,9 @@ async def test_docs_load_nothing_from_elsewhere() -> None:
     assert "<script" not in page.text
     assert "src=" not in page.text
     assert "max_completion_tokens" in page.text
+    assert "<code>/v1/capabilities</code>" in page.text
+    assert '"model": "org/fake"' in html.unescape(page.text), "a model that is served"
+    assert not re.search(r"`|\de\+\d", page.text)
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
 
 
