@@ -13,6 +13,7 @@ newcomers wait until enough have finished.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -134,8 +135,9 @@ class Admission:
         pool.slots, pool.stream_slots = slots, stream_slots
         self._changes.stirred.add(name)
 
-    def promote(self, name: str) -> list[JobRecord]:
-        """Give free slots to those who have waited longest. Returns them, now `active`."""
+    def promote(self, name: str, now: float) -> list[JobRecord]:
+        """Give free slots to those who have waited longest, and have a claim to one; to others
+        where there are none. Returns them, now `active`."""
         pool = self._pools.get(name)
         if pool is None:
             return []
@@ -143,7 +145,8 @@ class Admission:
         for stream in (False, True):
             line = pool.line(stream)
             while line and pool.has_free_slot(stream):
-                record = line.popleft()
+                record = next((r for r in line if r.has_claim(now)), line[0])
+                line.remove(record)
                 self._waiting -= 1
                 record.active = True
                 self._occupy(record, 1)
@@ -151,6 +154,18 @@ class Admission:
         if pool.empty:
             del self._pools[name]
         return promoted
+
+    def exchange(self, holder: JobRecord, waiter: JobRecord) -> None:
+        """Give the holder's slot to the waiter; it waits itself now, before all others."""
+        line = self.pool(holder.pool).line(holder.stream)
+        line.remove(waiter)
+        line.appendleft(holder)
+        holder.active, waiter.active = False, True
+
+    def in_line(self, name: str) -> Iterable[JobRecord]:
+        """The jobs that wait for a slot, streams apart, in their order."""
+        pool = self._pools.get(name)
+        return () if pool is None else pool.waiting
 
     def _occupy(self, record: JobRecord, by: int) -> None:
         if record.only_counts:

@@ -132,6 +132,27 @@ class Dispatcher:
         record.move(Phase.READY)
         if record.active:
             self._line_up(record)
+        elif not record.stream:
+            self._give_way(record.pool, now)
+
+    def _give_way(self, pool: str, now: float) -> None:
+        """Jobs that are ready take the slots of those whose pictures are slow to come."""
+        ready = [r for r in self._admission.in_line(pool) if r.phase is Phase.READY]
+        if not ready:
+            return
+        idle = [
+            record
+            for record in self.jobs.values()
+            if record.pool == pool
+            and record.kind == "non_streaming"
+            and record.active
+            and not record.has_claim(now)
+        ]
+        # The latest first, so that they stand in line in the order in which they came.
+        for holder, waiter in zip(reversed(idle), ready, strict=False):
+            self._admission.exchange(holder, waiter)
+            holder.at.slot_at, waiter.at.slot_at = None, now
+            self._line_up(waiter)
 
     def abandon(self, job_id: str, now: float) -> None:
         """The client has gone."""
@@ -141,6 +162,8 @@ class Dispatcher:
 
     def end_overdue(self, now: float) -> None:
         """End the jobs whose deadline has passed, and streams that have waited long enough."""
+        for pool in {record.pool for record in self.jobs.values() if not record.active}:
+            self._give_way(pool, now)
         for record in list(self.jobs.values()):
             if record.waits_in_vain(now):
                 self.fail(record, self._queue_full(record.pool, record.kind), now)
@@ -188,7 +211,7 @@ class Dispatcher:
 
     def pump(self, pool: str, now: float) -> None:
         """Give away the pool's free slots, then send its ready jobs while workers have room."""
-        for record in self._admission.promote(pool):
+        for record in self._admission.promote(pool, now):
             record.at.slot_at = now
             if record.phase is Phase.READY:
                 self._line_up(record)

@@ -35,6 +35,10 @@ MAX_ANSWER_CHARACTERS = 16_000_000
 MAX_ANSWER_TOKENS = 4_000_000
 """What one job may bring, all its choices together: more than any context holds."""
 
+CLAIM_S = 1.0
+"""For so long after its arrival a job keeps a slot whose pictures are not there. Most are by then;
+what holds a slot for longer would keep it idle while somebody who is ready waits."""
+
 MAX_COUNT_RUNS = 2
 """The same for a prompt whose tokens are only counted, a worker's death included."""
 
@@ -162,6 +166,10 @@ class JobRecord(msgspec.Struct, eq=False):
         """Whether it is a stream that has waited for a slot as long as it may."""
         waits = not self.active or (self.overtaken and self.phase is Phase.READY)
         return waits and self.slot_by is not None and now >= self.slot_by
+
+    def has_claim(self, now: float) -> bool:
+        """Whether it may hold a slot while another job, which is ready, waits for one."""
+        return self.phase is not Phase.PREPARING or now < self.at.arrived_at + CLAIM_S
 
     def move(self, phase: Phase) -> None:
         if phase not in LEGAL_MOVES[self.phase]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.dispatch.core.jobs import Phase
+from gateway.dispatch.core.jobs import CLAIM_S, Phase
 from gateway.errors import (
     DeadlinePassed,
     InvalidRequest,
@@ -126,6 +126,29 @@ def test_a_place_is_taken_before_the_job_is_prepared() -> None:
     assert slow.record.active and not quick.record.active
     simulation.cancel(slow)
     assert quick.phase() is Phase.RUNNING
+
+
+def test_a_slot_does_not_wait_for_slow_pictures_while_somebody_is_ready() -> None:
+    simulation, worker = one_worker(slots=1)
+    slow, slower = simulation.request(submit=False), simulation.request(submit=False)
+    first, second = simulation.request(), simulation.request()
+    simulation.pass_time(0.9 * CLAIM_S)
+    assert slow.record.active, "pictures usually are there by then"
+    simulation.pass_time(0.2 * CLAIM_S)
+    assert first.phase() is Phase.RUNNING
+    assert simulation.core.view.waiting == 3
+    simulation.submit(slow)
+    finish(simulation, worker, first)
+    assert slow.phase() is Phase.RUNNING, "who came first is served first, once it is ready"
+    finish(simulation, worker, slow)
+    assert second.phase() is Phase.RUNNING
+    finish(simulation, worker, second)
+    assert slower.record.active, "nobody else wants it"
+
+
+def finish(simulation: Simulation, worker: SimulatedWorker, client: Client) -> None:
+    while not client.ends:
+        simulation.step(worker)
 
 
 @pytest.mark.parametrize("submit", [True, False])

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.dispatch.core.jobs import KINDS, Kind, Phase
+from gateway.dispatch.core.jobs import CLAIM_S, KINDS, Kind, Phase
 from gateway.dispatch.core.sessions import MAX_COUNTS_ASKED
 from gateway.errors import ApiError
 from scripts.simulated_worker import SimulatedWorker
@@ -165,6 +165,15 @@ class DispatchMachine(RuleBasedStateMachine):
         view = self.simulation.core.view
         for record in view.jobs.values():
             assert record.active or view.free_slots("m", stream=record.stream) <= 0
+
+    @invariant()
+    def nobody_ready_waits_for_slow_pictures(self) -> None:
+        simulation = self.simulation
+        jobs = [r for r in simulation.core.view.jobs.values() if r.kind == "non_streaming"]
+        if any(record.phase is Phase.READY and not record.active for record in jobs):
+            for record in jobs:
+                if record.phase is Phase.PREPARING and record.active:
+                    assert simulation.now < record.at.arrived_at + CLAIM_S
 
     @invariant()
     def no_stream_waits_longer_than_it_may(self) -> None:
