@@ -299,9 +299,12 @@ class Dispatcher:
     def run_again(
         self, record: JobRecord, now: float, *, rejected: RejectReason | None = None
     ) -> None:
-        """Its run is given up: it goes on in another, unless that has brought nothing too often."""
+        """Its run is given up: it goes on in another, unless that has brought nothing too often, or
+        its deadline has passed, of which its worker may speak first."""
         record.give_up_run(now, rejected=rejected is not None)
-        if record.tried_too_often and rejected == "no_slot":
+        if now >= record.deadline_at:
+            self.fail(record, self._too_late(record), now, outcome="timed_out")
+        elif record.tried_too_often and rejected == "no_slot":
             self.fail(record, self._queue_full(record.pool, record.kind), now)
         elif record.tried_too_often:
             self.fail(record, not_finished(record), now)

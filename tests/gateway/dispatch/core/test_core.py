@@ -16,7 +16,7 @@ from gateway.errors import (
     QueueFull,
 )
 from scripts.simulated_worker import SimulatedWorker
-from shared.messages import Control, Delta, Deltas, Heartbeat, Hello, Identify, Rejected
+from shared.messages import Cancelled, Control, Delta, Deltas, Heartbeat, Hello, Identify, Rejected
 from tests.gateway.dispatch.core.simulation import Client, Simulation, finished, one_worker, run
 
 
@@ -191,6 +191,15 @@ def test_deadline_of_a_running_job_stops_the_worker() -> None:
     simulation.pass_time(31)
     assert isinstance(running.ends[0], DeadlinePassed)
     assert not worker.runs and simulation.core.view.active == 0
+
+
+def test_a_worker_may_be_the_first_to_say_that_time_is_over() -> None:
+    simulation, worker = one_worker()
+    client = simulation.request()
+    simulation.now = client.record.deadline_at
+    simulation.say(worker, Cancelled(job=client.record.run_id))
+    assert isinstance(client.ends[0], DeadlinePassed)
+    assert (client.record.runs, client.record.outcome) == (1, "timed_out")
 
 
 def test_each_token_gives_a_stream_more_time() -> None:
