@@ -1,7 +1,6 @@
 """A worker written from docs/protocol.md alone: it repeats what was said to it, word by word.
 
-python worker.py GATEWAY-ENDPOINT NAME SECONDS-PER-WORD
-
+python worker.py GATEWAY-ENDPOINT NAME SECONDS-PER-WORD [MODEL SUPERVISOR]
 The id of a word is its place in the answer, so that any worker like it can go on with the answer.
 """
 
@@ -16,8 +15,8 @@ import zmq
 
 HELLO, HEARTBEAT, ACCEPTED, REJECTED, DELTAS, DONE, FAILED, CANCELLED, GOODBYE = range(1, 10)
 WELCOME, PING, SUBMIT, CANCEL, IDENTIFY, CONTROL = range(65, 71)
-MODEL, SLOTS, HELLO_S, DRAIN_S = "parrot", 2, 1.0, 10.0
-FACTS = {"models": [MODEL], "slots": SLOTS, "stream_slots": SLOTS, "vision": False}
+SLOTS, HELLO_S, DRAIN_S = 2, 1.0, 10.0
+FACTS: dict[str, Any] = {"slots": SLOTS, "stream_slots": SLOTS, "vision": False}
 OPTIONS = {zmq.IMMEDIATE: 1, zmq.HEARTBEAT_IVL: 2000}
 OPTIONS |= {zmq.HEARTBEAT_TIMEOUT: 6000, zmq.HEARTBEAT_TTL: 6000}
 UNABLE: dict[str, Any] = {"logprobs": None, "response_format": None, "tool_policy": None}
@@ -26,12 +25,14 @@ CALLED = {"tool_policy": "tools", "images": "messages", "choices": "n"}
 
 
 class Worker:
-    def __init__(self, endpoint: str, name: str, word_s: str) -> None:
-        self.name, self.word_s, self.state, self.told = name, float(word_s), "ready", ""
+    def __init__(self, endpoint: str, name: str, word_s: str, *of: str) -> None:
+        self.model, supervisor = of or ("parrot", "")
+        self.facts = {**FACTS, "models": [self.model], "supervisor": supervisor}
+        self.facts |= {"worker": name, "instance": os.urandom(8).hex()}
+        self.word_s, self.state, self.told = float(word_s), "ready", ""
         self.gateway, self.heartbeat_s, self.heard_at, self.spoke_at = "", HELLO_S, 0.0, 0.0
         self.leaving_at, self.returning, self.steps = 0.0, False, 0
         self.jobs: dict[str, dict[str, Any]] = {}
-        self.instance = os.urandom(8).hex()
         self.socket = zmq.Context().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.ROUTING_ID, os.urandom(16))
         for option, value in OPTIONS.items():
@@ -66,8 +67,7 @@ class Worker:
     def speak(self) -> None:
         self.spoke_at, self.told = time.monotonic(), self.state
         if not self.gateway:
-            names = {"worker": self.name, "instance": self.instance}
-            return self.send(HELLO, state=self.state, **names, **FACTS)
+            return self.send(HELLO, state=self.state, **self.facts)
         streams = [job_id for job_id, job in self.jobs.items() if job["stream"]]
         others = [job_id for job_id in self.jobs if job_id not in streams]
         fields: dict[str, Any] = {"state": self.state, "jobs": others, "streams": streams}
@@ -103,7 +103,7 @@ class Worker:
 
     def submit(self, job: dict[str, Any]) -> None:
         job_id, stream, resume = job["id"], job["stream"], job.get("resume") or [{"tokens": []}]
-        if job["model"] != MODEL:
+        if job["model"] != self.model:
             return self.send(REJECTED, job=job_id, reason="unknown_model")
         if self.state == "draining":
             return self.send(REJECTED, job=job_id, reason="draining")
