@@ -26,6 +26,7 @@ from uvicorn.server import ServerState
 
 from gateway.errors import ApiError, InvalidRequest, QueueFull
 from gateway.http.error_body import error_body
+from gateway.http.parser import Parser
 
 MAX_HEADER_BYTES = 64 * 1024
 LINGER_S = 1.0
@@ -86,6 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
     limits_s: dict[Receiving, float]
     most_connections: int
     unread_limit_s: float
+    parser: Parser
 
     def __init__(
         self,
@@ -96,6 +98,7 @@ class BoundedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
         self._loop = _loop or asyncio.get_running_loop()
+        self.parser = Parser(self)
         self._receiving = Receiving.NOTHING
         self._unanswered = 0
         """Requests whose headers are there and whose answer is not complete."""
@@ -257,6 +260,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = self._parsed_header_bytes
         if self._header_bytes > MAX_HEADER_BYTES:
             raise ValueError("headers too large")  # becomes a call of send_400_response
+        if self.parser.is_offer:
+            return
         self._http_1_0 = self.parser.get_http_version() == "1.0"
         super().on_headers_complete()
         self._receiving = Receiving.BODY
@@ -268,6 +273,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.is_offer:
+            return
         self._receiving = Receiving.NOTHING
         self._disarm()
         super().on_message_complete()

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.http import protocol
+from gateway.http.parser import Head
 from tests.gateway.fake_dispatch import accepted, delta, says
 from tests.gateway.serving import Gateway, gateway
 
@@ -212,6 +213,45 @@ async def test_half_a_request_from_a_half_closed_client_is_over() -> None:
         assert running.dispatch.tickets == []
 
 
+# Clients that offer another protocol first
+
+OFFERS = {
+    # As Java's own client does with every first request of a connection.
+    "h2c": (b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAA\r\n"),
+    "websocket": b"connection: upgrade\r\nupgrade: websocket\r\n",
+}
+
+
+def offering(request: bytes, offer: bytes) -> bytes:
+    line, end, rest = request.partition(b"\r\n")
+    return line + end + offer + rest
+
+
+def in_chunks(request: bytes) -> bytes:
+    body = request.partition(b"\r\n\r\n")[2]
+    return CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+@pytest.mark.parametrize("piece", [1, 1000], ids=["bytes", "whole"])
+async def test_an_offer_of_another_protocol_is_answered_in_this_one(
+    offer: bytes, chunked: bool, piece: int
+) -> None:
+    asked = chat(stream=False)
+    request = offering(in_chunks(asked) if chunked else asked, offer)
+    async with gateway(says("Hi")) as running:
+        reader, writer = await running.connect()
+        for start in range(0, len(request), piece):
+            writer.write(request[start : start + piece])
+            await asyncio.sleep(0)
+        writer.write(offering(asked, offer) + HEALTH)
+        writer.write_eof()
+        answers = await read_all(reader)
+        writer.close()
+    assert answers.count(b"HTTP/1.1 200 ") == 3 and answers.count(b"Hi") == 2, answers
+
+
 # What it is built upon
 
 PARSER_CALLBACKS = {
@@ -237,6 +277,8 @@ def test_little_of_uvicorn_is_relied_upon() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "super()")
     }
     ours |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    told = inspect.getsource(HttpToolsProtocol)
+    assert all(f"self.{name} = " in told for name in Head.__annotations__)
     assert ours & theirs == {
         "on_response_complete",
         "parser",

@@ -1,0 +1,55 @@
+"""An HTTP/1.1 parser for which an offer to speak another protocol changes nothing.
+
+A server may answer a request as if it had no `Upgrade`, and ours does. Java's own client offers
+`h2c` with the first request of every connection. httptools' parser takes each offer for accepted:
+what follows the headers, the body, is not HTTP to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import httptools
+
+
+class Head(Protocol):
+    """What has been parsed of a request, which the parser tells its protocol."""
+
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+class Parser(httptools.HttpRequestParser):
+    """Parses the head of such a request a second time, without the offer; its protocol takes no
+    notice of the first time's end, while `is_offer`."""
+
+    def __init__(self, protocol: Head) -> None:
+        super().__init__(protocol)
+        self._parsed = protocol
+
+    @property
+    def is_offer(self) -> bool:
+        """Whether the head that was parsed last has an offer. CONNECT has none: it is one."""
+        return bool(self.should_upgrade()) and self.get_method() != b"CONNECT"
+
+    def feed_data(self, data: Any) -> None:
+        """
+        Args:
+            data: bytes, or what holds them.
+
+        Raises:
+            httptools.HttpParserError: they are no HTTP.
+        """
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if not self.is_offer:
+                raise
+            (position,) = offer.args
+            self.feed_data(self._without_offer() + bytes(data[position:]))
+
+    def _without_offer(self) -> bytes:
+        version = self.get_http_version().encode()
+        line = b"%s %s HTTP/%s\r\n" % (self.get_method(), self._parsed.url, version)
+        lines = [b"%s: %s\r\n" % one for one in self._parsed.headers if one[0] != b"upgrade"]
+        return b"".join((line, *lines, b"\r\n"))
