@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gateway.errors import QueueFull
-from gateway.status import Status
+from gateway.status import ServedModel, Status
 
 log = logging.getLogger(__name__)
 
@@ -104,10 +104,7 @@ class LiveFeed:
                 "reason": readiness.reason,
                 "loaded_fraction": readiness.loaded_fraction,
             },
-            "models": [
-                {"id": model.id, "vision": model.vision, "context": model.context_tokens}
-                for model in self._status.models()
-            ],
+            "models": [_model(model) for model in self._status.models()],
             "recent": self._status.recent_requests(),
             **stats,
         }
@@ -125,6 +122,21 @@ class LiveFeed:
         by_name = dict(zip(counts, rates, strict=True))
         self._tokens, self._sampled_at = counts, now
         return [by_name[worker["id"], worker.get("pid", 0)] for worker in workers]
+
+
+def _model(model: ServedModel) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "vision": model.vision,
+        "context": model.context_tokens,
+        "status": model.status,
+        "fraction": model.fraction,
+        "error": model.error,
+        "memory_bytes": model.memory_bytes,
+        "pinned": model.pinned,
+        "idle_s": model.idle_s,
+        "aliases": list(model.aliases),
+    }
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
