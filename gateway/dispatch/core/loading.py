@@ -229,7 +229,12 @@ class Loading:
 
     def _ask(self, pool: str, options: list[Option], now: float) -> None:
         demand = self._wanted.setdefault(pool, Demand())
-        host = demand.choose(options, now)
+        leaving = {
+            session.hello.supervisor
+            for session in self._registry.sessions.values()
+            if session.pool == pool and session.state == "draining"
+        }
+        host = demand.choose(options, now, leaving)
         if host is not None:
             if demand.is_due(host, now):
                 demand.asked(host, host.entries[pool], now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from gateway.dispatch.core.catalogues.hosts import Host
@@ -61,17 +61,26 @@ class Demand:
     standings: dict[bytes, Standing] = field(default_factory=dict)
     """Of the hosts that have been asked."""
 
-    def choose(self, options: Iterable[Option], now: float) -> Host | None:
+    def choose(
+        self, options: Iterable[Option], now: float, leaving: Collection[str] = ()
+    ) -> Host | None:
         """The host to ask, or None when it would be in vain everywhere: where the model is on its
         way, else where the least stands in its way, else where the most memory is free. Who was
-        asked before stays the one among equals, so that no two hosts load it in turn."""
+        asked before stays the one among equals, so that no two hosts load it in turn.
+
+        Args:
+            leaving: instances of hosts whose engine of this model takes no jobs any more.
+        """
         candidates = [(host, entry) for host, entry in options if host.here and not refused(entry)]
         if not candidates:
             return None
 
         def rank(option: Option) -> tuple[bool, int, bool, int]:
             host, entry = option
-            room = -1 if on_the_way(entry) else ROOM_RANK[entry.room]
+            if host.instance in leaving:
+                room = ROOM_RANK["busy"]
+            else:
+                room = -1 if on_the_way(entry) else ROOM_RANK[entry.room]
             stuck = self._stuck(host, entry, now)
             return stuck, room, host.routing_id != self.host, -host.free_bytes
 

@@ -386,6 +386,19 @@ def test_a_draining_engine_is_as_good_as_none() -> None:
     assert loads(host) == ["a"] and not client.ends
 
 
+def test_another_host_is_asked_at_once_for_what_is_about_to_leave_one() -> None:
+    simulation, host = one_host(Model("a", 6))
+    simulation.order_model("a", "load")
+    live(simulation, LOADING_TAKES_S + 1)
+    other = SimulatedHost(simulation, "mini", 5, Model("a", 5))
+    engine = host.models["a"].engine
+    assert engine is not None
+    simulation.say(engine, Heartbeat(state="draining"))
+    host.heard.clear()
+    simulation.request(model="a")
+    assert loads(other) == ["a"] and not loads(host)
+
+
 # --- hosts that do not keep the rules ----------------------------------------------------------
 
 
