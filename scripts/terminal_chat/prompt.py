@@ -83,15 +83,16 @@ class Prompt:
         print(f"{many} picture{'s' * (many > 1)} for the next question.", file=self._output)
 
     def _show_models(self) -> None:
-        for model in self._chat.models():
+        listed = self._chat.models()
+        # An alias has an entry of its own, which lists itself among the aliases.
+        for model in (one for one in listed if one["id"] not in one.get("aliases", [])):
             mark = "*" if model["id"] == self._chat.model else " "
             status = model.get("status", {}).get("value", "")
             print(f"{mark} {model['id']}  {status}".rstrip(), file=self._output)
 
     def _choose_model(self, name: str) -> None:
         names = [model["id"] for model in self._chat.models()]
-        aliases = [alias for model in self._chat.models() for alias in model.get("aliases", [])]
-        if name not in (*names, *aliases):
+        if name not in names:
             raise ChatError(
                 f"There is no model {name}{meant(name, names) or '; /model lists them.'}"
             )
