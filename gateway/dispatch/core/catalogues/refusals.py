@@ -11,6 +11,7 @@ from shared.messages import CatalogueEntry
 
 NO_MEMORY_RETRY_S = 10.0
 LOADING_RETRY_S = 5.0
+MOST_RETRY_S = 3600.0
 MOST_SHOWN = 8
 
 KIB = 1024
@@ -47,7 +48,7 @@ def why_not_loaded(model: str, options: Sequence[Option]) -> ApiError:
     return NoWorker(
         f"The model {model!r} could not be loaded: {soonest.error or 'no reason was given'}. "
         "Its worker's log has more.",
-        retry_after_s=soonest.retry_s,
+        retry_after_s=min(soonest.retry_s, MOST_RETRY_S),
     )
 
 
@@ -58,8 +59,7 @@ def not_ready(hosts: Iterable[Host]) -> ApiError | None:
     if coming:
         best = max(coming, key=lambda entry: entry.fraction)
         return NoWorker(
-            f"The model {best.name!r} is {best.status} ({best.fraction:.0%} done); try again in a "
-            "moment.",
+            f"The model {best.name!r} is {best.status} ({_done(best)}); try again in a moment.",
             retry_after_s=LOADING_RETRY_S,
             code="loading",
         )
@@ -78,9 +78,13 @@ def not_loaded_in_time(model: str, options: Sequence[Option], limit_s: float) ->
             "may have been told to drain."
         )
     return DeadlinePassed(
-        f"The model {model!r} was still {best.status} ({best.fraction:.0%} done) after {limit_s:g} "
+        f"The model {model!r} was still {best.status} ({_done(best)}) after {limit_s:g} "
         "s; try again later, or start the gateway with a longer --queue-timeout."
     )
+
+
+def _done(entry: CatalogueEntry) -> str:
+    return f"{min(1.0, entry.fraction):.0%} done"
 
 
 def no_memory(model: str, options: Sequence[Option]) -> NoMemory:

@@ -445,6 +445,19 @@ def test_a_host_that_promises_and_does_nothing_is_asked_after_others(status: str
     assert answered(client)
 
 
+def test_figures_without_measure_are_cut_down() -> None:
+    simulation = Simulation(queue_timeout_s=5)
+    liar = Liar(simulation, catalogue(entry(status="failed", retry_s=1e12)))
+    with pytest.raises(NoWorker) as refusal:
+        simulation.request(model="a")
+    assert int(refusal.value.headers["Retry-After"]) <= 3600
+    liar.said = catalogue(entry(status="loading", fraction=1e12))
+    liar.tell()
+    waiting = simulation.request(model="a")
+    live(simulation, 6)
+    assert "100% done" in str(waiting.ends[0])
+
+
 @pytest.mark.parametrize(
     "bad",
     [
