@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from itertools import combinations
 
 from worker.engine.schedule.piece_speed import PieceSpeed
 
@@ -26,9 +25,11 @@ class Pacer:
     pieces a prompt would cost the streams more in all. The chunk grows while it stays within
     what is allowed, and shrinks when it does not.
 
-    Where a chunk takes far longer than allowed however small it is, making it smaller only makes
-    more of them: on an H200 a chunk of new shape took 40 ms beside steps of 7, and a prompt of
-    1,500 tokens was cut into more than a hundred. There half of a chunk's time goes to its tokens.
+    Where even the smallest chunk takes far longer than allowed, making it smaller only makes more
+    of them: on an H200 a chunk of new shape took 40 ms beside steps of 7, and a prompt of 1,500
+    tokens was cut into more than a hundred. There half of a chunk's time goes to its tokens. That
+    must have been seen with small chunks, and lately: told from larger ones, which look back at
+    unlike lengths of prompt, it was found where it was not, and streams stood still for a second.
 
     With nobody decoding a chunk is as large as can be, within `LONGEST_WORK_S`.
 
@@ -39,13 +40,13 @@ class Pacer:
             two decode steps.
     """
 
-    SMALLEST, SHORT, LARGEST = 6, 256, 2048
+    SMALLEST, SMALL, SHORT, LARGEST = 6, 24, 256, 2048
     FIRST = 64
     """Before anything was measured."""
     GENTLE_STEPS, HURRIED_STEPS = 1.0, 4.0
     REMEMBERED = 15
     FUTILE = 2.0
-    """A chunk's fixed cost, in allowances, above which smaller chunks are no remedy."""
+    """What a small chunk takes, in allowances, above which smaller ones are no remedy."""
 
     def __init__(
         self, prefill_pause_s: float, largest: int | None = None, *, steady: bool = False
@@ -58,8 +59,8 @@ class Pacer:
         self._step_s = 0.0
         self._size = 64.0
         self._hurries = False
-        self._chunks: deque[tuple[int, float]] = deque(maxlen=self.REMEMBERED)
-        self._fixed_s = self._token_s = 0.0
+        self._small_s: deque[float] = deque(maxlen=3)
+        self._since_small = 0
         self._speed = PieceSpeed()
 
     def note_newcomers(self, *, tokens: int, waiting: int, running: int) -> None:
@@ -78,6 +79,19 @@ class Pacer:
     @property
     def _gentle_s(self) -> float:
         return self.GENTLE_STEPS * self._step_s or self.prefill_pause_s
+
+    @property
+    def _worthwhile_s(self) -> float:
+        """How long a chunk may take: `allowance_s`, or twice what even a small one takes where
+        that is far longer."""
+        fixed_s = min(self._small_s, default=0.0)
+        return 2 * fixed_s if fixed_s > self.FUTILE * self.allowance_s else self.allowance_s
+
+    @property
+    def _must_try_small(self) -> bool:
+        """What small chunks took long ago, perhaps beside other work, may be true no more."""
+        is_longer = self._worthwhile_s > self.allowance_s
+        return is_longer and self._since_small >= self.REMEMBERED
 
     @property
     def _scale(self) -> float:
@@ -101,11 +115,13 @@ class Pacer:
             middle: how many tokens its middle one looked back at; None: only at the chunk's.
         """
         self._speed.note(tokens, seconds, tokens / 2 if middle is None else middle)
-        self._chunks.append((tokens, seconds))
-        self._estimate()
-        room = self.allowance_s / max(seconds, 1e-6)
+        self._since_small += 1
+        if tokens <= self.SMALL:
+            self._small_s.append(seconds)
+            self._since_small = 0
+        room = self._worthwhile_s / max(seconds, 1e-6)
         gentle_tokens = min(tokens, self.LARGEST) / self._scale
-        if room < 1.0 or gentle_tokens >= self._size:
+        if room < 1.0 or gentle_tokens >= int(self._size):
             fitting = gentle_tokens * max(0.25, min(room, 1.5))
             self._size = max(float(self.SMALLEST), min(float(self.LARGEST), fitting))
 
@@ -119,24 +135,6 @@ class Pacer:
         most = max(self.SMALLEST, within)
         if not decoding:
             return most
-        return min(most, max(int(self._size * self._scale), self._least_worthwhile))
-
-    @property
-    def _least_worthwhile(self) -> int:
-        """Tokens whose own time is a chunk's fixed cost, where that is what takes the time."""
-        if self._fixed_s <= self.FUTILE * self.allowance_s:
-            return self.SMALLEST
-        return int(min(self.LARGEST, self._fixed_s / max(self._token_s, 1e-9)))
-
-    def _estimate(self) -> None:
-        """Tell a chunk's fixed cost from that of its tokens: medians over all pairs of chunks
-        (Theil and Sen), which one slow chunk does not move. As it was while all have one size."""
-        slopes = [
-            (seconds - other_s) / (tokens - other)
-            for (tokens, seconds), (other, other_s) in combinations(self._chunks, 2)
-            if tokens != other
-        ]
-        if slopes:
-            self._token_s = max(0.0, statistics.median(slopes))
-            fixed = (seconds - tokens * self._token_s for tokens, seconds in self._chunks)
-            self._fixed_s = statistics.median(fixed)
+        if self._must_try_small:
+            return min(most, self.SMALL)
+        return min(most, max(self.SMALLEST, int(self._size * self._scale)))

@@ -134,6 +134,27 @@ def test_a_piece_whose_fixed_cost_is_about_a_step_still_gets_about_a_step() -> N
     assert max(pieces) * 20e-6 < STEP_S
 
 
+def test_pieces_that_look_far_back_are_no_fixed_cost() -> None:
+    """As seen on a CPU: pieces of 55 tokens took 60 ms at the end of prompts of 1,500, and one of
+    240 at a prompt's beginning 40 ms, so that length seemed to cost nothing."""
+    pacer = paced(*[STEP_S] * 5)
+    for _ in range(20):
+        pacer.note_chunk(55, 0.06, 1500)
+    pacer.note_chunk(240, 0.04, 120)
+    assert pacer.chunk(decoding=True) <= 240
+    pieces = prompt_pieces(pacer, 1500, 0.5 * STEP_S, 700e-6)
+    assert sorted(pieces)[-3] * 700e-6 < 2 * STEP_S
+
+
+def test_small_pieces_that_were_slow_once_are_tried_again() -> None:
+    """Beside other work a few tokens took 40 ms; with the work gone they take what they take."""
+    pacer = paced(*[STEP_S] * 5)
+    for _ in range(5):
+        pacer.note_chunk(Pacer.SMALLEST, 4 * STEP_S)
+    prompt_pieces(pacer, 20_000, 0.0, 700e-6)
+    assert max(prompt_pieces(pacer, 1500, 0.0, 700e-6)) * 700e-6 < 1.5 * STEP_S
+
+
 def test_one_slow_piece_is_no_fixed_cost() -> None:
     pacer = paced(*[STEP_S] * 5)
     prompt_pieces(pacer, 3000, 0.0, 20e-6)
