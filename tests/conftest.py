@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -43,17 +44,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help=f"leave out: {', '.join(sorted(SLOW))}")
 
 
+def shares_the_work(config: pytest.Config) -> bool:
+    """Whether this is one of several processes that pytest-xdist has started."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # All workers of a session share what one has proven: only the first start of a model is slow.
-    os.environ["WORKER_PROOF_CACHE"] = tempfile.mkdtemp(prefix="proofs-")
+    if not shares_the_work(config):
+        os.environ["WORKER_PROOF_CACHE"] = tempfile.mkdtemp(prefix="proofs-")
     config.stash[LEFT_OUT] = []
     settings.load_profile(QUICK if config.getoption("--quick") else "unhurried")
     for mark, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{mark}: {meaning}")
 
 
-def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["WORKER_PROOF_CACHE"], ignore_errors=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not shares_the_work(config):
+        shutil.rmtree(os.environ["WORKER_PROOF_CACHE"], ignore_errors=True)
 
 
 @cache
@@ -101,6 +109,19 @@ def pytest_collection_finish() -> None:
     which took a fifth of the time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of several processes has ended; all have left out the same."""
+    left_out = node.workeroutput.get("left_out", ()) if hasattr(node, "workeroutput") else ()
+    node.config.stash[LEFT_OUT] = [Path(path) for path in left_out]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = sorted({str(path) for path in session.config.stash[LEFT_OUT]})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -54,7 +54,7 @@ class Gateway:
         self.status = FakeStatus()
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self.client = httpx.AsyncClient(base_url=self.url, timeout=10, trust_env=False)
+        self.client = httpx.AsyncClient(base_url=self.url, timeout=60, trust_env=False)
 
     async def chat(self, **fields: Any) -> httpx.Response:
         return await self.client.post("/v1/chat/completions", json=question(**fields))

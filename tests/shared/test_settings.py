@@ -39,7 +39,7 @@ def test_flag_beats_environment_beats_default() -> None:
         ([], {"EX_RATIO": "x"}, "EX_RATIO: expected a number, got 'x'"),
         ([], {"EX_LOUD": "maybe"}, "EX_LOUD: expected true or false, got 'maybe'"),
         (["--name", "c"], {}, "--name: expected one of , a, b, got 'c'"),
-        (["--unknown"], {}, "unrecognized arguments: --unknown"),
+        (["--unknown"], {}, "unknown flag --unknown"),
     ],
 )
 def test_a_bad_setting_is_one_line_and_exit_code_2(

@@ -77,7 +77,7 @@ def answer(gateway: Stranger) -> tuple[str, list[int], Done]:
 
 def test_a_session_opens_with_hello_and_restates_the_whole_truth() -> None:
     with false_gateway() as gateway, running_worker(gateway, max_concurrency=2, max_streams=3):
-        hello = welcome(gateway, heartbeat_s=0.05)
+        hello = welcome(gateway, heartbeat_s=0.3)
         assert (hello.models, hello.slots, hello.stream_slots) == (["demo"], 2, 3)
         assert (hello.device, hello.context_tokens, hello.counts) == ("script", 1_000_000, True)
         gateway.say(submit("a", first_delay_s=3600))
