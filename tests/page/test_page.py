@@ -47,7 +47,7 @@ return [...document.querySelectorAll("#status canvas")].map((canvas) => {
 
 def test_figures_are_whole_and_explained_on_a_phone(page: Page, service: Service) -> None:
     assert service.script(stream=True, tokens=40, delay_s=0.005).status_code == 200
-    await_condition(lambda: page.find("#recent .number").text == "40", "the request in the list")
+    await_condition(lambda: page.texts("#recent .number")[:1] == ["40"], "the request in the list")
     page.resize(360, 740)
     page.await_text("#rate-plot .times", "ago")
     assert page.text("#load-plot .times").splitlines()[-1] == "now"
@@ -118,13 +118,16 @@ def test_the_conversation_can_be_copied_as_code(page: Page) -> None:
     assert "What's this?" in program and EXAMPLE[:40] in program
 
 
-def test_a_killed_worker_shows_up(browser: Any) -> None:
+def test_a_killed_worker_shows_up_and_a_stopped_gateway(browser: Any) -> None:
     """Its supervisor dies with it: an engine alone is back before a page could show it."""
     with serving() as service:
         page = Page(browser, service.url)
         page.await_ready()
         os.killpg(service.workers[0].process.pid, signal.SIGKILL)
         page.await_text("#workers .state", "restarting")
+        service.gateway.stop()
+        page.await_text("#state", "not connected")
+        assert "broke off" in page.text("#rate-plot .times")
 
 
 @contextlib.contextmanager

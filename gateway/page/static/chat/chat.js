@@ -343,6 +343,7 @@ class Answer {
 
   waiting(seconds, problem) {
     this.view.say(seconds ? `${problem.reason} Trying again in ${seconds} s.` : "Trying again …");
+    this.follow();
     this.startedAt = performance.now();
   }
 

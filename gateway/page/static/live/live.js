@@ -30,6 +30,8 @@ export async function startLive(onModels) {
     }
     leave.abort();
     setState("away", "not connected");
+    document.getElementById("status").classList.add("stale");
+    plots.freeze();
     setText("missing", why);
     await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
   }
@@ -41,6 +43,7 @@ function seen() {
 }
 
 function show(data, rate) {
+  document.getElementById("status").classList.remove("stale");
   const queue = data.queue_stats;
   setText("figure-active", queue.active_requests);
   setText("slots", slotsOf(data.workers));
@@ -51,6 +54,10 @@ function show(data, rate) {
   document.getElementById("workers").replaceChildren(...data.workers.map(workerItem));
   document.getElementById("recent").replaceChildren(...data.recent.flatMap(requestRows));
   document.getElementById("no-recent").hidden = data.recent.length > 0;
+}
+
+function many(count, what) {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function showReadiness(ready) {
@@ -95,7 +102,7 @@ function workerFacts(worker) {
   const facts = [
     worker.id,
     worker.device,
-    `${worker.active} running; room for ${worker.slots} whole answers and ${worker.stream_slots} streams`,
+    `${worker.active} running; room for ${many(worker.slots, "whole answer")} and ${many(worker.stream_slots, "stream")}`,
     worker.memory_bytes ? `${size(worker.memory_bytes)} memory` : "",
     `${(worker.tokens_per_second ?? 0).toFixed(1)} tokens/s`,
   ];

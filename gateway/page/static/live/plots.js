@@ -30,6 +30,11 @@ export class Plots {
     this.draw();
   }
 
+  // Nothing new comes: what is shown is of then.
+  freeze() {
+    for (const { times } of this.charts) times.lastChild.textContent = "when it broke off";
+  }
+
   build() {
     for (const { chart } of this.charts) chart.destroy();
     this.charts = [
@@ -44,6 +49,7 @@ export class Plots {
     for (const { chart, box, times: below, fields } of this.charts) {
       box.classList.toggle("empty", times.length < FEWEST_POINTS);
       chart.setData([times, ...fields.map((field) => this.points.map((point) => point[field]))]);
+      below.lastChild.textContent = "now";
       below.firstChild.textContent = times.length < FEWEST_POINTS ? "No figures yet." : ago(times.at(-1) - times[0]);
     }
   }
@@ -94,7 +100,7 @@ function plot(id, lines, steps) {
     box,
   );
   box.querySelector(".times")?.remove();
-  const times = element("p", { class: "times hint" }, element("span", {}), element("span", {}, "now"));
+  const times = element("p", { class: "times hint" }, element("span", {}), element("span", {}));
   box.append(times);
   return { chart, box, times, fields: lines.map(([field]) => field) };
 }

@@ -16,7 +16,7 @@ export function requestRows(request) {
     element("td", { class: "spare" }, request.kind.replace("_", ", ")),
     element("td", { "data-state": request.outcome }, words),
     element("td", { class: "number" }, String(request.completion_tokens)),
-    element("td", { class: "number" }, seconds(request.first_token_s)),
+    element("td", { class: "number spare" }, seconds(request.first_token_s)),
     element("td", { class: "number" }, seconds(request.total_s)),
     element("td", { class: "number spare" }, rate(request)),
   );
