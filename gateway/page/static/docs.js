@@ -20,6 +20,7 @@ function show(html) {
   const { body } = new DOMParser().parseFromString(html, "text/html");
   for (const link of body.querySelectorAll("a")) link.replaceWith(element("code", {}, link.textContent));
   const dialog = document.getElementById("docs-dialog");
-  dialog.querySelector(".markdown").replaceChildren(...body.children);
+  dialog.querySelector(".markdown")?.remove();
+  dialog.append(element("div", { class: "markdown" }, ...body.children));
   dialog.showModal();
 }
