@@ -26,6 +26,7 @@ from gateway.settings import Settings
 from shared import environment_file, logs
 from shared.launcher import Launcher
 from shared.settings import SettingsError, load
+from shared.standard_streams import keep_open
 
 log = logging.getLogger("gateway")
 
@@ -36,6 +37,7 @@ LOOK_EVERY_S = 0.5
 
 
 def main() -> None:
+    keep_open()
     launcher = Launcher()
     # Until there are keys to read again; it must not end a tier that is only starting.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -9,11 +9,13 @@ import sys
 
 from shared import environment_file, logs
 from shared.settings import load
+from shared.standard_streams import keep_open
 from worker.settings import Settings
 from worker.supervisor import Supervisor
 
 
 def main() -> int:
+    keep_open()
     # A closed terminal's, or whoever asks services to read their settings again: a worker has none
     # to read. Its engine inherits this.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
