@@ -24,13 +24,18 @@ class Parser(httptools.HttpRequestParser):
     notice of the first time's end, while `is_offer`."""
 
     def __init__(self, protocol: Head) -> None:
-        super().__init__(protocol)
         self._parsed = protocol
+        self._begin()
+
+    def _begin(self) -> None:
+        super().__init__(self._parsed)
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
 
     @property
     def is_offer(self) -> bool:
-        """Whether the head that was parsed last has an offer. CONNECT has none: it is one."""
-        return bool(self.should_upgrade()) and self.get_method() != b"CONNECT"
+        """Whether the head that was parsed last has an offer. Its protocol refuses CONNECT, which
+        is one and nothing else."""
+        return bool(self.should_upgrade())
 
     def feed_data(self, data: Any) -> None:
         """
@@ -40,13 +45,14 @@ class Parser(httptools.HttpRequestParser):
         Raises:
             httptools.HttpParserError: they are no HTTP.
         """
-        try:
-            super().feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            if not self.is_offer:
-                raise
-            (position,) = offer.args
-            self.feed_data(self._without_offer() + bytes(data[position:]))
+        while True:
+            try:
+                super().feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                (position,) = offer.args
+                data = self._without_offer() + bytes(data[position:])
+                self._begin()  # one that closes has ended the parsing, too
 
     def _without_offer(self) -> bytes:
         version = self.get_http_version().encode()

@@ -108,6 +108,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._body_bytes_read = 0
         """Of the data being parsed: a part of a body, or of several."""
+        self._request_ended = False
+        """Whether it holds the end of a request, so that not all of it belongs to the next."""
         self._refusal: ApiError | None = None
         """Told once all answers that are owed are complete. Whatever comes meanwhile is dropped."""
         self._body_waits = False
@@ -197,10 +199,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             return
         self._body_bytes_read = 0
+        self._request_ended = False
         super().data_received(data)
         if self._refusal is not None or self._transport.is_closing():
             return
-        no_body = len(data) - self._body_bytes_read
+        no_body = 0 if self._request_ended else len(data) - self._body_bytes_read
         if self._receiving is Receiving.HEADERS:
             # One endless header reaches no callback of the parser, so its bytes are counted here.
             # Before it may stand the rest of a body that was refused before it had all arrived.
@@ -261,6 +264,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._header_bytes > MAX_HEADER_BYTES:
             raise ValueError("headers too large")  # becomes a call of send_400_response
         if self.parser.is_offer:
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("this is no proxy")
             return
         self._http_1_0 = self.parser.get_http_version() == "1.0"
         super().on_headers_complete()
@@ -276,6 +281,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.is_offer:
             return
         self._receiving = Receiving.NOTHING
+        self._request_ended = True
         self._disarm()
         super().on_message_complete()
 

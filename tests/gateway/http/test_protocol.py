@@ -252,6 +252,30 @@ async def test_an_offer_of_another_protocol_is_answered_in_this_one(
     assert answers.count(b"HTTP/1.1 200 ") == 3 and answers.count(b"Hi") == 2, answers
 
 
+@pytest.mark.parametrize("offer", [b"", *OFFERS.values()], ids=["none", *OFFERS])
+async def test_requests_by_the_thousand_and_one_that_closes(
+    offer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More of them, in one piece, than one may be long."""
+    async with gateway() as running:
+        reader, writer = await running.connect()
+        last = HEALTH[:-2] + b"connection: close\r\n\r\n"
+        writer.write(3000 * offering(HEALTH, offer) + offering(last, offer))
+        answers = await read_all(reader)
+        writer.close()
+    assert answers.count(b"HTTP/1.1 200 ") == 3001
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("target", [b"example.com:443", b"/health"])
+async def test_it_is_no_proxy(target: bytes) -> None:
+    async with gateway() as running:
+        reader, writer = await running.connect()
+        writer.write(b"CONNECT %s HTTP/1.1\r\nhost: localhost\r\n\r\n" % target)
+        assert (await read_all(reader)).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
 # What it is built upon
 
 PARSER_CALLBACKS = {
