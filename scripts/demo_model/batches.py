@@ -15,11 +15,15 @@ from transformers import PreTrainedTokenizerFast
 
 from scripts.demo_model.images import MERGE, PATCH, Patches, to_patches
 from scripts.demo_model.network import NOT_LEARNT, Batch
-from scripts.demo_model.questions import Example, random_question
+from scripts.demo_model.questions import QUESTION_KINDS, Example, random_question
 from scripts.demo_model.regions import LESSONS, token_lessons
 from scripts.demo_model.scenes import Scene, random_file, random_scene
+from scripts.demo_model.structured.examples import random_example, tool_examples
+from scripts.demo_model.structured.masks import AnswerMasks
+from scripts.demo_model.tokenizer import VOCABULARY_SIZE
 
 IMAGE_PAD = "<|image_pad|>"
+TURN_START = "<|im_start|>"
 ANSWER_START, ANSWER_END = "<|im_start|>assistant\n", "<|im_end|>"
 
 KIND_SHARES: dict[str, int] = {
@@ -33,17 +37,28 @@ KIND_SHARES: dict[str, int] = {
     "several turns": 40,
     "text only": 13,
     "no image": 3,
+    "json": 50,
+    "tools": 8,  # each of SAME_TOOLS conversations
+    "foreign": 10,
 }
+SAME_TOOLS = 5
+CALL_SHARE = 0.8  # of conversations with tools in which one must be called
 POOL_SIZE = 1500  # scenes kept for more conversations, per worker
 SORTED_BATCHES = 8  # batches made at once, of conversations of like length
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A rendered conversation: tokens, which of them are answers (L,), and its images."""
+    """A rendered conversation, or several with one beginning, and the images.
+
+    The beginning is there once; each conversation's own part sees it and nothing of the others.
+    """
 
     tokens: list[int]
-    learnt: list[bool]
+    places: NDArray[np.int64]  # (3, L), see `positions`
+    parts: NDArray[np.int64]  # (L,): 0 for the beginning, else the number of the conversation
+    learnt: list[bool]  # (L,): which tokens are answers
+    allowed: NDArray[np.bool_]  # (learnt tokens, VOCABULARY_SIZE): what may stand in their place
     images: list[Patches]
     lessons: list[NDArray[np.int64]]  # of each image's tokens
 
@@ -78,15 +93,23 @@ def file_patches(scene: Scene, rng: random.Random) -> Patches:
     return to_patches(Image.open(io.BytesIO(data)))
 
 
-def render(example: Example, images: list[Patches], tokenizer: PreTrainedTokenizerFast) -> Sample:
+def render(
+    example: Example,
+    images: list[Patches],
+    tokenizer: PreTrainedTokenizerFast,
+    masks: AnswerMasks,
+) -> Sample:
     """The conversation as the server's prompt, followed by its answer."""
     answer = {"role": "assistant", "content": example.answer}
-    text = tokenizer.apply_chat_template([*example.messages, answer], tokenize=False)
+    text = tokenizer.apply_chat_template(
+        [*example.messages, answer], tools=example.request.get("tools"), tokenize=False
+    )
     for image in images:
         text = text.replace(IMAGE_PAD, "\0" * image.tokens, 1)
     text = text.replace("\0", IMAGE_PAD)
     learnt = np.zeros(len(text) + 1, dtype=bool)
-    start = text.find(ANSWER_START)
+    # What is called in a conversation was forced; nothing is to be learnt of how it is written.
+    start = text.rfind(ANSWER_START) if example.request else text.find(ANSWER_START)
     while start >= 0:
         end = text.index(ANSWER_END, start)
         learnt[start + len(ANSWER_START) : end + len(ANSWER_END)] = True
@@ -97,7 +120,31 @@ def render(example: Example, images: list[Patches], tokenizer: PreTrainedTokeniz
         for scene, image in zip(example.scenes, images, strict=True)
     ]
     learnt_tokens = [bool(learnt[begin]) for begin, _ in encoding.offsets]
-    return Sample(encoding.ids, learnt_tokens, images, lessons)
+    answered = np.array(encoding.ids)[learnt_tokens].tolist()
+    allowed = masks.of(example.request, answered)
+    if allowed is None:
+        allowed = np.ones((len(answered), VOCABULARY_SIZE), dtype=bool)
+    places = positions(encoding.ids, images, tokenizer.convert_tokens_to_ids(IMAGE_PAD))
+    parts = np.zeros(len(encoding.ids), dtype=np.int64)
+    return Sample(encoding.ids, places, parts, learnt_tokens, allowed, images, lessons)
+
+
+def joined(samples: list[Sample], turn_token: int) -> Sample:
+    """Conversations that have their first turn in common, as one sample."""
+    begin = samples[0].tokens.index(turn_token, 1)
+    beginning = samples[0].tokens[:begin]
+    if any(sample.tokens[: begin + 1] != [*beginning, turn_token] for sample in samples):
+        raise ValueError("these conversations do not begin alike")
+    own = [np.full(len(one.tokens) - begin, n) for n, one in enumerate(samples, start=1)]
+    return Sample(
+        [*beginning, *(token for one in samples for token in one.tokens[begin:])],
+        np.concatenate([samples[0].places[:, :begin], *(s.places[:, begin:] for s in samples)], 1),
+        np.concatenate([np.zeros(begin, dtype=np.int64), *own]),
+        [False] * begin + [learnt for one in samples for learnt in one.learnt[begin:]],
+        np.concatenate([one.allowed for one in samples]),
+        [image for one in samples for image in one.images],
+        [lesson for one in samples for lesson in one.lessons],
+    )
 
 
 def positions(tokens: list[int], images: list[Patches], image_token: int) -> NDArray[np.int64]:
@@ -127,7 +174,7 @@ def patch_places(image: Patches) -> NDArray[np.int64]:
     return blocks.transpose(0, 2, 1, 3, 4).reshape(-1, 2)
 
 
-def collate(samples: list[Sample], image_token: int) -> Batch:
+def collate(samples: list[Sample]) -> Batch:
     """Pad the samples, and their images, to one length each."""
     length = max(len(sample.tokens) for sample in samples) - 1
     images = [image for sample in samples for image in sample.images]
@@ -135,11 +182,13 @@ def collate(samples: list[Sample], image_token: int) -> Batch:
     tokens = np.zeros((len(samples), length), dtype=np.int64)
     targets = np.full((len(samples), length), NOT_LEARNT, dtype=np.int64)
     places3 = np.zeros((3, len(samples), length), dtype=np.int64)
+    parts = np.zeros((len(samples), length), dtype=np.int64)
     for row, sample in enumerate(samples):
         ids, end = np.array(sample.tokens), len(sample.tokens) - 1
         tokens[row, :end] = ids[:-1]
         targets[row, :end] = np.where(sample.learnt[1:], ids[1:], NOT_LEARNT)
-        places3[:, row, :end] = positions(sample.tokens[:-1], sample.images, image_token)
+        places3[:, row, :end] = sample.places[:, :-1]
+        parts[row, :end] = sample.parts[:-1]
     pixels = np.zeros((len(images), most, 3 * PATCH**2), dtype=np.uint8)
     places = np.zeros((len(images), most, 2), dtype=np.int64)
     present = np.zeros((len(images), most), dtype=bool)
@@ -150,7 +199,8 @@ def collate(samples: list[Sample], image_token: int) -> Batch:
         present[index, :count] = True
     empty = np.zeros((0, len(LESSONS)), dtype=np.int64)
     lessons = np.concatenate([empty, *(one for sample in samples for one in sample.lessons)])
-    arrays = (tokens, places3, targets, pixels, places, present, lessons)
+    allowed = np.concatenate([sample.allowed for sample in samples])
+    arrays = (tokens, places3, parts, targets, allowed, pixels, places, present, lessons)
     return Batch(*(torch.from_numpy(array) for array in arrays))
 
 
@@ -170,21 +220,33 @@ class Batches(IterableDataset[Batch]):
         worker = get_worker_info()
         rng = random.Random(f"{self.seed} {worker.id if worker else 0}")
         pool = ScenePool(self.uses)
-        image_token = self.tokenizer.convert_tokens_to_ids(IMAGE_PAD)
+        masks = AnswerMasks(self.tokenizer, VOCABULARY_SIZE)
         while True:
-            samples = [self.sample(pool, rng) for _ in range(self.batch_size * SORTED_BATCHES)]
+            samples = [
+                self.sample(pool, masks, rng) for _ in range(self.batch_size * SORTED_BATCHES)
+            ]
             samples.sort(key=lambda sample: len(sample.tokens))
             starts = list(range(0, len(samples), self.batch_size))
             rng.shuffle(starts)
             for start in starts:
-                yield collate(samples[start : start + self.batch_size], image_token)
+                yield collate(samples[start : start + self.batch_size])
 
-    def sample(self, pool: ScenePool, rng: random.Random) -> Sample:
-        """A conversation of a random kind."""
+    def sample(self, pool: ScenePool, masks: AnswerMasks, rng: random.Random) -> Sample:
+        """A conversation of a random kind, or several with the same tools."""
         kind = rng.choices(tuple(KIND_SHARES), weights=tuple(KIND_SHARES.values()))[0]
-        example = random_question(kind, rng, pool.draw)
-        images = [pool.patches[scene] for scene in example.scenes]
-        return render(example, images, self.tokenizer)
+        if kind == "tools":
+            examples = tool_examples(SAME_TOOLS, CALL_SHARE, rng, pool.draw)
+        elif kind in QUESTION_KINDS:
+            examples = [random_question(kind, rng, pool.draw)]
+        else:
+            examples = [random_example(kind, rng, pool.draw)]
+        samples = [
+            render(one, [pool.patches[scene] for scene in one.scenes], self.tokenizer, masks)
+            for one in examples
+        ]
+        if len(samples) == 1:
+            return samples[0]
+        return joined(samples, self.tokenizer.convert_tokens_to_ids(TURN_START))
 
 
 def batch_loader(dataset: Batches, workers: int) -> DataLoader[Batch]:

@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from scripts.demo_model.questions import QUESTION_KINDS, Example, Message, random_question
 from scripts.demo_model.scenes import random_file
+from scripts.demo_model.structured.examples import STRUCTURED_KINDS, random_example
 
-Ask = Callable[[list[Message]], str]
+Ask = Callable[[Message], str]
+KINDS = (*QUESTION_KINDS, *STRUCTURED_KINDS)
 MOST_TOKENS = 300
 EXAMPLES = 5
 
@@ -44,12 +46,21 @@ def served(server: httpx.Client, model: str) -> Ask:
     """A function that asks that model; raises httpx.HTTPError."""
     settings = {"model": model, "max_tokens": MOST_TOKENS, "temperature": 0}
 
-    def ask(messages: list[Message]) -> str:
-        answer = server.post("/v1/chat/completions", json={"messages": messages, **settings})
+    def ask(request: Message) -> str:
+        answer = server.post("/v1/chat/completions", json={**request, **settings})
         answer.raise_for_status()
-        return str(answer.json()["choices"][0]["message"]["content"])
+        return said(answer.json()["choices"][0]["message"])
 
     return ask
+
+
+def said(message: Message) -> str:
+    """The answer's text, or its calls as examples have them; raises ValueError if they are cut."""
+    if not message.get("tool_calls"):
+        return str(message["content"])
+    functions = [call["function"] for call in message["tool_calls"]]
+    calls = [{"name": one["name"], "arguments": json.loads(one["arguments"])} for one in functions]
+    return json.dumps(calls, ensure_ascii=False)
 
 
 def first_model(server: httpx.Client) -> str:
@@ -72,7 +83,7 @@ def with_images(example: Example, rng: random.Random) -> list[Message]:
     messages = []
     for message in example.messages:
         content = message["content"]
-        if not isinstance(content, str):
+        if isinstance(content, list):
             content = [filled(part) for part in content]
         messages.append({**message, "content": content})
     return messages
@@ -99,7 +110,7 @@ def evaluate(
     count: int,
     seed: int,
     concurrency: int,
-    kinds: Iterable[str] = QUESTION_KINDS,
+    kinds: Iterable[str] = KINDS,
 ) -> list[Tally]:
     """Ask `count` questions of every kind, up to `concurrency` at once; a terminal sees a bar."""
     kinds = tuple(kinds)
@@ -107,9 +118,9 @@ def evaluate(
     def run(task: tuple[str, int, int]) -> tuple[Example, str | None, str]:
         kind, number, run_seed = task
         rng = random.Random(f"evaluation {run_seed} {kind} {number}")
-        example = random_question(kind, rng)
+        example = (random_question if kind in QUESTION_KINDS else random_example)(kind, rng)
         try:
-            return example, ask(with_images(example, rng)), ""
+            return example, ask({"messages": with_images(example, rng), **example.request}), ""
         except httpx.HTTPStatusError as error:
             return example, None, f"{error}: {error.response.text[:500]}"
         except (httpx.HTTPError, KeyError, ValueError) as error:

@@ -41,7 +41,9 @@ class Batch:
 
     tokens: Tensor  # (B, L)
     positions: Tensor  # (3, B, L): time, row, column
+    parts: Tensor  # (B, L): tokens of different parts do not see each other, all see part 0
     targets: Tensor  # (B, L): the next token, NOT_LEARNT where there is nothing to learn
+    allowed: Tensor  # (targets, vocabulary): between what the server lets the model choose there
     pixels: Tensor  # (I, P, 3 * PATCH * PATCH) bytes
     places: Tensor  # (I, P, 2): row and column of each patch
     present: Tensor  # (I, P): whether there is a patch
@@ -186,7 +188,7 @@ class Vision(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every token attends to those before it."""
+    """Every token attends to those before it that are not hidden."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -196,14 +198,13 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(sizes.width, sizes.width)
         self.o_proj = nn.Linear(sizes.width, sizes.width, bias=False)
 
-    def forward(self, x: Tensor, turn: Turn) -> Tensor:
-        """x (B, L, width), turn (B, 1, L, d / 2)."""
+    def forward(self, x: Tensor, turn: Turn, hidden: Tensor) -> Tensor:
+        """x (B, L, width), turn (B, 1, L, d / 2), hidden broadcasts to (B, 1, L, L)."""
         batch, length, width = x.shape
         projected = [proj(x) for proj in (self.q_proj, self.k_proj, self.v_proj)]
         q, k, v = (y.view(batch, length, self.heads, -1).transpose(1, 2) for y in projected)
         q, k = rotate(q, turn), rotate(k, turn)
-        later = torch.ones(length, length, dtype=torch.bool).triu(1)
-        x = attention(q, k, v, later)
+        x = attention(q, k, v, hidden)
         return self.o_proj(x.transpose(1, 2).reshape(batch, length, width))
 
 
@@ -231,9 +232,9 @@ class Layer(nn.Module):
         self.input_layernorm = nn.RMSNorm(sizes.width, eps=sizes.norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(sizes.width, eps=sizes.norm_eps)
 
-    def forward(self, x: Tensor, turn: Turn) -> Tensor:
+    def forward(self, x: Tensor, turn: Turn, hidden: Tensor) -> Tensor:
         """As Attention."""
-        x = x + self.self_attn(self.input_layernorm(x), turn)
+        x = x + self.self_attn(self.input_layernorm(x), turn, hidden)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -281,16 +282,28 @@ class DemoModel(nn.Module):
         angles = batch.positions[..., None] * self.frequencies
         index = self.sections.expand(1, *angles.shape[1:])
         turn = turn_by(angles.gather(0, index)[0][:, None])
+        hidden = self.hidden(batch.parts)
         for layer in self.model.layers:
-            x = layer(x, turn)
+            x = layer(x, turn, hidden)
         return self.model.norm(x), images
+
+    @staticmethod
+    def hidden(parts: Tensor) -> Tensor:
+        """What a token does not see, (L, L) or (B, 1, L, L): later ones, those of other parts."""
+        length = parts.shape[1]
+        later = torch.ones(length, length, dtype=torch.bool).triu(1)
+        if not parts.any():
+            return later
+        seen, seeing = parts[:, None, None, :], parts[:, None, :, None]
+        return later | ((seen != 0) & (seen != seeing))
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean cross-entropies of the tokens to be learnt and of the image tokens' lessons."""
         hidden, images = self(batch)
         wanted = batch.targets != NOT_LEARNT
-        logits = functional.linear(hidden[wanted], self.model.embed_tokens.weight)
-        loss = functional.cross_entropy(logits.float(), batch.targets[wanted])
+        logits = functional.linear(hidden[wanted], self.model.embed_tokens.weight).float()
+        logits = logits.masked_fill(~batch.allowed, -torch.inf)
+        loss = functional.cross_entropy(logits, batch.targets[wanted])
         return loss, self.lessons_loss(images, batch)
 
     def lessons_loss(self, images: Tensor, batch: Batch) -> Tensor:

@@ -6,7 +6,7 @@ such a part stands for is the one at the same position in `Example.scenes`.
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scripts.demo_model import answers, small_talk, wordings
@@ -23,12 +23,14 @@ MOST_TURNS = 6
 
 @dataclass(frozen=True)
 class Example:
-    """Messages up to the last question, the scenes they show, and the answer."""
+    """Messages up to the last question, the scenes they show, and the answer; `request` has the
+    request's other parameters."""
 
     kind: str
     messages: list[Message]
     scenes: list[Scene]
     answer: str
+    request: dict[str, Any] = field(default_factory=dict)
 
 
 def ask_caption(scene: Scene, rng: random.Random) -> Exchange:

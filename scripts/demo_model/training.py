@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from scripts.demo_model.batches import Batches, batch_loader
-from scripts.demo_model.checkpoint import read_config
+from scripts.demo_model.checkpoint import CHECKPOINT, read_config
 from scripts.demo_model.export import export
 from scripts.demo_model.network import Batch, DemoModel, Sizes
 from scripts.demo_model.tokenizer import train_tokenizer
@@ -40,6 +41,7 @@ class Plan:
     uses: float = 2.0
     save_every: int = 500
     bfloat16: bool = True
+    fine_tune: bool = False
 
 
 def sizes(config: dict[str, Any]) -> Sizes:
@@ -80,6 +82,8 @@ def make_optimizer(model: DemoModel, plan: Plan) -> torch.optim.AdamW:
 def load_tokenizer(plan: Plan) -> PreTrainedTokenizerFast:
     """The run's tokenizer, trained when the run is new."""
     folder = plan.work_dir / "tokenizer"
+    if plan.fine_tune:
+        return PreTrainedTokenizerFast.from_pretrained(CHECKPOINT)
     if folder.exists():
         return PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer = train_tokenizer(plan.seed)
@@ -93,6 +97,9 @@ def train(plan: Plan) -> None:
     torch.manual_seed(plan.seed)
     tokenizer = load_tokenizer(plan)
     model = DemoModel(sizes(read_config("config.json")))
+    if plan.fine_tune:
+        model.load_state_dict(load_file(CHECKPOINT / "model.safetensors"), strict=False)
+        model.visual.requires_grad_(False)
     optimizer = make_optimizer(model, plan)
     state_path = plan.work_dir / STATE_NAME
     step = 0
@@ -106,14 +113,16 @@ def train(plan: Plan) -> None:
     # A resumed run sees new data: its stream starts from the seed and the step.
     dataset = Batches(tokenizer, plan.batch_size, plan.seed * 1_000_003 + step, plan.uses)
     batches = iter(batch_loader(dataset, plan.workers))
+    vision_steps = 0 if plan.fine_tune else plan.vision_steps
+    lessons_weight = 0.0 if plan.fine_tune else LESSONS_WEIGHT
     totals, since, begun = torch.zeros(2), 0, time.monotonic()
     while step < plan.steps:
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, plan)
         with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
-            loss, lessons = losses(model, next(batches), vision_only=step < plan.vision_steps)
+            loss, lessons = losses(model, next(batches), vision_only=step < vision_steps)
         optimizer.zero_grad()
-        (loss + LESSONS_WEIGHT * lessons).backward()
+        (loss + lessons_weight * lessons).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step, since = step + 1, since + 1
