@@ -76,7 +76,7 @@ class Loading:
         self._unloading: dict[str, set[bytes]] = {}
         """Models that an operator has ordered away, and the hosts that still have them."""
         self._unlisted: set[str] = set()
-        """Models that hosts have listed, and that somebody still has loaded."""
+        """Models that no host lists any more, and that somebody still waits for or has loaded."""
         self._next_ping_at = 0.0
 
     # --- what hosts say --------------------------------------------------------------------
@@ -129,6 +129,10 @@ class Loading:
             self._end_leases(older.instance, kept=(), now=now)
         host = Host(routing_id, catalogue, now)
         self._hosts.open(host)
+        for there in self._unloading.values():
+            if older is not None and older.routing_id in there:
+                there.remove(older.routing_id)
+                there.add(routing_id)
         log.info("host %s connected, which lists %d models", host.name, len(host.entries))
         welcome = Welcome(gateway=self._gateway_id, heartbeat_s=HEARTBEAT_S)
         self._dispatcher.send(routing_id, welcome)
@@ -157,12 +161,14 @@ class Loading:
     def _unlist(self, gone: Iterable[str]) -> None:
         """Nobody lists these models any more. Whoever waits for one is told as soon as nobody has
         it loaded any more, either."""
-        for pool in gone:
-            if not self._hosts.lists(pool):
-                self._wanted.pop(pool, None)
-                self._ordered.pop(pool, None)
-                self._unlisted.add(pool)
-                self._changes.wanted.add(pool)
+        unlisted = {pool for pool in gone if not self._hosts.lists(pool)}
+        for pool in unlisted:
+            self._wanted.pop(pool, None)
+            self._ordered.pop(pool, None)
+        loaded = {session.pool for session in self._registry.sessions.values()}
+        concerned = unlisted & (loaded | self._dispatcher.pools_waited_for())
+        self._unlisted |= concerned
+        self._changes.wanted |= concerned
 
     # --- what they do not say --------------------------------------------------------------
 

@@ -568,6 +568,20 @@ def test_an_order_to_unload_goes_to_whoever_has_it() -> None:
     assert host.models["a"].loads == 1
 
 
+def test_an_order_to_unload_outlives_the_hosts_connection() -> None:
+    simulation, host = one_host(Model("a", 6))
+    simulation.order_model("a", "load")
+    live(simulation, LOADING_TAKES_S + 1)
+    order = OrderModel("a", "unload")
+    simulation.deaf.add(host.routing_id)
+    simulation.order_model("a", "unload")
+    simulation.join(host)
+    assert simulation.core.view.is_pending(order)
+    host.unload(host.models["a"])
+    host.tell()
+    assert not simulation.core.view.is_pending(order)
+
+
 def test_what_no_host_lists_cannot_be_unloaded() -> None:
     simulation = Simulation()
     simulation.connect(SimulatedWorker("plain"))
