@@ -28,6 +28,9 @@ from gateway.status import ModelAction, ServedModel, Status
 
 MAX_ORDER_BYTES = 4096
 LOOK_EVERY_S = 0.05
+LOAD_ENDS_WITHIN_S = 1.0
+"""An order to load is given up at the time limit, with its reason: so much longer is waited for
+that."""
 
 
 class ModelOrder(BaseModel):
@@ -66,7 +69,8 @@ def model_routes(status: Status, keys: Keys, timeout_s: float) -> APIRouter:
         order = await _order(request, keys)
         status.order_model(order.model, "load")
         if order.wait:
-            await _until_done(request, status, order.model, "load", timeout_s)
+            limit_s = timeout_s + LOAD_ENDS_WITHIN_S
+            await _until_done(request, status, order.model, "load", limit_s)
             failure = status.load_failure(order.model)
             if failure is not None:
                 raise failure

@@ -550,6 +550,20 @@ def test_an_order_to_load_is_given_up_with_its_reason() -> None:
         simulation.order_model("c", "load")
 
 
+def test_an_order_to_load_that_finds_no_room_in_time_is_given_up() -> None:
+    simulation, host = one_host(Model("a", 6), Model("b", 6), queue_timeout_s=5)
+    simulation.order_model("a", "load")
+    simulation.pass_time(LOADING_TAKES_S)
+    simulation.request(model="a", stream=True)
+    simulation.order_model("b", "load")
+    for _ in range(6):
+        run(simulation, 1)
+        simulation.pass_time(1)
+    assert not simulation.core.view.is_pending(OrderModel("b", "load"))
+    assert isinstance(simulation.core.view.load_failure("b"), NoMemory)
+    assert host.models["b"].loads == 0
+
+
 def test_an_order_to_unload_goes_to_whoever_has_it() -> None:
     simulation, host = one_host(Model("a", 6))
     other = SimulatedHost(simulation, "mini", 5, Model("a", 6))
