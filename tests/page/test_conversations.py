@@ -143,6 +143,11 @@ def test_a_busy_server_is_waited_for(page: Page, service: Service) -> None:
         assert next(lines)
         page.ask(script("at last"))
         page.await_text(".turn.assistant .note", "Trying again in")
+        below = (
+            "return document.querySelector('.turn:last-child .note').getBoundingClientRect().bottom"
+        )
+        end = page.find("#composer").rect["y"]
+        assert page.browser.execute_script(below) <= end, "the wait is in view"
     await_condition(lambda: answers(page) == ["at last"], "the answer", WAIT_S)
     # The browser notes every 429.
     page.browser.get_log("browser")

@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -23,10 +24,11 @@ from tests.scripted import scripted, words
 from tests.waiting import await_condition, free_port
 
 NAME = "ai.example.com"
-LARGE_BYTES = 40_000_000
-STREAM_S = 1.0
-SILENT = {"worker_proven == 0"}
-"""Panels that are empty while nothing is wrong."""
+CURVE = ("-pkeyopt", "ec_paramgen_curve:prime256v1")
+LARGE_BYTES = 20_000_000
+STREAM_S = 0.5
+SILENT = re.compile(r"worker_proven == 0|.*\bhost_")
+"""Of panels that are empty while nothing is wrong, and where no host with a catalogue is."""
 
 Proxy = Callable[[Service, Path], AbstractContextManager[str]]
 PATH = f"{os.environ['PATH']}:/usr/sbin"
@@ -138,7 +140,7 @@ def nginx(service: Service, folder: Path) -> Iterator[str]:
         "-out",
         f"{certificate}.pem",
     )
-    make = [program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject]
+    make = [program("openssl"), "req", "-x509", "-newkey", "ec", *CURVE, "-nodes", *subject]
     subprocess.run(make, check=True, capture_output=True)
     text = block(
         "nginx", service, **{"443": f"127.0.0.1:{port}", f"/etc/ssl/{NAME}": f"{certificate}"}
@@ -203,4 +205,4 @@ def test_prometheus_knows_what_every_panel_asks(service: Service, tmp_path: Path
         dashboard = json.loads((ROOT / "scripts" / "grafana" / "dashboard.json").read_text())
         for target in (one for panel in dashboard["panels"] for one in panel["targets"]):
             expression = target["expr"].replace("$__rate_interval", "10s")
-            assert series(expression) or expression in SILENT, expression
+            assert series(expression) or SILENT.match(expression), expression

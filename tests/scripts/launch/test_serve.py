@@ -64,13 +64,6 @@ def started() -> Iterator[Start]:
         print(start.output())
 
 
-def test_the_ready_line_tells_the_truth(started: Start) -> None:
-    line = next(line for line in started.output().splitlines() if "Ready after" in line)
-    assert started.url in line
-    answer = httpx.post(f"{started.url}/v1/chat/completions", json=scripted(tokens=2), timeout=30)
-    assert answer.json()["choices"][0]["message"]["content"] == words(2)
-
-
 def ask_slowly(started: Start, answers: list[str]) -> threading.Thread:
     """Begin an answer of two seconds; return when it runs, on a thread that awaits its end."""
 
@@ -172,7 +165,11 @@ def test_a_killed_honcho_leaves_no_tier_behind(started: Start) -> None:
     await_condition(lambda: not any(map(is_alive, below)), "nothing is left")
 
 
-def test_a_killed_engine_takes_nothing_else_down(started: Start) -> None:
+def test_the_ready_line_is_true_and_a_killed_engine_takes_nothing_else_down(started: Start) -> None:
+    line = next(line for line in started.output().splitlines() if "Ready after" in line)
+    assert started.url in line
+    answer = httpx.post(f"{started.url}/v1/chat/completions", json=scripted(tokens=2), timeout=30)
+    assert answer_text(answer) == words(2)
     worker = httpx.get(f"{started.url}/v1/queue/stats").json()["workers"][0]
     os.kill(worker["pid"], signal.SIGKILL)
 

@@ -32,7 +32,10 @@ export class Plots {
 
   // Nothing new comes: what is shown is of then.
   freeze() {
-    for (const { times } of this.charts) times.lastChild.textContent = "when it broke off";
+    for (const { times } of this.charts) {
+      times.firstChild.textContent = times.firstChild.textContent.replace("ago", "before");
+      times.lastChild.textContent = "when it broke off";
+    }
   }
 
   build() {
