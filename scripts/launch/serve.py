@@ -97,7 +97,7 @@ def oddities(file: EnvironmentFile) -> Iterator[str]:
     for line in file.meaningless:
         yield f"{environment_file.FILE}, line {line}, sets nothing: NAME=VALUE is expected"
     known = {target.variable for targets in flag_targets().values() for target in targets}
-    for name in file.values.keys() - known:
+    for name in sorted(file.values.keys() - known):
         if name.partition("_")[0] in TIERS:
             yield f"{environment_file.FILE} sets {name}, which nothing reads{meant(name, known)}"
 
