@@ -29,10 +29,11 @@ MARKS = {
     "mlx": "computes with MLX",
     "browser": "drives a real Chromium",
     "clients": "is other people's client of the API",
+    "frameworks": "is a framework over that API, in an environment of its own; only when named",
 }
 SLOW = frozenset({"process", "mlx"})
 """What --quick leaves out."""
-BY_FOLDER = {"page": "browser", "clients": "clients"}
+BY_FOLDER = {"page": "browser", "clients": "clients", "frameworks": "frameworks"}
 STARTERS = {"subprocess", "multiprocessing"}
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
 """The interpreter's audit events of a process being started."""

@@ -30,6 +30,7 @@ OTHER_FLAGS = {
     *("--json", "--only", "--minutes"),  # scripts/gpu_check
     *("--rival", "--lend-blas"),  # scripts/bench
     "--seconds",  # scripts/fuzz
+    "--write",  # scripts/clients
     "--from",  # uvx
     *("--config", "--storage"),  # prometheus
     *("--rm", "--user", "--userns"),  # podman

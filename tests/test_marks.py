@@ -16,6 +16,7 @@ from tests.imports import ROOT
         ("e2e/test_queue.py", {"process"}),
         ("page/test_page.py", {"process", "browser"}),
         ("clients/test_langchain.py", {"process", "clients"}),  # by its folder's fixtures alone
+        ("clients/frameworks/test_frameworks.py", {"process", "clients", "frameworks"}),
         ("worker/engine/schedule/test_batches.py", {"mlx"}),
         ("gateway/dispatch/core/test_dispatch_properties.py", set()),
         ("shared/test_wire.py", set()),
