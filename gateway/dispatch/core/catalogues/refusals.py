@@ -68,18 +68,33 @@ def not_ready(hosts: Iterable[Host]) -> ApiError | None:
 
 def not_loaded_in_time(model: str, options: Sequence[Option], limit_s: float) -> ApiError:
     """What ends the wait for a model that was still asked for."""
-    coming = [entry for _, entry in options if on_the_way(entry)]
+    here = [(host, entry) for host, entry in options if host.here]
+    names = ", ".join(sorted({host.name for host, _ in options}))
+    if not here:
+        return NoWorker(
+            f"The model {model!r} was not loaded: no worker that lists it is connected any more "
+            f"({names}).",
+            retry_after_s=LOADING_RETRY_S,
+        )
+    coming = [entry for _, entry in here if on_the_way(entry)]
+    busy = [(host, entry) for host, entry in here if entry.room == "busy"]
+    if busy and not coming:
+        return no_memory(model, busy)
+    return DeadlinePassed(_too_slow(model, coming, names, limit_s))
+
+
+def _too_slow(model: str, coming: Sequence[CatalogueEntry], names: str, limit_s: float) -> str:
     if not coming:
-        return no_memory(model, options)
+        return f"The model {model!r} was asked of {names}, and was not loaded within {limit_s:g} s."
     best = max(coming, key=lambda entry: entry.fraction)
     if best.status == "loaded":
-        return DeadlinePassed(
+        return (
             f"The model {model!r} is loaded, but took no requests within {limit_s:g} s: its worker "
             "may have been told to drain."
         )
-    return DeadlinePassed(
-        f"The model {model!r} was still {best.status} ({_done(best)}) after {limit_s:g} "
-        "s; try again later, or start the gateway with a longer --queue-timeout."
+    return (
+        f"The model {model!r} was still {best.status} ({_done(best)}) after {limit_s:g} s; try "
+        "again later, or start the gateway with a longer --queue-timeout."
     )
 
 

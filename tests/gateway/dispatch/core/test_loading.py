@@ -229,6 +229,20 @@ def test_who_waits_behind_a_busy_model_in_vain_is_told_what_holds_the_memory() -
     assert error.headers["Retry-After"].isdigit()
 
 
+def test_a_deadline_does_not_speak_of_memory_where_that_is_not_the_matter() -> None:
+    simulation, host = one_host(Model("a", 6), queue_timeout_s=5)
+    waiting = simulation.request(model="a")
+    host.die()
+    live(simulation, 5.5)
+    (error,) = waiting.ends
+    assert isinstance(error, NoWorker) and "mac" in error.message
+    Liar(simulation, catalogue(entry("b")))
+    waiting = simulation.request(model="b")
+    live(simulation, 5.5)
+    (error,) = waiting.ends
+    assert isinstance(error, DeadlinePassed) and "liar" in error.message
+
+
 def test_a_deadline_while_the_model_loads_says_how_far_it_was() -> None:
     simulation, host = one_host(Model("a", 6), queue_timeout_s=5)
     waiting = simulation.request(model="a")
