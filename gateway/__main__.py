@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
 
@@ -21,7 +22,7 @@ from gateway.dispatch.link import Link
 from gateway.http.keys import Keys
 from gateway.http.listening import BACKLOG, listen, url
 from gateway.http.protocol import bounded_protocol
-from gateway.process import allow_descriptors, spare_the_collector
+from gateway.process import allow_connections, spare_the_collector
 from gateway.settings import Settings
 from shared import environment_file, logs
 from shared.launcher import Launcher
@@ -29,9 +30,6 @@ from shared.settings import SettingsError, load
 from shared.standard_streams import keep_open
 
 log = logging.getLogger("gateway")
-
-SPARE_DESCRIPTORS = 256
-"""For workers, image fetches and the interpreter itself."""
 
 LOOK_EVERY_S = 0.5
 
@@ -51,7 +49,7 @@ def main() -> None:
         listeners = listen(settings.host, settings.port)
     except SettingsError as error:
         refuse(str(error))
-    allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
+    settings = replace(settings, max_connections=allow_connections(settings.max_connections))
     for number in (signal.SIGTERM, signal.SIGINT):
         # Uvicorn stops in order at the first one, and then raises it again.
         signal.signal(number, leave)

@@ -10,6 +10,9 @@ import resource
 
 log = logging.getLogger("gateway")
 
+SPARE_DESCRIPTORS = 256
+"""For workers, image fetches and the interpreter itself."""
+
 GC_THRESHOLD = 10_000
 """New objects before the collector looks at them; about what a hundred requests make."""
 
@@ -20,9 +23,17 @@ REST_S = 1.0
 the system for it again (measured: less than half as many long prompts a second)."""
 
 
-def allow_descriptors(wanted: int) -> None:
+def allow_connections(wanted: int) -> int:
+    """Make room for so many HTTP connections. Returns how many there may be: where the system
+    allows few files, half of them stay for everything else, so that those who are connected are
+    served, and those beyond are told why not."""
+    allowed = allow_descriptors(wanted + SPARE_DESCRIPTORS)
+    return min(wanted, max(allowed - SPARE_DESCRIPTORS, allowed // 2))
+
+
+def allow_descriptors(wanted: int) -> int:
     """Raise this process's limit of open files: macOS starts with 256, and each connection
-    takes one."""
+    takes one. Returns how many of those wanted it may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft < allowed:
@@ -32,6 +43,7 @@ def allow_descriptors(wanted: int) -> None:
             allowed = soft
     if allowed < wanted:
         log.warning("--max-connections: the system allows this process only %d files", allowed)
+    return allowed
 
 
 def spare_the_collector() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.http.listening import listen, url
-from gateway.process import allow_descriptors
+from gateway.process import allow_connections, allow_descriptors
 from shared.settings import SettingsError
 
 
@@ -68,3 +68,11 @@ def test_a_limit_that_cannot_be_raised_is_told(
     with caplog.at_level(logging.WARNING):
         allow_descriptors(1280)
     assert "only 256 files" in caplog.text
+
+
+@pytest.mark.parametrize(("files", "connections"), [(64, 32), (600, 344), (1280, 1024)])
+def test_where_few_files_are_allowed_some_are_left_for_the_answers(
+    files: int, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert allow_connections(1024) == connections
