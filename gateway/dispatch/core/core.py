@@ -20,6 +20,7 @@ from gateway.dispatch.core.loading import Loading
 from gateway.dispatch.core.results import Results
 from gateway.dispatch.core.sessions import Registry
 from gateway.dispatch.core.view import View
+from gateway.errors import QueueFull
 from shared.messages import Catalogue, Goodbye, Heartbeat, Hello, Message
 
 
@@ -84,7 +85,7 @@ class Core:
 
         Raises:
             ApiError: `Reserve` is refused; see `Dispatcher.reserve`. Or `OrderModel` is; see
-                `Loading.order`. Nothing has changed.
+                `Loading.order`. No job has come of it.
         """
         match act:
             case Reserve():
@@ -100,7 +101,11 @@ class Core:
         return self._settle(now)
 
     def _reserve(self, act: Reserve, now: float) -> None:
-        self._dispatcher.reserve(act, now)
+        try:
+            self._dispatcher.reserve(act, now)
+        except QueueFull:
+            self._loading.turned_away(act.request.model, now)
+            raise
         limit_s = act.request.idle_unload_s
         if limit_s is not None:
             self._loading.limit_idle(self._dispatcher.jobs[act.job_id].pool, limit_s, now)

@@ -42,6 +42,9 @@ from shared.messages import Catalogue, Load, Ping, Unload, Welcome
 
 log = logging.getLogger(__name__)
 
+TURNED_AWAY_S = 5.0
+"""For how long a model is asked for on behalf of somebody who could not wait for it."""
+
 DROP_REASONS = ("bad_catalogue", "late_catalogue", "too_many_hosts")
 """Why catalogues are dropped here. All are told from the start."""
 
@@ -72,7 +75,7 @@ class Loading:
         self._order_timeout_s = order_timeout_s
         self._wanted: dict[str, Demand] = {}
         self._ordered: dict[str, float] = {}
-        """Models that an operator has asked for, and until when."""
+        """Models that an operator has asked for, or who could not wait, and until when."""
         self._unloading: dict[str, set[bytes]] = {}
         """Models that an operator has ordered away, and the hosts that still have them."""
         self._unlisted: set[str] = set()
@@ -266,6 +269,15 @@ class Loading:
 
     def _is_waited_for(self, pool: str) -> bool:
         return pool in self._ordered or self._dispatcher.is_waited_for(pool)
+
+    def turned_away(self, model: str | None, now: float) -> None:
+        """There was no place for a request to wait, and it has been told to come back: it is to
+        find its model loaded, which is otherwise never loaded where nobody may wait."""
+        pool = self._hosts.pool_of(model) if model else None
+        if pool is not None and not self._is_coming(pool):
+            until = now + TURNED_AWAY_S
+            self._ordered[pool] = max(until, self._ordered.get(pool, until))
+            self._changes.wanted.add(pool)
 
     def limit_idle(self, pool: str, seconds: float, now: float) -> None:
         """A request sets anew how long its model stays without a job; 0: for ever."""

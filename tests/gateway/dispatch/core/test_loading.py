@@ -123,6 +123,17 @@ def test_the_queue_bounds_who_waits_for_a_load() -> None:
             simulation.request(model="a", stream=stream)
 
 
+def test_a_model_is_loaded_for_who_is_turned_away_and_told_to_come_back() -> None:
+    simulation = Simulation(queue_size=0)
+    host = SimulatedHost(simulation, "mac", 10, Model("a", 6))
+    with pytest.raises(QueueFull):
+        simulation.request(model="a")
+    live(simulation, LOADING_TAKES_S + 1)
+    client = simulation.request(model="a")
+    live(simulation, 6)
+    assert answered(client) and host.models["a"].loads == 1
+
+
 def test_only_so_many_streams_wait_for_a_load_as_it_has_slots_for() -> None:
     simulation, _ = one_host(Model("a", 6), slots=2)
     clients = [simulation.request(model="a", stream=True) for _ in range(2)]
