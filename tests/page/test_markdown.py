@@ -10,6 +10,7 @@ import pytest
 
 from tests.page.browser import Page
 from tests.processes import Service
+from tests.waiting import await_condition
 
 ANSWER = """\
 # Shapes
@@ -57,6 +58,8 @@ def page(browser: Any, service: Service) -> Iterator[Page]:
 def answered(page: Page, text: str) -> None:
     page.ask("script: " + json.dumps({"text": text}))
     page.await_text(".turn.assistant .note", "in all")
+    # It is made of the whole answer, after the note.
+    await_condition(lambda: page.text(".markdown") != "", "the answer as Markdown", 30)
 
 
 def count(page: Page, css: str) -> int:
@@ -72,7 +75,7 @@ def test_markdown_is_shown(page: Page) -> None:
     assert count(page, ".markdown .hljs-keyword") == 2
     assert count(page, ".markdown math") == 3
     assert count(page, ".maths.display math") == 1
-    assert "5 $ or 7 $ are prices" in page.text(".markdown")
+    page.await_text(".markdown", "5 $ or 7 $ are prices")
     assert page.text(".markdown p:last-child code") == "$x$"
 
 

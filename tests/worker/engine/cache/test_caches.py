@@ -119,18 +119,16 @@ def test_what_is_remembered_holds_no_more_memory_than_is_counted(drive: MakeDriv
     driver = drive()
     engine = driver.engine
 
-    def ask(round_: int) -> None:
+    def held_after(round_: int) -> float:
+        """What is held besides; also a batch, if the device has not let go of it yet."""
         driver.run(
             *(job(f"{round_}-{n}", f"{n} {TEXT} {round_}", max_tokens=8 + n) for n in range(8))
         )
+        return mx.get_active_memory() - engine.gauges()["prefix_cache_bytes"]
 
-    ask(0)
-    before = mx.get_active_memory() - engine.gauges()["prefix_cache_bytes"]
-    for round_ in range(1, 5):
-        ask(round_)
-    held = mx.get_active_memory() - engine.gauges()["prefix_cache_bytes"]
+    held = [held_after(round_) for round_ in range(8)]
     one_batch = 8 * 256 * engine.gauges()["cache_bytes_per_token"]
-    assert held - before < one_batch
+    assert min(held[4:]) - min(held[:4]) < one_batch
 
 
 def test_caches_keep_within_their_limits(drive: MakeDriver) -> None:
