@@ -147,10 +147,20 @@ def _saved(image: Image.Image, image_format: str, **options: Any) -> bytes:
 def _bound(cpu_s: int) -> None:
     """Give up what decoding needs not; what is imported already stays open."""
     os.nice(5)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+    for what, most in (
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, 16),
+    ):
+        most = _at_most(what, most)
+        resource.setrlimit(what, (most, most))
+
+
+def _at_most(what: int, most: int) -> int:
+    """The lower one of a limit and the system's own, which cannot be raised."""
+    hard = resource.getrlimit(what)[1]
+    return most if hard == resource.RLIM_INFINITY else min(most, hard)
 
 
 def _bound_memory(more_bytes: int) -> None:
@@ -159,7 +169,8 @@ def _bound_memory(more_bytes: int) -> None:
         with open("/proc/self/statm") as file:
             pages = int(file.read().split()[0])
         most = pages * os.sysconf("SC_PAGESIZE") + more_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (_at_most(resource.RLIMIT_AS, most), hard))
 
 
 if __name__ == "__main__":

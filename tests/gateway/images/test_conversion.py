@@ -158,6 +158,26 @@ async def test_a_process_that_was_taken_over_costs_its_file(
         await converted(b"x" * 3_000_000, "PDF")
 
 
+async def test_limits_that_are_lower_already_are_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may not raise them gets ValueError from `setrlimit`; root, who may, does not try."""
+    path = tmp_path / "limited.py"
+    path.write_text(
+        "import resource, runpy\n"
+        "hard = {resource.RLIMIT_AS: 7 << 30}\n"
+        "def setrlimit(what, pair):\n"
+        "    if not 0 <= pair[0] <= pair[1] <= hard.get(what, 10): raise ValueError(pair)\n"
+        "resource.getrlimit = lambda what: (0, hard.get(what, 10))\n"
+        "resource.setrlimit = setrlimit\n"
+        f"runpy.run_path({str(conversion.PROGRAM)!r}, run_name='__main__')\n"
+    )
+    monkeypatch.setattr(conversion, "PROGRAM", path)
+    file = io.BytesIO()
+    gradient().save(file, "TIFF")
+    assert len(await converted(file.getvalue())) == 1
+
+
 async def test_a_conversion_that_is_given_up_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
