@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import mlx.nn as nn
+from typing import TYPE_CHECKING, Any
 
 from worker.engine.interface import ModelError
+
+if TYPE_CHECKING:
+    import mlx.nn as nn
 
 CONTEXT_NAMES = ("max_position_embeddings", "max_sequence_length", "seq_length", "n_positions")
 
