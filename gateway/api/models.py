@@ -4,6 +4,7 @@ parameters."""
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
@@ -56,7 +57,10 @@ def model_routes(status: Status, keys: Keys, timeout_s: float) -> APIRouter:
     async def list_models() -> Response:
         """List the ids that requests may name."""
         models = [model_content(model) for model in status.models()]
-        return json_response({"object": "list", "data": models})
+        ids: list[str | None] = [model["id"] for model in models] or [None]
+        # Anthropic's clients read pages, of which this is the only one.
+        page = {"has_more": False, "first_id": ids[0], "last_id": ids[-1]}
+        return json_response({"object": "list", "data": models, **page})
 
     @router.get("/v1/models/{model_id:path}", response_model=None, responses=errors(NotFound))
     async def show_model(model_id: str) -> Response:
@@ -143,11 +147,15 @@ def _shown(status: Status, name: str) -> Response:
 
 def model_content(model: ServedModel) -> dict[str, Any]:
     """Return OpenAI's model object, with what a client of ours may want to know beside it, under
-    the names that vLLM (`max_model_len`) and OpenRouter (`input_modalities`) have for it."""
+    the names that vLLM (`max_model_len`), OpenRouter (`input_modalities`) and Anthropic (`type`,
+    `display_name`, `created_at`) have for it."""
     return {
         "id": model.id,
         "object": "model",
+        "type": "model",
+        "display_name": model.id,
         "created": model.created,
+        "created_at": datetime.fromtimestamp(model.created, UTC).isoformat(),
         "owned_by": "local",
         "context_length": model.context_tokens,
         "max_model_len": model.context_tokens,

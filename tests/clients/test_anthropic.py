@@ -57,6 +57,13 @@ def test_a_question_and_a_picture(api: Anthropic) -> None:
     assert only_text(seen) == COUNT_ANSWER
 
 
+def test_the_models(api: Anthropic) -> None:
+    (model,) = api.models.list(limit=1000)
+    assert (model.id, model.type, model.display_name) == (MODEL, "model", MODEL)
+    assert model.created_at.tzinfo is not None
+    assert api.models.retrieve(MODEL) == model
+
+
 def test_a_stop_sequence_is_named(api: Anthropic) -> None:
     stops = ["nowhere", " is"]
     asked = api.messages.create(

@@ -252,6 +252,10 @@ ResponseFormat = Annotated[
 ]
 
 
+class Thinking(RequestPart):
+    type: Literal["enabled", "disabled"]
+
+
 class StreamOptions(RequestPart):
     include_usage: bool | None = None
     include_obfuscation: bool | None = ignored("no padding is sent")
@@ -304,6 +308,9 @@ class ChatCompletionRequest(SamplingParameters, PictureSizes):
         "given to the model's chat template; none switches thinking off"
     )
     enable_thinking: bool | None = honoured("given to the model's chat template")
+    thinking: Thinking | None = honoured(
+        "enable_thinking, as GLM's, DeepSeek's and Kimi's clients say"
+    )
     chat_template_kwargs: FreeObject | None = honoured(
         "more variables for the model's chat template"
     )

@@ -44,7 +44,7 @@ def to_generation(
             body.parallel_tool_calls,
         ),
         template_options=template_options(
-            body.chat_template_kwargs, body.reasoning_effort, body.enable_thinking
+            body.chat_template_kwargs, body.reasoning_effort, _thinks(body)
         ),
         ignore_eos=bool(body.ignore_eos),
         tenant=tenant,
@@ -67,6 +67,12 @@ def _check_combinations(body: models.ChatCompletionRequest) -> None:
             "max_tokens: differs from max_completion_tokens, which means the same; send one.",
             param="max_tokens",
         )
+
+
+def _thinks(body: models.ChatCompletionRequest) -> bool | None:
+    if body.enable_thinking is not None or body.thinking is None:
+        return body.enable_thinking
+    return body.thinking.type == "enabled"
 
 
 def _response_format(wanted: models.ResponseFormat | None) -> ResponseFormat | None:

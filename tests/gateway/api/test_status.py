@@ -13,11 +13,19 @@ async def test_models_are_listed_in_openais_shape() -> None:
         missing = await running.client.get("/v1/models/none")
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == ["org/fake", "demo"]
+    assert (listed["first_id"], listed["last_id"], listed["has_more"]) == (
+        "org/fake",
+        "demo",
+        False,
+    )
     assert shown.json() == listed["data"][0]
     assert shown.json() == {
         "id": "org/fake",
         "object": "model",
+        "type": "model",
+        "display_name": "org/fake",
         "created": 1_700_000_000,
+        "created_at": "2023-11-14T22:13:20+00:00",
         "owned_by": "local",
         "context_length": 4096,
         "max_model_len": 4096,

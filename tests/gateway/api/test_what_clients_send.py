@@ -228,6 +228,16 @@ UNDERSTOOD: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"max_tokens": None},
     ),
     "completions: left out": (COMPLETIONS, {"prompt": "a"}, {"max_tokens": 16}),
+    "thinking, as GLM's and DeepSeek's clients say": (
+        CHAT,
+        chat(USER, thinking={"type": "disabled"}),
+        {"template_options": {"enable_thinking": False}},
+    ),
+    "thinking, with our word beside it": (
+        CHAT,
+        chat(USER, thinking={"type": "disabled"}, enable_thinking=True),
+        {"template_options": {"enable_thinking": True}},
+    ),
     "sixteen stop texts": (CHAT, chat(USER, stop=SIXTEEN), {"stop": SIXTEEN}),
 }
 

@@ -16,6 +16,7 @@ EXTRAS = {
     "repetition_penalty",
     "chat_template_kwargs",
     "enable_thinking",
+    "thinking",
     "max_pixels",
     "min_pixels",
     "mm_processor_kwargs",
