@@ -92,6 +92,7 @@ class EngineLoop:
     """
     Args:
         publish: takes what one step brought; called on the engine thread.
+        notes: told of each run before the engine has it, and when it has it no more.
     """
 
     def __init__(
