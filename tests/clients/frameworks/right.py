@@ -44,6 +44,16 @@ RIGHT: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
+RIGHT_IN_OPEN_WEBUI: Mapping[str, Callable[[Any], bool]] = {
+    "text": bool,
+    "title": bool,
+    "follow_ups": lambda outcome: isinstance(outcome, list),
+    "picture": bool,
+}
+"""What a small model says behind 17,000 tokens of tools is its own: each must have been answered,
+whole and without an error."""
+
+
 def judged(told: Mapping[str, Any]) -> dict[str, bool]:
     """Return whether each outcome is right, in the table's order; a client may lack a trial."""
     return {name: right(told[name]) for name, right in RIGHT.items() if name in told}
