@@ -81,6 +81,29 @@ def load(
         parser.error(str(error))
 
 
+def with_values(settings: T, values: Mapping[str, Any], source: str) -> T:
+    """The same with these fields set, each checked as its flag is.
+
+    Args:
+        source: where the values stand; errors name it.
+
+    Raises:
+        SettingsError: a value cannot be used.
+    """
+    hints = typing.get_type_hints(type(settings))
+    fields = {field.name: field for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    checked = {
+        name: _converted(
+            value if isinstance(value, bool) else str(value),
+            fields[name],
+            hints[name],
+            f"{source}: {name}",
+        )
+        for name, value in values.items()
+    }
+    return dataclasses.replace(settings, **checked)  # type: ignore[type-var]
+
+
 def flag_name(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
 

@@ -10,6 +10,7 @@ import sys
 from shared import environment_file, logs
 from shared.settings import load
 from shared.standard_streams import keep_open
+from worker.host.host import Host
 from worker.settings import Settings
 from worker.supervisor import Supervisor
 
@@ -23,6 +24,8 @@ def main() -> int:
     settings = load(Settings, "WORKER")
     name = name_of(settings)
     logs.configure(settings.log_level, settings.log_format, f"{name} supervisor")
+    if settings.is_host:
+        return Host(settings, sys.argv[1:], name).run()
     return Supervisor(settings, sys.argv[1:], name).run()
 
 

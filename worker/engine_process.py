@@ -61,7 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not pipe.due():
             return
         progress = loop.progress
-        pipe.tell(state=progress.state, active=len(link.slots), step_age_s=progress.age_s())
+        facts = progress.facts
+        pipe.tell(
+            state=progress.state,
+            active=len(link.slots),
+            step_age_s=progress.age_s(),
+            fraction=progress.loaded_fraction,
+            memory_bytes=int(progress.gauges.get("memory_bytes", 0)),
+            context_tokens=facts.context_tokens if facts else None,
+            vision=facts.vision if facts else None,
+        )
 
     outputs = EngineOutputs()
     loop = EngineLoop(engine_factory(settings, pipe.trying), outputs.publish, pipe)

@@ -22,6 +22,24 @@ class Settings:
         ("tcp://127.0.0.1:5555",), help="where a gateway listens for workers", unit="endpoint"
     )
     model_path: str = option("", help="a folder or a hub id that mlx-vlm loads; none: the demo")
+    models_dir: str = option(
+        "", help="a folder whose subfolders are models, each loaded when it is asked for"
+    )
+    models: str = option(
+        "", help="a TOML file that names models, each loaded when it is asked for", unit="file"
+    )
+    memory_budget_gib: float | None = option(
+        None,
+        help="most memory for all these models together; none: three quarters of what there is",
+        unit="GiB",
+        minimum=0,
+    )
+    idle_unload: float = option(
+        0.0,
+        help="how long such a model may be without a job before it leaves; 0: for ever",
+        unit="seconds",
+        minimum=0,
+    )
     trust_remote_code: bool = option(
         False, help="run the Python that a model brings; read it before (docs/security.md)"
     )
@@ -86,6 +104,11 @@ class Settings:
             raise SettingsError("--max-concurrency and --max-streams: at least one must be above 0")
         if bool(self.worker_key) != bool(self.gateway_key):
             raise SettingsError("--worker-key and --gateway-key go together")
+        if self.is_host and (self.model_path or self.served_model_name):
+            raise SettingsError(
+                "--model-path and --served-model-name go with one model; beside --models or "
+                "--models-dir, name it in the file of --models"
+            )
         for endpoint in self.gateway:
             check_endpoint("--gateway", endpoint)
         if self.worker_key:
@@ -102,6 +125,11 @@ class Settings:
             vision_cache_bytes=int(self.vision_cache_gib * GIB),
             proof_cache=self.proof_cache,
         )
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it is given several models, each to be loaded when it is asked for."""
+        return bool(self.models or self.models_dir)
 
     @property
     def model(self) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from shared.launcher import Launcher
 from worker.awake_clock import AwakeClock
-from worker.link.announcements import INSTANCE_VARIABLE
+from worker.link.announcements import INSTANCE_VARIABLE, SUPERVISOR_VARIABLE
 from worker.lost_runs import LostRuns
 from worker.settings import Settings
 from worker.supervisor_pipe import EXIT_HOPELESS, EXIT_LEFT, EXIT_RECYCLE, PIPE_VARIABLE
@@ -66,13 +66,21 @@ class Backoff:
 class EngineProcess:
     """One start of the engine process, seen from outside."""
 
-    def __init__(self, argv: Sequence[str], name: str, instance: str, lost_runs: LostRuns) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        name: str,
+        instance: str,
+        lost_runs: LostRuns,
+        supervisor: str = "",
+    ) -> None:
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         environment = {
             **os.environ,
             **lost_runs.environment(),
             INSTANCE_VARIABLE: instance,
+            SUPERVISOR_VARIABLE: supervisor,
             PIPE_VARIABLE: str(write_end),
         }
         self.process = subprocess.Popen(
@@ -95,10 +103,10 @@ class EngineProcess:
         self._selector = selectors.DefaultSelector()
         self._selector.register(read_end, selectors.EVENT_READ)
 
-    def listen(self) -> bool:
+    def listen(self, wait_s: float = LOOK_EVERY_S) -> bool:
         """Read reports for a moment; False once the process has closed its end."""
         # A wait that a stop has interrupted ends without having looked.
-        if not (self._selector.select(LOOK_EVERY_S) or self._selector.select(0)):
+        if not (self._selector.select(wait_s) or self._selector.select(0)):
             return True
         return self._read()
 

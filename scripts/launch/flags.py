@@ -25,7 +25,15 @@ PRESET = re.compile(r"\$\{(\w+):-(\w+)\}")
 """What the Procfile gives a tier where nothing else is said."""
 
 FILES = frozenset(
-    ("--api-key-file", "--curve-key", "--authorized-workers", "--worker-key", "--gateway-key")
+    (
+        "--api-key-file",
+        "--curve-key",
+        "--authorized-workers",
+        "--worker-key",
+        "--gateway-key",
+        "--models",
+        "--models-dir",
+    )
 )
 FOLDER_OR_HUB_ID = "--model-path"
 IPC = "ipc://"

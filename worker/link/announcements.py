@@ -14,7 +14,9 @@ from worker.loop import Progress
 from worker.settings import Settings
 
 INSTANCE_VARIABLE = "WORKER_INSTANCE"
-"""Set by the supervisor, the same for all its engine processes."""
+"""Set by the supervisor, the same for all engine processes of a model."""
+SUPERVISOR_VARIABLE = "WORKER_SUPERVISOR"
+"""Set by a host: its own instance."""
 
 
 def hello(settings: Settings, name: str, state: WorkerState, progress: Progress) -> Hello:
@@ -22,6 +24,7 @@ def hello(settings: Settings, name: str, state: WorkerState, progress: Progress)
     return Hello(
         worker=name,
         instance=os.environ.get(INSTANCE_VARIABLE, ""),
+        supervisor=os.environ.get(SUPERVISOR_VARIABLE, ""),
         models=list(settings.model_names),
         slots=settings.max_concurrency,
         stream_slots=settings.max_streams,

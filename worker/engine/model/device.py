@@ -53,3 +53,8 @@ def set_memory_limits() -> int | None:
             mx.set_wired_limit(limit_bytes)
         mx.set_cache_limit(int(limit_bytes * CACHE_SHARE))
     return limit_bytes
+
+
+if __name__ == "__main__":
+    # For processes that do not import MLX.
+    print(memory_bytes() or 0)

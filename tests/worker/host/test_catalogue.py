@@ -1,0 +1,76 @@
+"""The operator's list of models, and what is refused in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shared.settings import SettingsError
+from worker.host.catalogue import Model, read_catalogue
+from worker.settings import BUILT_IN_MODEL, Settings
+
+
+def read(tmp_path: Path, text: str = "", **settings: object) -> dict[str, Model]:
+    file = tmp_path / "models.toml"
+    file.write_text(text)
+    given = Settings(models=str(file), **settings)  # type: ignore[arg-type]
+    return {model.name: model for model in read_catalogue(given)}
+
+
+def test_a_folder_of_models_and_a_file_that_says_more_of_them(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    (folder / "empty").mkdir(parents=True)
+    (folder / "demo").symlink_to(BUILT_IN_MODEL)
+    told = """
+    [models.demo]
+    aliases = ["gpt-4o"]
+    pin = true
+    max_concurrency = 4
+    trust_remote_code = false
+    [models.remote]
+    path = "org/name"
+    preload = true
+    idle_unload = 60
+    """
+    models = read(tmp_path, told, models_dir=str(folder), idle_unload=5.0)
+    assert list(models) == ["demo", "remote"]
+    demo, remote = models["demo"], models["remote"]
+    assert (demo.pinned, demo.idle_unload_s, demo.settings.max_concurrency) == (True, 5.0, 4)
+    assert demo.argv[4:] == [
+        *("--model-path", str(BUILT_IN_MODEL)),
+        *("--served-model-name", "demo", "--served-model-name", "gpt-4o"),
+        *("--max-concurrency", "4", "--no-trust-remote-code"),
+    ]
+    assert (remote.path, remote.preload, remote.idle_unload_s) == ("org/name", True, 60.0)
+    assert remote.settings.max_concurrency == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[models.a", "models.toml"),
+        ("[model.a]", r"\[models.NAME\]"),
+        ("[models.a]", "path"),
+        ("[models.a]\npath = 1", "path"),
+        ("[models.a]\npath = 'x/y'\nslots = 1", "unknown: slots"),
+        ("[models.a]\npath = 'x/y'\ngateway = 'z'", "unknown: gateway"),
+        ("[models.a]\npath = 'x/y'\nmax_concurrency = 'many'", "max_concurrency"),
+        ("[models.a]\npath = 'x/y'\nmax_concurrency = -1", "max_concurrency"),
+        ("[models.a]\npath = 'x/y'\npin = 'yes'", "pin"),
+        ("[models.a]\npath = 'x/y'\nidle_unload = -1", "idle_unload"),
+        ("[models.a]\npath = 'x/y'\naliases = 'b'", "aliases"),
+        ("[models.a]\npath = 'x/y'\naliases = ['a']", "taken twice"),
+        ("[models.a]\npath = 'x/y'\naliases = ['']", "no name"),
+        ("[models]\na = 1", "table"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words) as refused:
+        read(tmp_path, text)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="models-dir"):
+        read_catalogue(Settings(models_dir=str(tmp_path / "none")))

@@ -1,0 +1,156 @@
+"""The supervisor of several models: each loaded one is an engine process of its own.
+
+One thread, which never waits for any of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+import msgspec
+
+from shared.launcher import Launcher
+from shared.messages import Catalogue, Load, Unload
+from shared.settings import SettingsError
+from worker.host.catalogue import read_catalogue
+from worker.host.hosted import HostedModel
+from worker.host.room import decide, room_for
+from worker.host.session import HostSession
+from worker.settings import GIB, Settings
+
+log = logging.getLogger(__name__)
+
+BUDGET_SHARE = 0.75
+ASKING_S = 60.0
+
+
+class Host:
+    def __init__(self, settings: Settings, argv: Sequence[str], name: str) -> None:
+        self._settings = settings
+        self._argv = argv
+        self._name = name
+        self._instance = secrets.token_hex(8)
+        self._launcher = Launcher()
+        self._stopping = False
+        self._models: dict[str, HostedModel] = {}
+        self._budget_bytes = 0
+        self._told: Catalogue | None = None
+
+    def run(self) -> int:
+        """Return the exit code: 0 when told to stop, 2 when the catalogue cannot be read."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            models = read_catalogue(self._settings)
+        except SettingsError as error:
+            print(f"python -m worker: {error}", file=sys.stderr)
+            return 2
+        gpu_bytes = _gpu_memory_bytes()
+        self._budget_bytes = _budget_bytes(self._settings, gpu_bytes)
+        self._models = {m.name: HostedModel(m, widened=not gpu_bytes) for m in models}
+        log.info("host %s: %d models", self._name, len(models))
+        session = HostSession(self._settings)
+        while not self._stopping:
+            session.wait()
+            now = time.monotonic()
+            self._turn(session, now)
+        for hosted in self._models.values():
+            hosted.leave()
+        session.leave(msgspec.structs.replace(self._catalogue(time.monotonic()), leaving=True))
+        while any(hosted.running for hosted in self._models.values()):
+            time.sleep(0.05)
+            self._look(time.monotonic())
+        return 0
+
+    def _turn(self, session: HostSession, now: float) -> None:
+        if self._launcher.is_gone:
+            log.warning("worker %s: what started it has ended, so it leaves", self._name)
+            self._stopping = True
+        for order in session.orders(now):
+            self._obey(order, now)
+        self._look(now)
+        places = [hosted.place(now) for hosted in self._models.values()]
+        decision = decide(places, self._budget_bytes, now)
+        for name in decision.leave:
+            log.info("model %s leaves", name)
+            self._models[name].leave()
+        for name in [] if self._stopping else decision.start:
+            log.info("model %s is loaded", name)
+            self._models[name].start(self._argv, self._name, self._instance)
+        catalogue = self._catalogue(now)
+        changed, self._told = _differs(self._told, catalogue), catalogue
+        session.tell(lambda: catalogue, now, changed=changed)
+
+    def _look(self, now: float) -> None:
+        for hosted in self._models.values():
+            reason = hosted.look(now)
+            if reason is not None:
+                log.warning("model %s: %s", hosted.model.name, reason)
+
+    def _obey(self, order: Load | Unload, now: float) -> None:
+        for hosted in self._models.values():
+            if order.model not in (hosted.model.name, *hosted.model.aliases):
+                continue
+            if isinstance(order, Unload):
+                log.info("model %s is told to leave", hosted.model.name)
+                hosted.leave()
+                continue
+            hosted.want(now)
+            if order.idle_unload_s is not None:
+                hosted.idle_unload_s = order.idle_unload_s
+
+    def _catalogue(self, now: float) -> Catalogue:
+        places = [hosted.place(now) for hosted in self._models.values()]
+        entries = [
+            msgspec.structs.replace(
+                hosted.entry(now), room=room_for(place, places, self._budget_bytes, now)
+            )
+            for hosted, place in zip(self._models.values(), places, strict=True)
+        ]
+        return Catalogue(
+            worker=self._name,
+            instance=self._instance,
+            models=entries,
+            memory_budget_bytes=self._budget_bytes,
+            memory_used_bytes=sum(place.size_bytes for place in places if place.state != "out"),
+            host=socket.gethostname(),
+        )
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+
+def _differs(before: Catalogue | None, after: Catalogue) -> bool:
+    """Whether something has changed that does not change by itself as time passes."""
+    if before is None:
+        return True
+    now_and_then = zip(before.models, after.models, strict=True)
+    return any((a.status, a.room, a.error) != (b.status, b.room, b.error) for a, b in now_and_then)
+
+
+def _budget_bytes(settings: Settings, gpu_bytes: int) -> int:
+    if settings.memory_budget_gib is not None:
+        return int(settings.memory_budget_gib * GIB)
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int((gpu_bytes or machine_bytes) * BUDGET_SHARE)
+
+
+def _gpu_memory_bytes() -> int:
+    """What the device recommends, 0 without a GPU. Asked in a process of its own: this one lives
+    on when MLX aborts."""
+    command = [sys.executable, "-m", "worker.engine.model.device"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=ASKING_S, check=True)
+        return int(told.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        log.exception("MLX cannot be asked what memory there is; the machine's is taken")
+        return 0

@@ -1,0 +1,182 @@
+"""One model of a host's catalogue, and how it is there now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from shared.messages import CatalogueEntry, ModelStatus
+from worker.engine.interface import ModelError
+from worker.host.catalogue import Model
+from worker.host.estimate import estimate_folder
+from worker.host.room import Place
+from worker.host.safetensors_header import HeaderError
+from worker.lost_runs import LostRuns
+from worker.supervisor import EngineProcess
+from worker.supervisor_pipe import EXIT_HOPELESS, EXIT_RECYCLE
+
+WISH_S = 5.0
+"""Whoever waits for a model says so every second; after so long without a word nobody does."""
+COMES_BACK_S = 20.0
+"""A model that had been loaded and died is started again for as long: gateways keep its slots on
+lease, and its jobs wait."""
+FIRST_RETRY_S = 10.0
+MAX_RETRY_S = 600.0
+WORKING_SHARE = 1.1
+"""Weights, and what a step works with beside them."""
+TOKENS_A_SLOT = 2048
+MAX_ERROR_CHARACTERS = 1024
+
+
+class HostedModel:
+    """
+    Attributes:
+        leaving: whether its engine was told to finish and end.
+    """
+
+    def __init__(self, model: Model, *, widened: bool) -> None:
+        self.model = model
+        self.leaving = False
+        self.idle_unload_s = model.idle_unload_s
+        self._widened = widened
+        self._preload = model.preload
+        self._engine: EngineProcess | None = None
+        self._lost_runs = LostRuns()
+        self._error = ""
+        self._failures = 0
+        self._retry_at = 0.0
+        self._wanted_since: float | None = None
+        self._wanted_until = 0.0
+        self._loaded_at = self._used_at = 0.0
+        self._estimated_bytes = self._estimate()
+
+    def _estimate(self) -> int:
+        """0 where the model is not here yet, or cannot be read: its engine says why."""
+        settings = self.model.settings
+        try:
+            told = estimate_folder(Path(self.model.path), widened=self._widened)
+        except (OSError, ModelError, HeaderError):
+            return 0
+        tokens = TOKENS_A_SLOT * (settings.max_concurrency + settings.max_streams)
+        caches = settings.engine_options()
+        remembered = caches.prefix_cache_bytes + caches.vision_cache_bytes
+        return int(told.weight_bytes * WORKING_SHARE) + told.row_bytes(tokens) + remembered
+
+    # --- wishes and orders -------------------------------------------------------------------
+
+    def want(self, now: float, for_s: float = WISH_S) -> None:
+        if self._wanted_since is None:
+            self._wanted_since = now
+        self._wanted_until = max(self._wanted_until, now + for_s)
+
+    def start(self, argv: Sequence[str], name: str, instance: str) -> None:
+        told = [*argv, *self.model.argv]
+        own_instance = f"{instance}.{self.model.name}"
+        own_name = f"{name}.{self.model.name.replace('/', '-')}"
+        self._engine = EngineProcess(told, own_name, own_instance, self._lost_runs, instance)
+        self._preload = self.leaving = False
+
+    def leave(self) -> None:
+        """What runs is finished within `--drain-timeout` or goes on elsewhere; then it ends."""
+        if self._engine is not None:
+            self.leaving = True
+            self._engine.tell_to_leave()
+
+    # --- what has become of it -----------------------------------------------------------------
+
+    def look(self, now: float) -> str | None:
+        """Hear its engine. Returns why it had to be killed, or how it ended; None: all is well."""
+        if self._wanted_since is not None and now > self._wanted_until:
+            self._wanted_since = None
+        engine = self._engine
+        if engine is None:
+            return None
+        was_ready = engine.was_ready
+        if not engine.listen(0):
+            return self._ended(engine, now)
+        if engine.was_ready and not was_ready:
+            self._loaded_at = self._used_at = now
+            self._failures, self._error = 0, ""
+        if self.busy:
+            self._used_at = now
+        reason = engine.stuck(self.model.settings.stall_timeout)
+        if reason is not None:
+            engine.process.kill()
+        return reason
+
+    def _ended(self, engine: EngineProcess, now: float) -> str | None:
+        code = engine.close()
+        self._engine, left, self.leaving = None, self.leaving or code == 0, False
+        if left:
+            return None
+        if code != EXIT_RECYCLE:
+            self._lost_runs.died(engine.runs)
+        if engine.was_ready:
+            self.want(now, COMES_BACK_S)
+            return "its engine has ended and is started again"
+        self._failures += 1
+        self._retry_at = now + min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** (self._failures - 1))
+        hopeless = engine.report.get("hopeless") if code == EXIT_HOPELESS else None
+        ending = f"signal {-code}" if code < 0 else f"code {code}"
+        self._error = str(hopeless or f"Its process ended while it was loaded ({ending}).")
+        return self._error
+
+    @property
+    def running(self) -> bool:
+        return self._engine is not None
+
+    @property
+    def busy(self) -> bool:
+        engine = self._engine
+        return engine is not None and bool(engine.report.get("active") or engine.runs)
+
+    def _status(self, now: float) -> ModelStatus:
+        if self._engine is not None:
+            return "loaded" if self._engine.was_ready else "loading"
+        return "failed" if self._error and now < self._retry_at else "unloaded"
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes: the estimate, or more if it was seen to take more."""
+        measured = self._engine.report.get("memory_bytes", 0) if self._engine else 0
+        return max(self._estimated_bytes, int(measured))
+
+    def place(self, now: float) -> Place:
+        state: Literal["out", "loading", "in", "leaving"] = "out"
+        if self._engine is not None:
+            state = "leaving" if self.leaving else "in" if self._engine.was_ready else "loading"
+        failed = self._status(now) == "failed"
+        return Place(
+            self.model.name,
+            self.size_bytes,
+            state,
+            busy=self.busy or (state == "in" and self._wanted_since is not None),
+            pinned=self.model.pinned,
+            loaded_at=self._loaded_at,
+            used_at=self._used_at,
+            wanted_since=None if failed else self._wanted_since,
+            preload=self._preload and not failed,
+            idle_limit_s=self.idle_unload_s,
+        )
+
+    def entry(self, now: float) -> CatalogueEntry:
+        """As gateways are told; what stands in the way of loading it is the host's to say."""
+        settings, engine, status = self.model.settings, self._engine, self._status(now)
+        report = engine.report if engine is not None else {}
+        loaded = status == "loaded"
+        return CatalogueEntry(
+            name=self.model.name,
+            status=status,
+            slots=settings.max_concurrency,
+            stream_slots=settings.max_streams,
+            aliases=list(self.model.aliases),
+            fraction=1.0 if loaded else float(report.get("fraction", 0.0)),
+            error=self._error[:MAX_ERROR_CHARACTERS] if status == "failed" else "",
+            retry_s=max(0.0, self._retry_at - now) if status == "failed" else 0.0,
+            memory_bytes=int(report.get("memory_bytes", 0)) or self._estimated_bytes,
+            pinned=self.model.pinned,
+            idle_s=now - self._used_at if loaded and not self.busy else None,
+            context_tokens=report.get("context_tokens"),
+            vision=report.get("vision"),
+        )
