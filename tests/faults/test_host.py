@@ -18,7 +18,14 @@ SMALL_CACHES = ("--prefix-cache-gib", "0.25", "--vision-cache-gib", "0.1")
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def models_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("list") / "models.toml"
+    file.write_text("")
+    return file
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, models_file: Path) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("models")
     for name in ("a", "b", "c"):
         (folder / name).symlink_to(DEMO)
@@ -30,7 +37,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     (broken / "config.json").write_text('{"model_type": "no_such_family"}')
     with serving(workers=0) as service:
         service.worker_flags = ()
-        service.add_worker("--models-dir", str(folder), *TWO_FIT, *SMALL_CACHES)
+        given = "--models-dir", str(folder), "--models", str(models_file)
+        service.add_worker(*given, *TWO_FIT, *SMALL_CACHES)
         await_condition(lambda: len(statuses(service)) == 4, "the catalogue")
         yield service
 
@@ -60,6 +68,18 @@ def test_a_model_that_cannot_be_loaded_says_why_and_the_others_go_on(service: Se
     assert "no_such_family" in refused.text
     assert statuses(service)["broken"] == "failed"
     assert ask(service, "a") == "The capital of France is Paris."
+
+
+def test_the_file_is_read_again_and_an_error_in_it_changes_nothing(
+    service: Service, models_file: Path
+) -> None:
+    models_file.write_text('[models.a]\naliases = ["paris"]')
+    await_condition(lambda: "paris" in str(service.get("/v1/models")), "the alias")
+    assert ask(service, "paris") == "The capital of France is Paris."
+    models_file.write_text("[models.a]\nslots = 3")
+    worker = service.workers[0]
+    await_condition(lambda: "unknown: slots" in worker.output(), "the error's line")
+    assert ask(service, "paris") == "The capital of France is Paris."
 
 
 def test_a_host_that_is_told_to_stop_takes_its_engines_with_it(service: Service) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from shared.launcher import Launcher
 from shared.messages import Catalogue, Load, Unload
 from shared.settings import SettingsError
-from worker.host.catalogue import read_catalogue
+from worker.host.catalogue import Model, read_catalogue, signature
 from worker.host.hosted import HostedModel
 from worker.host.room import decide, room_for
 from worker.host.session import HostSession
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 BUDGET_SHARE = 0.75
 ASKING_S = 60.0
+LOOK_AGAIN_S = 1.0
+"""How often it is looked whether the operator's list has changed."""
 
 
 class Host:
@@ -43,12 +45,18 @@ class Host:
         self._stopping = False
         self._models: dict[str, HostedModel] = {}
         self._budget_bytes = 0
+        self._widened = True
+        self._signature: object = None
+        self._signed_at = 0.0
+        self._gone: list[HostedModel] = []
+        """Models that are no longer listed, and have yet to end."""
         self._told: Catalogue | None = None
 
     def run(self) -> int:
         """Return the exit code: 0 when told to stop, 2 when the catalogue cannot be read."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
+        self._signature = signature(self._settings)
         try:
             models = read_catalogue(self._settings)
         except SettingsError as error:
@@ -56,8 +64,8 @@ class Host:
             return 2
         gpu_bytes = _gpu_memory_bytes()
         self._budget_bytes = _budget_bytes(self._settings, gpu_bytes)
-        self._models = {m.name: HostedModel(m, widened=not gpu_bytes) for m in models}
-        log.info("host %s: %d models", self._name, len(models))
+        self._widened = not gpu_bytes
+        self._go_by(models)
         session = HostSession(self._settings)
         while not self._stopping:
             session.wait()
@@ -66,7 +74,7 @@ class Host:
         for hosted in self._models.values():
             hosted.leave()
         session.leave(msgspec.structs.replace(self._catalogue(time.monotonic()), leaving=True))
-        while any(hosted.running for hosted in self._models.values()):
+        while any(hosted.running for hosted in (*self._models.values(), *self._gone)):
             time.sleep(0.05)
             self._look(time.monotonic())
         return 0
@@ -75,11 +83,14 @@ class Host:
         if self._launcher.is_gone:
             log.warning("worker %s: what started it has ended, so it leaves", self._name)
             self._stopping = True
+        self._read_again_if_changed(now)
         for order in session.orders(now):
             self._obey(order, now)
         self._look(now)
+        # Who is gone from the list may be back under its name before its old engine has ended.
+        gone_bytes = sum(hosted.size_bytes for hosted in self._gone)
         places = [hosted.place(now) for hosted in self._models.values()]
-        decision = decide(places, self._budget_bytes, now)
+        decision = decide(places, self._budget_bytes - gone_bytes, now)
         for name in decision.leave:
             log.info("model %s leaves", name)
             self._models[name].leave()
@@ -90,8 +101,37 @@ class Host:
         changed, self._told = _differs(self._told, catalogue), catalogue
         session.tell(lambda: catalogue, now, changed=changed)
 
+    def _read_again_if_changed(self, now: float) -> None:
+        if now - self._signed_at < LOOK_AGAIN_S:
+            return
+        self._signed_at = now
+        current = signature(self._settings)
+        if current == self._signature:
+            return
+        self._signature = current
+        try:
+            self._go_by(read_catalogue(self._settings))
+        except (SettingsError, OSError) as error:
+            log.error("the catalogue stays as it was: %s", error)
+
+    def _go_by(self, models: Sequence[Model]) -> None:
+        """Whoever is no longer listed leaves, and is out of the list once it is gone."""
+        before, self._models = self._models, {}
+        for model in models:
+            hosted = before.pop(model.name, None)
+            if hosted is None:
+                hosted = HostedModel(model, widened=self._widened)
+            else:
+                hosted.become(model)
+            self._models[model.name] = hosted
+        for hosted in before.values():
+            hosted.leave()
+        self._gone = [hosted for hosted in (*self._gone, *before.values()) if hosted.running]
+        log.info("host %s: %d models", self._name, len(models))
+
     def _look(self, now: float) -> None:
-        for hosted in self._models.values():
+        self._gone = [hosted for hosted in self._gone if hosted.running]
+        for hosted in (*self._models.values(), *self._gone):
             reason = hosted.look(now)
             if reason is not None:
                 log.warning("model %s: %s", hosted.model.name, reason)
@@ -133,8 +173,11 @@ def _differs(before: Catalogue | None, after: Catalogue) -> bool:
     """Whether something has changed that does not change by itself as time passes."""
     if before is None:
         return True
-    now_and_then = zip(before.models, after.models, strict=True)
-    return any((a.status, a.room, a.error) != (b.status, b.room, b.error) for a, b in now_and_then)
+    return _settled(before) != _settled(after)
+
+
+def _settled(catalogue: Catalogue) -> list[tuple[object, ...]]:
+    return [(e.name, e.aliases, e.pinned, e.status, e.room, e.error) for e in catalogue.models]
 
 
 def _budget_bytes(settings: Settings, gpu_bytes: int) -> int:

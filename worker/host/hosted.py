@@ -63,6 +63,15 @@ class HostedModel:
         remembered = caches.prefix_cache_bytes + caches.vision_cache_bytes
         return int(told.weight_bytes * WORKING_SHARE) + told.row_bytes(tokens) + remembered
 
+    def become(self, model: Model) -> None:
+        """Go by what the operator says of it now. An engine that was told otherwise leaves."""
+        if (model.argv, model.settings) != (self.model.argv, self.model.settings):
+            self.leave()
+        if model.idle_unload_s != self.model.idle_unload_s:
+            self.idle_unload_s = model.idle_unload_s
+        self.model = model
+        self._estimated_bytes = self._estimate()
+
     # --- wishes and orders -------------------------------------------------------------------
 
     def want(self, now: float, for_s: float = WISH_S) -> None:
