@@ -1,4 +1,4 @@
-"""Lists, loads and unloads models through the gateway (`scripts/models` runs this)."""
+"""Lists, loads and unloads models through the gateway, and plans (`scripts/models` runs this)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GIB = 2**30
 def parse_arguments(own: OwnServer, argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=command_name("models"),
-        description="List, load and unload models through the gateway.",
+        description="List, load and unload models through the gateway; plan their memory.",
         parents=order_flags(own, again=False),
     )
     actions = parser.add_subparsers(dest="action", required=True)
@@ -30,6 +30,15 @@ def parse_arguments(own: OwnServer, argv: Sequence[str] | None = None) -> argpar
         one = actions.add_parser(action, help=meaning, parents=parents)
         one.add_argument("model", help="one of its names")
         one.add_argument("--no-wait", action="store_true", help="do not wait until it is done")
+    plan = actions.add_parser(
+        "plan", help="what a model would take of this machine's memory, without loading it"
+    )
+    plan.add_argument("model", help="a folder or a hub id")
+    plan.add_argument(
+        "--memory-budget-gib",
+        type=float,
+        help="memory for weights and caches [default: three quarters of what the device has]",
+    )
     return parser.parse_args(argv)
 
 
@@ -38,6 +47,8 @@ def main() -> int:
 
 
 def _act(options: argparse.Namespace, key: str) -> str | None:
+    if options.action == "plan":
+        return _plan(options.model, options.memory_budget_gib)
     with GatewayClient(options.url, key) as gateway:
         if options.action == "list":
             show(gateway.listed("/v1/models"))
@@ -49,6 +60,17 @@ def _act(options: argparse.Namespace, key: str) -> str | None:
             return refusal(answer)
         show([answer.json()])
         return None
+
+
+def _plan(model: str, budget_gib: float | None) -> str | None:
+    from scripts.model_plan import PlanError, make_plan  # the hub's library takes its time
+
+    try:
+        plan = make_plan(model, budget_gib)
+    except PlanError as error:
+        return str(error)
+    print("\n".join(plan.lines()))
+    return None if plan.fits else "More memory is wanted."
 
 
 def show(models: Sequence[dict[str, Any]]) -> None:

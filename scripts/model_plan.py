@@ -1,0 +1,122 @@
+"""What a model would take of this machine's memory, told from headers alone: `models plan`.
+
+Weights and cached tokens are those of `worker.host.estimate`; what a step takes besides is not
+known before the model runs, and is what the last quarter of the memory is for.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, NotASafetensorsRepoError
+
+from worker.engine.interface import ModelError
+from worker.engine.model.config import read_json
+from worker.host.estimate import Estimate, estimate
+from worker.host.safetensors_header import HeaderError, Tensor, read_tensors
+
+BUDGET_SHARE = 0.75
+"""Of what the device recommends, or of the machine's memory where there is no GPU."""
+ROW_TOKENS = (2_048, 8_192, 32_768, 131_072)
+GIB, KIB = 2**30, 2**10
+
+
+class PlanError(ValueError):
+    """Nothing can be told of this model; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    Attributes:
+        budget_bytes: for weights and caches together.
+    """
+
+    model: str
+    found: Estimate
+    budget_bytes: int
+
+    @property
+    def cache_bytes(self) -> int:
+        """What the weights leave for cached tokens; negative: they do not fit."""
+        return self.budget_bytes - self.found.weight_bytes
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for one row of the shortest length, too."""
+        return self.slots(ROW_TOKENS[0]) > 0
+
+    def slots(self, tokens: int) -> int:
+        """How many rows of so many tokens fit at once."""
+        return max(0, self.cache_bytes) // max(1, self.found.row_bytes(tokens))
+
+    def lines(self) -> list[str]:
+        lines = [
+            f"model            {self.model}",
+            f"weights          {self.found.weight_bytes / GIB:.2f} GiB",
+            f"a cached token   {self.found.bytes_per_token / KIB:.1f} KiB",
+            f"memory           {self.budget_bytes / GIB:.2f} GiB for weights and caches",
+        ]
+        if not self.fits:
+            return [*lines, "It does not fit."]
+        most = self.found.context_tokens or ROW_TOKENS[-1]
+        lengths = sorted({*(tokens for tokens in ROW_TOKENS if tokens < most), most})
+        rows = [f"{self.slots(tokens):>8,} x {tokens:,} tokens" for tokens in lengths]
+        return [*lines, "slots that fit", *rows]
+
+
+def make_plan(model: str, budget_gib: float | None) -> Plan:
+    """
+    Args:
+        model: a folder or a hub id; of a hub id that is not here, headers alone are fetched.
+        budget_gib: instead of this machine's own.
+
+    Raises:
+        PlanError: it is neither, or it is damaged.
+    """
+    from worker.engine.model.device import has_gpu  # brings MLX, which takes a moment
+
+    config, tensors = _local(Path(model).expanduser()) or _of_the_hub(model)
+    budget_bytes = int(budget_gib * GIB) if budget_gib is not None else _own_budget()
+    return Plan(model, estimate(config, tensors, widened=not has_gpu()), budget_bytes)
+
+
+def _local(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    if not folder.is_dir():
+        return None
+    if not (folder / "config.json").is_file():
+        raise PlanError(f"{folder} holds no config.json: it is not a model's folder.")
+    try:
+        return read_json(folder / "config.json"), read_tensors(folder)
+    except (ModelError, HeaderError) as error:
+        raise PlanError(str(error)) from error
+
+
+def _of_the_hub(model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if model.count("/") != 1:
+        raise PlanError(f"There is no model at {model}: it is neither a folder nor a hub id.")
+    try:
+        config = Path(hf_hub_download(model, "config.json"))
+        if here := _local(config.parent) if any(config.parent.glob("*.safetensors")) else None:
+            return here
+        headers = HfApi().get_safetensors_metadata(model)
+    except NotASafetensorsRepoError as error:
+        raise PlanError(f"The hub's model {model} has no safetensors.") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise PlanError(f"The hub does not give {model}: {str(error).splitlines()[0]}") from error
+    return read_json(config), {
+        name: Tensor(told.dtype, tuple(told.shape))
+        for file in headers.files_metadata.values()
+        for name, told in file.tensors.items()
+    }
+
+
+def _own_budget() -> int:
+    from worker.engine.model.device import memory_bytes
+
+    recommended = memory_bytes() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(BUDGET_SHARE * recommended)
