@@ -15,6 +15,7 @@ from tests.processes import ROOT
 
 COMMANDS = {
     "chat": "scripts.chat",
+    "clients": "tests.clients.frameworks.run",
     "doctor": "scripts.doctor_checks.__main__",
     "families": "scripts.family_sweep.__main__",
     "gpu_check": "scripts.gpu_checks.__main__",
