@@ -43,7 +43,7 @@ def four_bit(folder: Path, into: Path) -> Path:
     return into
 
 
-@pytest.mark.parametrize("family", ["gemma3", "qwen2_vl", "qwen2_vl in 4 bits"])
+@pytest.mark.parametrize("family", ["gemma3", "qwen2_vl", "pixtral", "qwen2_vl in 4 bits"])
 def test_a_model_takes_what_its_headers_tell(
     checkpoint: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
