@@ -95,7 +95,7 @@ class Host:
             log.info("model %s leaves", name)
             self._models[name].leave()
         for name in [] if self._stopping else decision.start:
-            log.info("model %s is loaded", name)
+            log.info("model %s is wanted and starts to load", name)
             self._models[name].start(self._argv, self._name, self._instance)
         catalogue = self._catalogue(now)
         changed, self._told = _differs(self._told, catalogue), catalogue

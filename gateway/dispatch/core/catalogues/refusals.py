@@ -45,9 +45,9 @@ def why_not_loaded(model: str, options: Sequence[Option]) -> ApiError:
         return no_memory(model, pinned)
     failed = [entry for _, entry in options if entry.status == "failed"]
     soonest = min(failed, key=lambda entry: entry.retry_s)
+    reason = soonest.error.removesuffix(".") or "no reason was given"
     return NoWorker(
-        f"The model {model!r} could not be loaded: {soonest.error or 'no reason was given'}. "
-        "Its worker's log has more.",
+        f"The model {model!r} could not be loaded: {reason}. Its worker's log has more.",
         retry_after_s=min(soonest.retry_s, MOST_RETRY_S),
     )
 
