@@ -79,14 +79,14 @@ def all_at_once(model: LoadedModel, turns: Sequence[Question]) -> Stage:
     """
     able = model.family.abilities
     pictures = [*([PICTURE, CHANGED] * able.pictures), *([PICTURES] * able.several_pictures)]
+    first = PICTURES_TURNED if able.several_pictures else (*pictures, SHORT_TEXT)[0]
     two = (SHORT_TEXT, *pictures[:1], TEXT[1])[:2]
-    five = (SHORT_TEXT, *pictures[::2], LONG_TEXT, TEXT[1], SHORT_TEXT, TEXT[1])[:5]
-    last = PICTURES_TURNED if able.several_pictures else (*pictures, LONG_TEXT)[0]
+    five = (SHORT_TEXT, *pictures[::2], TEXT[1], SHORT_TEXT, TEXT[1], SHORT_TEXT)[:5]
     rounds = [
-        Round((TEXT[1],), (last, SHORT_TEXT), cold=True, in_pieces=True),
-        Round(two, cold=True),
-        Round(five, cold=True),
+        Round((TEXT[1],), (first, LONG_TEXT), cold=True, in_pieces=True),
+        Round(two),
         Round((LONG_TEXT, *pictures[:2], *turns, TEXT[1])[:5]),
+        Round(five, cold=True),
     ]
     rows = model.kv_heads
     if 1 < rows <= MOST_ROWS and rows not in (2, 3, 5):
