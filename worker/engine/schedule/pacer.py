@@ -40,7 +40,7 @@ class Pacer:
             two decode steps.
     """
 
-    SMALLEST, SMALL, SHORT, LARGEST = 6, 24, 256, 2048
+    SMALLEST, SMALL, SHORT, LARGEST = 6, 8, 256, 2048
     FIRST = 64
     """Before anything was measured."""
     GENTLE_STEPS, HURRIED_STEPS = 1.0, 4.0
@@ -136,5 +136,5 @@ class Pacer:
         if not decoding:
             return most
         if self._must_try_small:
-            return min(most, self.SMALL)
+            return min(most, self.SMALLEST)
         return min(most, max(self.SMALLEST, int(self._size * self._scale)))

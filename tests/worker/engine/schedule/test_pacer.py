@@ -146,6 +146,15 @@ def test_pieces_that_look_far_back_are_no_fixed_cost() -> None:
     assert sorted(pieces)[-3] * 700e-6 < 2 * STEP_S
 
 
+def test_the_last_tokens_of_a_long_prompt_are_no_fixed_cost() -> None:
+    """They look far back: a few of them took 17 ms beside steps of 4."""
+    pacer = paced(*[STEP_S] * 5)
+    for _ in range(3):
+        pacer.note_chunk(20, 4 * STEP_S, 2000)
+    pieces = prompt_pieces(pacer, 1500, 0.0, 700e-6)
+    assert max(pieces) * 700e-6 < 2 * STEP_S
+
+
 def test_small_pieces_that_were_slow_once_are_tried_again() -> None:
     """Beside other work a few tokens took 40 ms; with the work gone they take what they take."""
     pacer = paced(*[STEP_S] * 5)
