@@ -6,7 +6,6 @@ known before the model runs, and is what the last quarter of the memory is for.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, NotA
 
 from worker.engine.interface import ModelError
 from worker.engine.model.config import read_json
+from worker.host.budget import default_budget_bytes
 from worker.host.estimate import Estimate, estimate
 from worker.host.safetensors_header import HeaderError, Tensor, read_tensors
 
-BUDGET_SHARE = 0.75
-"""Of what the device recommends, or of the machine's memory where there is no GPU."""
 ROW_TOKENS = (2_048, 8_192, 32_768, 131_072)
 GIB, KIB = 2**30, 2**10
 
@@ -78,10 +76,11 @@ def make_plan(model: str, budget_gib: float | None) -> Plan:
     Raises:
         PlanError: it is neither, or it is damaged.
     """
-    from worker.engine.model.device import has_gpu  # brings MLX, which takes a moment
+    from worker.engine.model.device import has_gpu, memory_bytes  # bring MLX, which takes a moment
 
     config, tensors = _local(Path(model).expanduser()) or _of_the_hub(model)
-    budget_bytes = int(budget_gib * GIB) if budget_gib is not None else _own_budget()
+    own_bytes = default_budget_bytes(memory_bytes())
+    budget_bytes = own_bytes if budget_gib is None else int(budget_gib * GIB)
     return Plan(model, estimate(config, tensors, widened=not has_gpu()), budget_bytes)
 
 
@@ -113,10 +112,3 @@ def _of_the_hub(model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         for file in headers.files_metadata.values()
         for name, told in file.tensors.items()
     }
-
-
-def _own_budget() -> int:
-    from worker.engine.model.device import memory_bytes
-
-    recommended = memory_bytes() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(BUDGET_SHARE * recommended)

@@ -6,7 +6,6 @@ One thread, which never waits for any of them.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import signal
 import socket
@@ -21,6 +20,7 @@ import msgspec
 from shared.launcher import Launcher
 from shared.messages import Catalogue, Load, Unload
 from shared.settings import SettingsError
+from worker.host.budget import default_budget_bytes
 from worker.host.catalogue import Model, read_catalogue, signature
 from worker.host.hosted import HostedModel
 from worker.host.room import decide, room_for
@@ -29,7 +29,6 @@ from worker.settings import GIB, Settings
 
 log = logging.getLogger(__name__)
 
-BUDGET_SHARE = 0.75
 ASKING_S = 60.0
 LOOK_AGAIN_S = 1.0
 """How often it is looked whether the operator's list has changed."""
@@ -183,8 +182,7 @@ def _settled(catalogue: Catalogue) -> list[tuple[object, ...]]:
 def _budget_bytes(settings: Settings, gpu_bytes: int) -> int:
     if settings.memory_budget_gib is not None:
         return int(settings.memory_budget_gib * GIB)
-    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int((gpu_bytes or machine_bytes) * BUDGET_SHARE)
+    return default_budget_bytes(gpu_bytes)
 
 
 def _gpu_memory_bytes() -> int:

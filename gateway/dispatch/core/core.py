@@ -18,7 +18,7 @@ from gateway.dispatch.core.failover import Failover
 from gateway.dispatch.core.liveness import Liveness
 from gateway.dispatch.core.loading import Loading
 from gateway.dispatch.core.results import Results
-from gateway.dispatch.core.sessions import Registry
+from gateway.dispatch.core.sessions import Registry, Session
 from gateway.dispatch.core.view import View
 from gateway.errors import QueueFull
 from shared.messages import Catalogue, Goodbye, Heartbeat, Hello, Message
@@ -120,14 +120,19 @@ class Core:
         elif session is None:
             self._liveness.challenge(routing_id, now)
         else:
-            session.heard(now)
-            if isinstance(message, Heartbeat):
-                self._liveness.heartbeat(session, message, now)
-            elif isinstance(message, Goodbye):
-                self._liveness.goodbye(session, message, now)
-            else:
-                self._results.message(session, message, now)
+            self._said(session, message, now)
         return self._settle(now)
+
+    def _said(self, session: Session, message: Message, now: float) -> None:
+        """By a worker that is known."""
+        session.heard(now)
+        match message:
+            case Heartbeat():
+                self._liveness.heartbeat(session, message, now)
+            case Goodbye():
+                self._liveness.goodbye(session, message, now)
+            case _:
+                self._results.message(session, message, now)
 
     def tick(
         self, now: float, *, stood_still: bool = False, somebody_gone: bool = False

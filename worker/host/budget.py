@@ -1,0 +1,17 @@
+"""What all models of one host may take together, where its operator does not say."""
+
+from __future__ import annotations
+
+import os
+
+BUDGET_SHARE = 0.75
+"""The rest is for what a step works with, and for everybody else."""
+
+
+def default_budget_bytes(device_bytes: int | None) -> int:
+    """
+    Args:
+        device_bytes: what the GPU recommends; None or 0: there is none, and the machine's counts.
+    """
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int((device_bytes or machine_bytes) * BUDGET_SHARE)
