@@ -61,6 +61,13 @@ def test_each_is_loaded_when_asked_for_and_never_more_than_fit(service: Service)
         assert statuses(service)[name] == "loaded"
 
 
+def test_a_model_that_was_just_asked_for_is_unloaded_and_stays_so(service: Service) -> None:
+    ask(service, "b")
+    unloaded = service.ask({"model": "b", "wait": True}, "/v1/models/unload")
+    assert unloaded.json()["status"]["value"] == "unloaded"
+    assert ask(service, "b") == "The capital of France is Paris."
+
+
 def test_a_model_that_cannot_be_loaded_says_why_and_the_others_go_on(service: Service) -> None:
     question = {"role": "user", "content": "Hello"}
     refused = service.ask({"model": "broken", "messages": [question]})

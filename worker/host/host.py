@@ -141,7 +141,7 @@ class Host:
                 continue
             if isinstance(order, Unload):
                 log.info("model %s is told to leave", hosted.model.name)
-                hosted.leave()
+                hosted.unload()
                 continue
             hosted.want(now)
             if order.idle_unload_s is not None:

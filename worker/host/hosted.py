@@ -86,6 +86,11 @@ class HostedModel:
         self._engine = EngineProcess(told, own_name, own_instance, self._lost_runs, instance)
         self._preload = self.leaving = False
 
+    def unload(self) -> None:
+        """By order. What was wished before is void: whoever still waits for it asks again."""
+        self._wanted_since, self._wanted_until = None, 0.0
+        self.leave()
+
     def leave(self) -> None:
         """What runs is finished within `--drain-timeout` or goes on elsewhere; then it ends."""
         if self._engine is not None:
