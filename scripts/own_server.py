@@ -64,7 +64,11 @@ class OwnServer:
     def path(self, variable: str) -> Path | None:
         """A file or folder that is set, absolute; None where nothing is."""
         value = self.environment.get(variable)
-        return self._folder / Path(value).expanduser() if value else None
+        return self.below_home(value) if value else None
+
+    def below_home(self, path: str) -> Path:
+        """A path as the settings have it, absolute."""
+        return self._folder / Path(path).expanduser()
 
     def _first_key(self, known: Mapping[str, str], variable: str) -> str:
         """Several keys have commas or spaces between them in a variable, line ends in a file."""

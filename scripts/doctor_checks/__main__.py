@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scripts.called_from import go_back
+from scripts.doctor_checks.catalogue import check_catalogue, has_catalogue
 from scripts.doctor_checks.findings import Finding, wrong
 from scripts.doctor_checks.machine import check_machine, check_packages
 from scripts.doctor_checks.model import check_model, check_served_model
@@ -47,7 +48,7 @@ def parse_arguments(own: OwnServer, argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--model-path",
         type=Path,
-        help="a model's folder [default: WORKER_MODEL_PATH, else the demo model]",
+        help="a model's folder [default: the models of the settings here, else the demo model]",
     )
     parser.add_argument(
         "--model",
@@ -64,15 +65,19 @@ def examine(own: OwnServer, arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from check_machine()
     yield from check_packages()
     model = arguments.model or arguments.model_path
-    folder = list(check_model(model) if model else check_served_model(own))
-    yield from folder
-    if arguments.model and not any(finding.wrong for finding in folder):
+    folders = list(check_model(model) if model else _check_own_models(own))
+    yield from folders
+    if arguments.model and not any(finding.wrong for finding in folders):
         yield from check_proof(arguments.model)
     service = Service(arguments.url, arguments.key)
     of_service = list(check_service(service, own.worker_port, needed=arguments.run))
     yield from of_service
     if arguments.run and not any(finding.wrong for finding in of_service):
         yield from ask_about_a_picture(service)
+
+
+def _check_own_models(own: OwnServer) -> Iterator[Finding]:
+    return check_catalogue(own) if has_catalogue(own) else check_served_model(own)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def check_service(service: Service, worker_port: int, *, needed: bool) -> Iterat
         return
     for worker in body["workers"]:
         yield _worker(worker)
+    yield from _models(service.ask("/v1/models")[1].get("data", []))
 
 
 def port_taken(host: str, port: int) -> bool:
@@ -106,6 +107,22 @@ def _worker(worker: dict[str, Any]) -> Finding:
     if worker["state"] == "ready":
         return fine(said)
     return note(said + ".", "It takes no requests until it is ready.")
+
+
+def _models(models: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Of a worker that loads models when they are asked for; others are among the workers."""
+    states = {
+        model["id"]: model["status"] for model in models if model["id"] not in model["aliases"]
+    }
+    loaded = [name for name, status in states.items() if status["value"] == "loaded"]
+    if len(loaded) < len(states):
+        yield fine(f"{len(states)} models can be asked for, {len(loaded)} of them loaded")
+    for name, status in states.items():
+        if status["value"] == "failed":
+            yield wrong(
+                f"The model {name} could not be loaded: {status['error']}",
+                f"Its worker's log has more; {DOCTOR} --model FOLDER tries it alone.",
+            )
 
 
 def reason(body: dict[str, Any]) -> str:

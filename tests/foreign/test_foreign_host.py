@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from scripts.doctor_checks.service import Service as Doctor
+from scripts.doctor_checks.service import check_service
 from tests.foreign.test_foreign_worker import TEXT, body, gateway, streamed, text_of
 from tests.processes import Service, Tier, answer_text
 from tests.waiting import await_condition, free_port
@@ -87,6 +89,9 @@ def test_what_cannot_be_loaded_is_said_at_once_and_why(service: Service) -> None
         assert failed.status_code == 503 and int(failed.headers["retry-after"]) > 1
         assert "a broken parrot says nothing" in failed.json()["detail"]
     assert status(service, "broken") == "failed"
+    said = "\n".join(str(one) for one in check_service(Doctor(service.url, None), 1, needed=True))
+    assert "4 models can be asked for" in said
+    assert "WRONG  The model broken could not be loaded: a broken parrot says nothing" in said
 
 
 def test_a_request_sets_the_idle_limit_of_its_model(service: Service) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts.doctor_checks.__main__ import main
+from scripts.doctor_checks.catalogue import check_catalogue, has_catalogue
 from scripts.doctor_checks.findings import Finding
 from scripts.doctor_checks.machine import check_machine, check_packages, satisfies
 from scripts.doctor_checks.model import (
@@ -121,6 +122,56 @@ def test_the_model_that_is_served_here(
     findings = list(check_served_model(OwnServer(tmp_path)))
     assert said in told(findings)
     assert bool(problems(findings)) is wrong
+
+
+MODELS_FILE = """
+[models.mine]
+path = "./mine"
+[models.far]
+path = "mlx-community/some-4bit"
+[models.demo]
+pin = true
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a worker with a folder of models and a file that names more."""
+    for name in ("WORKER_MODEL_PATH", "WORKER_MODELS", "WORKER_MODELS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "models" / "no-model").mkdir(parents=True)
+    (tmp_path / "models" / "demo").symlink_to(BUILT_IN_MODEL)
+    (tmp_path / "models.toml").write_text(MODELS_FILE)
+    (tmp_path / ".env").write_text("WORKER_MODELS_DIR=models\nWORKER_MODELS=models.toml\n")
+    return tmp_path
+
+
+def test_every_model_of_a_catalogue_is_looked_at(settings: Path) -> None:
+    assert has_catalogue(OwnServer(settings))
+    findings = list(check_catalogue(OwnServer(settings)))
+    said = told(findings)
+    assert "demo: The model's folder is complete" in said
+    assert "far: mlx-community/some-4bit comes from the hub" in said
+    assert "no-model" not in said
+    assert "mine: There is no folder" in told(problems(findings))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("models.toml", "[models.a", "models.toml cannot be read"),
+        (".env", "WORKER_MODELS_DIR=none", "no folder"),
+        (".env", "WORKER_MODELS_DIR=models\nWORKER_MODEL_PATH=x/y", "goes with one model"),
+    ],
+)
+def test_a_catalogue_that_no_worker_takes(settings: Path, file: str, text: str, said: str) -> None:
+    (settings / file).write_text(text)
+    assert said in told(problems(check_catalogue(OwnServer(settings))))
+
+
+def test_a_catalogue_without_models_is_worth_a_note(settings: Path) -> None:
+    (settings / ".env").write_text("WORKER_MODELS_DIR=models/no-model")
+    assert "no model in the worker's list" in told(check_catalogue(OwnServer(settings)))
 
 
 def test_the_cache_of_grouped_heads() -> None:
