@@ -9,17 +9,20 @@ the tokens that its letters have, and a text without such spellings is not touch
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from tokenizers import normalizers
 
 from worker.engine.faults import JobFault
+from worker.engine.text.harmony import speaks_harmony
 from worker.engine.text.reasoning import find_markers
 from worker.engine.text.tools import find_parser
 
-FIRST, BREAK, ITSELF = "\ue0f1", "\ue0f2", "\ue0f3"
-"""Characters for private use. FIRST BREAK is the mark; FIRST ITSELF a client's own FIRST."""
+FIRST, BREAK, ITSELF = "\U00010600", "\U00010601", "\U00010602"
+"""Signs of Linear A, which nobody can read. FIRST BREAK is the mark; FIRST ITSELF a client's own
+FIRST. Letters, so that templates which write values as Python does leave them as they are."""
 MARK = FIRST + BREAK
 MEDIA = (
     r"<\|?/?(?:image|img|im_patch|im_col|video|vid_|audio|vision|media|start_of_im|end_of_im|soi|eoi)[^<>\s]{0,40}>"
@@ -34,62 +37,83 @@ class Literals:
     """
     Args:
         tokenizer: gets a normalisation that takes marks away; others' texts are as before.
-        template: whose marks of thoughts and calls are words, not controls.
+        template: whose marks of thoughts and calls are words of the model.
+        placeholders: tokens in whose places the features of pictures go.
     """
 
-    def __init__(self, tokenizer: Any, template: str | None) -> None:
-        self._tokenizer = tokenizer
-        controls = _controls(tokenizer, template)
-        self._drops_marks = _install(tokenizer, controls)
-        self._controls = re.compile("|".join([*map(re.escape, controls), MEDIA]))
-        self._media = re.compile(MEDIA)
-        self._beginnings = frozenset(c[:n] for c in controls for n in range(1, len(c)))
-        self._ends = frozenset(c[n:] for c in controls for n in range(1, len(c)))
-        self._longest = max(map(len, controls), default=1)
+    def __init__(
+        self, tokenizer: Any, template: str | None, placeholders: Collection[str] = ()
+    ) -> None:
+        controls = _controls(tokenizer, template) | set(placeholders)
+        self._all = _Spellings(controls)
+        self._unsaid = _Spellings(controls - _words(template))
+        self._media = _Spellings(placeholders)
+        self._drops_marks = _install(tokenizer)
+        unmarkable = _unmarkable(tokenizer, controls) if self._drops_marks else controls
+        media = "(?!)" if self._drops_marks else MEDIA
+        self._refused = re.compile(f"{_any_of(unmarkable)}|{media}")
 
     def quoted(self, value: Any) -> Any:
-        """The text with its control spellings marked; the same for all strings of a JSON value.
-
-        Raises:
-            JobFault: the tokenizer cannot drop marks, and there is something to mark.
-        """
+        """The text with its control spellings marked; the same for all strings of a JSON value."""
         if isinstance(value, str):
-            return self._at_its_ends(self._marked(value, self._controls))
+            return self._all.at_ends(self._all.marked(value))
         if isinstance(value, dict):
             return {self.quoted(name): self.quoted(one) for name, one in value.items()}
         return [self.quoted(one) for one in value] if isinstance(value, list) else value
 
+    def spoken(self, text: str) -> str:
+        """What the model is to have said: quoted, but for its marks of thoughts and calls."""
+        return self._unsaid.at_ends(self._unsaid.marked(text))
+
     def without_media(self, text: str) -> str:
         """A raw prompt: its control tokens are meant, but there are no pictures to it."""
-        return self._marked(text, self._media)
+        return self._media.marked(text)
+
+    def tokenizable(self, marked: str, param: str) -> str:
+        """A whole prompt that has been written with marked texts, as the tokenizer may have it.
+
+        Args:
+            param: of the request; the texts stand in it.
+
+        Raises:
+            JobFault: the tokenizer would find a marked control in spite of its mark.
+        """
+        plain = self.plain(marked)
+        found = Counter(self._refused.findall(plain)) - Counter(self._refused.findall(marked))
+        if found:
+            words = f"This model's tokenizer cannot take {next(iter(found))!r} as text."
+            raise JobFault("invalid_request", words, param)
+        return marked if self._drops_marks else plain
 
     def plain(self, text: str) -> str:
         """What the client wrote."""
         return text.replace(MARK, "").replace(FIRST + ITSELF, FIRST)
 
-    def _marked(self, text: str, spellings: re.Pattern[str]) -> str:
-        found = spellings.search(text)
-        if not self._drops_marks:
-            if found:
-                raise JobFault(
-                    "invalid_request",
-                    f"This model's tokenizer cannot take {found[0]!r} as text.",
-                    "messages",
-                )
-            return text
+
+class _Spellings:
+    """
+    Args:
+        controls: that a text must not become, beside the places of pictures.
+    """
+
+    def __init__(self, controls: Collection[str]) -> None:
+        self._pattern = re.compile(f"{_any_of(controls)}|{MEDIA}")
+        self._beginnings = frozenset(c[:n] for c in controls for n in range(1, len(c)))
+        self._ends = frozenset(c[n:] for c in controls for n in range(1, len(c)))
+        self._longest = max(map(len, controls), default=1)
+
+    def marked(self, text: str) -> str:
+        """The text with a mark after the first letter of each."""
         pieces = []
         begun = 0
-        while found:
+        while found := self._pattern.search(text, begun):
             # The next one may begin within this one.
             pieces.append(_escaped(text[begun : found.start() + 1]) + MARK)
             begun = found.start() + 1
-            found = spellings.search(text, begun)
         return "".join(pieces) + _escaped(text[begun:])
 
-    def _at_its_ends(self, text: str) -> str:
+    def at_ends(self, text: str) -> str:
         """Mark halves of a spelling, whose other half may be what comes before or after."""
-        if not text or not self._drops_marks:
-            return text
         lengths = range(1, min(len(text), self._longest) + 1)
         if any(text[-n:] in self._beginnings for n in lengths):
             text += MARK
@@ -98,20 +122,40 @@ class Literals:
         return text
 
 
+def _any_of(words: Collection[str]) -> str:
+    """An expression for any of them, as a tree: of thousands of alternatives with the same first
+    letter, each would be tried."""
+    if not words:
+        return "(?!)"
+    rests: dict[str, set[str]] = {}
+    for word in words:
+        rests.setdefault(word[0], set()).add(word[1:])
+    return "(?:" + "|".join(re.escape(c) + _rest(rest) for c, rest in rests.items()) + ")"
+
+
+def _rest(words: Collection[str]) -> str:
+    return "" if "" in words else _any_of(words)
+
+
 def _escaped(text: str) -> str:
     return text.replace(FIRST, FIRST + ITSELF)
 
 
-def _controls(tokenizer: Any, template: str | None) -> list[str]:
-    """Spellings of the tokens that a text must not become, the longest first."""
+def _words(template: str | None) -> set[str]:
+    """Marks of thoughts and calls that the model writes, which a text of its own may have."""
+    if speaks_harmony(template):
+        return set()  # each ends a message
     parser, thoughts = find_parser(template), find_markers(template)
     words = {parser.tool_call_start, parser.tool_call_end}
-    if thoughts is not None:
-        words |= {thoughts.start, thoughts.end}
+    return words if thoughts is None else words | {thoughts.start, thoughts.end}
+
+
+def _controls(tokenizer: Any, template: str | None) -> set[str]:
+    """Spellings of the tokens that a text must not become."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     special = {str(token) for token in added if token.special or _is_turn(str(token), template)}
     special |= {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
-    return sorted((s for s in special - words if len(s) >= SHORTEST), key=len, reverse=True)
+    return {spelling for spelling in special if len(spelling) >= SHORTEST}
 
 
 def _is_turn(token: str, template: str | None) -> bool:
@@ -119,21 +163,32 @@ def _is_turn(token: str, template: str | None) -> bool:
     return template is not None and token in template and "|" in token.replace("｜", "|")
 
 
-def _install(tokenizer: Any, controls: Iterable[str]) -> bool:
-    """Have the tokenizer drop marks; return whether it does, for every control token."""
+def _install(tokenizer: Any) -> bool:
+    """Have the tokenizer drop marks; return whether it does."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return False
-    if not _drops(backend, "a"):
+    if not _drops_mark(backend):
         before = [backend.normalizer] if backend.normalizer is not None else []
         marks = [normalizers.Replace(MARK, ""), normalizers.Replace(FIRST + ITSELF, FIRST)]
         backend.normalizer = normalizers.Sequence([*marks, *before])
-    return all(_drops(backend, control) for control in controls)
+    return _drops_mark(backend)
 
 
-def _drops(backend: Any, text: str) -> bool:
-    """Whether a marked text keeps none of its mark, and is not taken for the token it spells."""
-    ids = backend.encode(text[0] + MARK + text[1:], add_special_tokens=False).ids
-    if len(text) < SHORTEST:
-        return bool(ids == backend.encode(text, add_special_tokens=False).ids)
-    return backend.token_to_id(text) not in ids
+def _drops_mark(backend: Any) -> bool:
+    marked, plain = (
+        backend.encode(text, add_special_tokens=False).ids for text in ("a" + MARK, "a")
+    )
+    return bool(marked == plain)
+
+
+def _unmarkable(tokenizer: Any, controls: Iterable[str]) -> list[str]:
+    """Those that it finds only after its normalisation, when their marks are gone."""
+    backend = tokenizer.backend_tokenizer
+
+    def found(control: str) -> bool:
+        marked = control[0] + MARK + control[1:]
+        ids = backend.encode(marked, add_special_tokens=False).ids
+        return backend.token_to_id(control) in ids
+
+    return [control for control in controls if found(control)]

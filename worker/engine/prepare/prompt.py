@@ -8,7 +8,7 @@ family's marker within the text.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -36,6 +36,7 @@ class PromptWriter:
         template: the model's chat template, if it has one.
         image_marker: what stands for an image in templates that do not take lists.
         image_position: "as-sent", "before" or "after" a message's text.
+        placeholders: tokens in whose places the features of pictures go.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class PromptWriter:
         template: str | None,
         image_marker: str,
         image_position: str,
+        placeholders: Collection[int] = (),
     ) -> None:
         self._tokenizer = tokenizer
         self._processor = processor
@@ -54,7 +56,7 @@ class PromptWriter:
         self._template = template
         self._image_marker = image_marker
         self._image_position = image_position
-        self.literals = Literals(tokenizer, template)
+        self.literals = Literals(tokenizer, template, _spelled(tokenizer, placeholders))
         self._takes_lists = self._renders([{"type": "image"}, {"type": "text", "text": PROBE}])
         self._takes_strings = self._renders(PROBE)
         self._shows_systems = self._renders_systems()
@@ -70,16 +72,18 @@ class PromptWriter:
             template=model.chat_template,
             image_marker=model.image_marker,
             image_position=image_position,
+            placeholders=model.family.placeholders,
         )
 
     def write(self, job: Job) -> str:
         """Render the job's prompt; what its texts spell of control tokens is marked (`literals`).
 
         Raises:
-            JobFault: the template refuses this conversation (roles in a wrong order, ...).
+            JobFault: the template refuses this conversation (roles in a wrong order, ...), or the
+                tokenizer would read a text of it as a control token.
         """
         if job.prompt is not None:
-            return self.literals.without_media(job.prompt)
+            return self.literals.tokenizable(self.literals.without_media(job.prompt), "prompt")
         messages = [self._literal(message) for message in job.messages]
         tools = (
             [self.literals.quoted(_openai_tool(tool)) for tool in job.tool_policy.tools]
@@ -92,9 +96,11 @@ class PromptWriter:
         refused: Exception | None = None
         for conversation in self._forms(messages):
             try:
-                return self._write(job, conversation, tools)
+                written = self._write(job, conversation, tools)
             except _TEMPLATE_ERRORS as error:
                 refused = refused or error
+            else:
+                return self.literals.tokenizable(written, "messages")
         words = f"The model's chat template cannot take this conversation: {refused}"
         raise JobFault("invalid_request", words, "messages") from refused
 
@@ -195,15 +201,16 @@ class PromptWriter:
     def _literal(self, message: ChatMessage) -> ChatMessage:
         """The message with its texts quoted; calls are, once their arguments are parsed."""
         quoted = self.literals.quoted
+        written = self.literals.spoken if message.role == "assistant" else quoted
         content = [
-            TextPart(text=quoted(part.text)) if isinstance(part, TextPart) else part
+            TextPart(text=written(part.text)) if isinstance(part, TextPart) else part
             for part in message.content
         ]
         return msgspec.structs.replace(
             message,
             content=content,
             name=quoted(message.name),
-            reasoning=quoted(message.reasoning),
+            reasoning=message.reasoning and self.literals.spoken(message.reasoning),
             tool_call_id=quoted(message.tool_call_id),
         )
 
@@ -235,6 +242,13 @@ class PromptWriter:
             part.text if isinstance(part, TextPart) else self._image_marker for part in parts
         )
         return {"role": message.role, "content": text}
+
+
+def _spelled(tokenizer: Any, ids: Collection[int]) -> list[str]:
+    """The tokens with these numbers, of those that the tokenizer has."""
+    size = len(tokenizer)
+    names = (tokenizer.convert_ids_to_tokens(one) for one in ids if 0 <= one < size)
+    return [name for name in names if name]
 
 
 def systems_first(messages: Sequence[ChatMessage]) -> list[ChatMessage]:

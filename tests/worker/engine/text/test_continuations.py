@@ -19,12 +19,13 @@ PARIS = "▁Paris"
 
 
 def with_metaspace(folder: Path) -> Path:
-    """Give a checkpoint a tokenizer like Llama 2's, which drops the space that begins a text."""
-    known = AutoTokenizer.from_pretrained(folder)
-    special = [str(added.content) for added in known.added_tokens_decoder.values()]
-    words = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", PARIS, "▁Rome"]
+    """Give a checkpoint a tokenizer like Llama 2's, which drops the space that begins a text. Added
+    tokens keep their ids."""
+    added = AutoTokenizer.from_pretrained(folder).added_tokens_decoder
+    words = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", PARIS, "▁Rome"]
+    words += [f"▁unused{index}" for index in range(len(words), min(added))]
     tokens = {word: index for index, word in enumerate(words)}
-    made = Tokenizer(models.BPE(vocab=tokens, merges=[], unk_token="<unk>", byte_fallback=True))
+    made = Tokenizer(models.BPE(vocab=tokens, merges=[], byte_fallback=True))
     made.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
@@ -36,7 +37,9 @@ def with_metaspace(folder: Path) -> Path:
             decoders.Strip(" ", 1, 0),
         ]
     )
-    made.add_special_tokens([AddedToken(token, special=True) for token in special])
+    for token in sorted(added):
+        name, special = str(added[token].content), added[token].special
+        made.add_tokens([AddedToken(name, special=special, normalized=False)])
     made.save(str(folder / "tokenizer.json"))
     return folder
 
