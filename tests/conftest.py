@@ -54,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # All workers of a session share what one has proven: only the first start of a model is slow.
     if not shares_the_work(config):
         os.environ["WORKER_PROOF_CACHE"] = tempfile.mkdtemp(prefix="proofs-")
+        # Engines share memory with those they meet: not with a server that runs here, too.
+        os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="runtime-")
     config.stash[LEFT_OUT] = []
     settings.load_profile(QUICK if config.getoption("--quick") else "unhurried")
     for mark, meaning in MARKS.items():
@@ -62,7 +64,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not shares_the_work(config):
-        shutil.rmtree(os.environ["WORKER_PROOF_CACHE"], ignore_errors=True)
+        for made in ("WORKER_PROOF_CACHE", "XDG_RUNTIME_DIR"):
+            shutil.rmtree(os.environ[made], ignore_errors=True)
 
 
 @cache

@@ -11,9 +11,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from shared import logs
 from shared.settings import load
+from worker import memory_share
 from worker.engine.interface import Engine, EngineFactory, Report, Trying, WakeLoop
 from worker.link.draining import Ending
 from worker.link.engine_outputs import EngineOutputs
@@ -45,7 +47,8 @@ def engine_factory(settings: Settings, trying: Trying) -> EngineFactory:
     def make_mlx(report: Report, wake: WakeLoop) -> Engine:
         from worker.engine.load import load_engine
 
-        return load_engine(settings.engine_options(), report, wake, trying)
+        options = replace(settings.engine_options(), memory=memory_share.told(settings))
+        return load_engine(options, report, wake, trying)
 
     return make_scripted if settings.engine == "scripted" else make_mlx
 

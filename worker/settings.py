@@ -30,7 +30,8 @@ class Settings:
     )
     memory_budget_gib: float | None = option(
         None,
-        help="most memory for all these models together; none: three quarters of what there is",
+        help="most memory for all models of this worker together; none: three quarters of what "
+        "there is for several, and for one what other engines of this machine leave",
         unit="GiB",
         minimum=0,
     )

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -64,7 +64,11 @@ class Backoff:
 
 
 class EngineProcess:
-    """One start of the engine process, seen from outside."""
+    """One start of the engine process, seen from outside.
+
+    Args:
+        told: variables of its environment, beside its supervisor's own.
+    """
 
     def __init__(
         self,
@@ -73,12 +77,14 @@ class EngineProcess:
         instance: str,
         lost_runs: LostRuns,
         supervisor: str = "",
+        told: Mapping[str, str] | None = None,
     ) -> None:
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         environment = {
             **os.environ,
             **lost_runs.environment(),
+            **(told or {}),
             INSTANCE_VARIABLE: instance,
             SUPERVISOR_VARIABLE: supervisor,
             PIPE_VARIABLE: str(write_end),

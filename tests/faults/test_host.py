@@ -61,6 +61,18 @@ def test_each_is_loaded_when_asked_for_and_never_more_than_fit(service: Service)
         assert statuses(service)[name] == "loaded"
 
 
+def test_an_engine_is_held_to_what_the_host_has_beside_the_others(service: Service) -> None:
+    """Six answers of 30,000 tokens take 1.05 GiB of cache: the machine has it, the host has not."""
+    question = {"role": "user", "content": "What is the capital of France?"}
+    asked = {"model": "a", "messages": [question], "max_tokens": 30_000, "n": 6}
+    refused = service.ask(asked)
+    assert refused.status_code == 503, refused.text
+    assert refused.json()["error"]["code"] == "out_of_memory"
+    assert "of other engines" in refused.text
+    asked["n"] = 1
+    assert answer_text(service.ask(asked)) == "The capital of France is Paris."
+
+
 def test_a_model_that_was_just_asked_for_is_unloaded_and_stays_so(service: Service) -> None:
     ask(service, "b")
     unloaded = service.ask({"model": "b", "wait": True}, "/v1/models/unload")

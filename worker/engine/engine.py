@@ -127,6 +127,7 @@ class MlxEngine:
     def step(self) -> list[EngineEvent]:
         if not self._batch.busy:
             self.preparation.settle()
+        self._room.look_around()
         self._receive()
         self._admit()
         disturbed = self._prefill()
@@ -135,8 +136,9 @@ class MlxEngine:
         return events
 
     def has_work(self) -> bool:
+        may_enter = self._waiting and not self._room.waits_for_others
         return bool(
-            self._waiting or self._prefills or self._batch.busy or self.preparation.has_prepared()
+            may_enter or self._prefills or self._batch.busy or self.preparation.has_prepared()
         )
 
     def gauges(self) -> dict[str, float]:

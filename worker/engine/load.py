@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from worker.engine.model import blas
 
@@ -26,6 +27,7 @@ from worker.engine.options import EngineOptions  # noqa: E402
 from worker.engine.proof import remembered  # noqa: E402
 from worker.engine.proof.proof import Proof, prove  # noqa: E402
 from worker.engine.schedule.memory_budget import MemoryBudget  # noqa: E402
+from worker.engine.schedule.neighbours import Neighbours, Taken  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def load_engine(
         ModelError: the model can never work.
         ModelUnavailable: it cannot be had now.
     """
-    limit_bytes = set_memory_limits()
+    limit_bytes = set_memory_limits(options.memory.budget_bytes)
     try:
         engine = _made(options, limit_bytes, report, wake, trying)
         go_by(engine, options, _proof_of(engine, options, trying))
@@ -71,11 +73,22 @@ def _made(
     trying: Trying,
 ) -> MlxEngine:
     trying("it was loaded")
+    neighbours = Neighbours()
+    neighbours.tell(_expected(options))
     model = load_model(options, report)
-    memory = MemoryBudget(limit_bytes, model.footprint)
+    memory = MemoryBudget(limit_bytes, model.footprint, options.memory, neighbours)
+    memory.look_around()
     memory.describe()
     threads = blas.choose_threads(model, gpu=has_gpu())
     return MlxEngine(model, options, memory, threads, wake)
+
+
+def _expected(options: EngineOptions) -> Taken:
+    """What an engine will take, as long as it is not known: the others leave it so much."""
+    files = Path(options.model_path).expanduser().glob("*.safetensors")
+    weights_bytes = sum(file.stat().st_size for file in files)
+    share = options.memory
+    return Taken(share.group, claimed_bytes=max(share.claimed_bytes, weights_bytes))
 
 
 def _proof_of(engine: MlxEngine, options: EngineOptions, trying: Trying) -> Proof:

@@ -8,6 +8,24 @@ MIB = 1024**2
 
 
 @dataclass(frozen=True)
+class MemoryShare:
+    """What an engine is told to keep to.
+
+    Attributes:
+        budget_bytes: for all engines of its group together, weights included; None: what the
+            machine has, which it shares with every other engine there.
+        group: who shares this budget; "": nobody does.
+        claimed_bytes: what of it is this engine's in any case.
+        explicit: an operator named the budget, so it holds whatever else is on the machine.
+    """
+
+    budget_bytes: int | None = None
+    group: str = ""
+    claimed_bytes: int = 0
+    explicit: bool = False
+
+
+@dataclass(frozen=True)
 class EngineOptions:
     """
     Attributes:
@@ -27,6 +45,7 @@ class EngineOptions:
         proof_cache: folder in which passed proofs of models are remembered; "": one of the user's
             caches.
         preprocess_threads: threads that tokenize and decode images beside the engine thread.
+        memory: what weights and caches may take.
     """
 
     model_path: str
@@ -41,3 +60,4 @@ class EngineOptions:
     steady: bool = False
     proof_cache: str = ""
     preprocess_threads: int = 2
+    memory: MemoryShare = MemoryShare()

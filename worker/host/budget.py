@@ -1,11 +1,20 @@
-"""What all models of one host may take together, where its operator does not say."""
+"""What all models of one host may take together."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 BUDGET_SHARE = 0.75
 """The rest is for what a step works with, and for everybody else."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`explicit`: the operator's own figure, which holds whatever else is on the machine."""
+
+    bytes: int
+    explicit: bool
 
 
 def default_budget_bytes(device_bytes: int | None) -> int:

@@ -20,7 +20,7 @@ import msgspec
 from shared.launcher import Launcher
 from shared.messages import Catalogue, Load, Unload
 from shared.settings import SettingsError
-from worker.host.budget import default_budget_bytes
+from worker.host.budget import Budget, default_budget_bytes
 from worker.host.catalogue import Model, read_catalogue, signature
 from worker.host.hosted import HostedModel
 from worker.host.room import decide, room_for
@@ -43,7 +43,7 @@ class Host:
         self._launcher = Launcher()
         self._stopping = False
         self._models: dict[str, HostedModel] = {}
-        self._budget_bytes = 0
+        self._budget = Budget(0, explicit=False)
         self._widened = True
         self._signature: object = None
         self._signed_at = 0.0
@@ -62,7 +62,7 @@ class Host:
             print(f"python -m worker: {error}", file=sys.stderr)
             return 2
         gpu_bytes = _gpu_memory_bytes()
-        self._budget_bytes = _budget_bytes(self._settings, gpu_bytes)
+        self._budget = _budget(self._settings, gpu_bytes)
         self._widened = not gpu_bytes
         self._go_by(models)
         session = HostSession(self._settings)
@@ -89,13 +89,13 @@ class Host:
         # Who is gone from the list may be back under its name before its old engine has ended.
         gone_bytes = sum(hosted.size_bytes for hosted in self._gone)
         places = [hosted.place(now) for hosted in self._models.values()]
-        decision = decide(places, self._budget_bytes - gone_bytes, now)
+        decision = decide(places, self._budget.bytes - gone_bytes, now)
         for name in decision.leave:
             log.info("model %s leaves", name)
             self._models[name].leave()
         for name in [] if self._stopping else decision.start:
             log.info("model %s is wanted and starts to load", name)
-            self._models[name].start(self._argv, self._name, self._instance)
+            self._models[name].start(self._argv, self._name, self._instance, self._budget)
         catalogue = self._catalogue(now)
         changed, self._told = _differs(self._told, catalogue), catalogue
         session.tell(lambda: catalogue, now, changed=changed)
@@ -151,7 +151,7 @@ class Host:
         places = [hosted.place(now) for hosted in self._models.values()]
         entries = [
             msgspec.structs.replace(
-                hosted.entry(now), room=room_for(place, places, self._budget_bytes, now)
+                hosted.entry(now), room=room_for(place, places, self._budget.bytes, now)
             )
             for hosted, place in zip(self._models.values(), places, strict=True)
         ]
@@ -159,7 +159,7 @@ class Host:
             worker=self._name,
             instance=self._instance,
             models=entries,
-            memory_budget_bytes=self._budget_bytes,
+            memory_budget_bytes=self._budget.bytes,
             memory_used_bytes=sum(place.size_bytes for place in places if place.state != "out"),
             host=socket.gethostname(),
         )
@@ -179,10 +179,10 @@ def _settled(catalogue: Catalogue) -> list[tuple[object, ...]]:
     return [(e.name, e.aliases, e.pinned, e.status, e.room, e.error) for e in catalogue.models]
 
 
-def _budget_bytes(settings: Settings, gpu_bytes: int) -> int:
+def _budget(settings: Settings, gpu_bytes: int) -> Budget:
     if settings.memory_budget_gib is not None:
-        return int(settings.memory_budget_gib * GIB)
-    return default_budget_bytes(gpu_bytes)
+        return Budget(int(settings.memory_budget_gib * GIB), explicit=True)
+    return Budget(default_budget_bytes(gpu_bytes), explicit=False)
 
 
 def _gpu_memory_bytes() -> int:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from shared.messages import CatalogueEntry, ModelStatus
+from worker import memory_share
 from worker.engine.interface import ModelError
+from worker.engine.options import MemoryShare
+from worker.host.budget import Budget
 from worker.host.catalogue import Model
 from worker.host.estimate import estimate_folder
 from worker.host.room import Place
@@ -79,11 +82,23 @@ class HostedModel:
             self._wanted_since = now
         self._wanted_until = max(self._wanted_until, now + for_s)
 
-    def start(self, argv: Sequence[str], name: str, instance: str) -> None:
-        told = [*argv, *self.model.argv]
+    def start(self, argv: Sequence[str], name: str, instance: str, budget: Budget) -> None:
+        """
+        Args:
+            instance: the host's, whose engines share the budget.
+        """
+        share = MemoryShare(budget.bytes, instance, self._estimated_bytes, budget.explicit)
+        flags = [*argv, *self.model.argv]
         own_instance = f"{instance}.{self.model.name}"
         own_name = f"{name}.{self.model.name.replace('/', '-')}"
-        self._engine = EngineProcess(told, own_name, own_instance, self._lost_runs, instance)
+        self._engine = EngineProcess(
+            flags,
+            own_name,
+            own_instance,
+            self._lost_runs,
+            instance,
+            memory_share.environment(share),
+        )
         self._preload = self.leaving = False
 
     def unload(self) -> None:

@@ -27,9 +27,11 @@ from shared.messages import (
 )
 from worker.engine.interface import EngineEvent
 from worker.engine.load import load_engine
-from worker.engine.options import EngineOptions
+from worker.engine.options import EngineOptions, MemoryShare
 from worker.engine.prepare.preprocess import Preprocessor, Prompt
 
+ALONE = MemoryShare(1 << 40, explicit=True)
+"""Engines of earlier tests may be there still: they take nothing from those of this one."""
 GREEDY = Sampling(seed=1, temperature=0.0)
 TIMEOUT_S = 60.0
 
@@ -130,7 +132,8 @@ class Driver:
     def __init__(self, options: EngineOptions) -> None:
         self._woken = threading.Event()
         self._prepared = threading.Semaphore(0)
-        options = replace(options, proof_cache=os.environ["WORKER_PROOF_CACHE"])
+        memory = ALONE if options.memory == MemoryShare() else options.memory
+        options = replace(options, proof_cache=os.environ["WORKER_PROOF_CACHE"], memory=memory)
         self.engine = load_engine(options, lambda fraction: None, self._wake)
         self.model = self.engine.model
         self.results: dict[str, Result] = {}

@@ -41,17 +41,21 @@ def memory_bytes() -> int | None:
     return int(found) if found else None
 
 
-def set_memory_limits() -> int | None:
+def set_memory_limits(budget_bytes: int | None = None) -> int | None:
     """Bound what freed buffers keep, and wire what Metal recommends, as mlx-lm and mlx-vlm do.
+
+    Args:
+        budget_bytes: what this process may take, if it was told.
 
     Returns:
         `memory_bytes()`.
     """
     limit_bytes = memory_bytes()
-    if limit_bytes is not None:
-        if has_metal():
-            mx.set_wired_limit(limit_bytes)
-        mx.set_cache_limit(int(limit_bytes * CACHE_SHARE))
+    if limit_bytes is not None and has_metal():
+        mx.set_wired_limit(limit_bytes)
+    bounds = [size for size in (limit_bytes, budget_bytes) if size is not None]
+    if bounds:
+        mx.set_cache_limit(int(min(bounds) * CACHE_SHARE))
     return limit_bytes
 
 
