@@ -39,6 +39,8 @@ class ServedModel:
     workers: Sequence[str] = ()
     """Names of the workers that have it ready."""
     aliases: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+    """Names of the workers that load it when it is asked for."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,10 @@ def check_operator(request: Request, keys: Keys) -> None:
 
 def _no_admin(request: Request) -> ApiError:
     if tenant_of(request):
-        return Forbidden("Workers take orders from holders of an admin key; this key is none.")
+        return Forbidden(
+            "Workers take orders from holders of an admin key; this key is none.",
+            code="admin_key_required",
+        )
     return InvalidApiKey(f"Workers take orders from holders of an admin key; {HOW_TO_SEND}")
 
 

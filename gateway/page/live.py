@@ -136,6 +136,7 @@ def _model(model: ServedModel) -> dict[str, Any]:
         "pinned": model.pinned,
         "idle_s": model.idle_s,
         "aliases": list(model.aliases),
+        "hosts": list(model.hosts),
     }
 
 

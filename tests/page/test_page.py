@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from scripts.demo_model import answers
-from scripts.demo_model.scenes import example_scene
 from tests.page.browser import Page
 from tests.processes import ROOT, Service, serving
 from tests.scripted import words
@@ -35,6 +33,8 @@ def test_it_shows_the_workers_and_what_was_asked(page: Page, service: Service) -
     page.await_text("#recent", "finished")
     worker = service.worker_states()[0]
     assert worker["model"] in page.text("#workers")
+    assert page.text("#only-model") == worker["model"]
+    assert not page.find("#model").is_displayed(), "where there is one model nothing is to choose"
     assert page.find("#rate-plot canvas").size["width"] > 100
 
 
@@ -154,16 +154,3 @@ def test_the_key_is_asked_for(browser: Any) -> None:
         assert page.await_answer().strip() == words(4).strip()
         page.browser.execute_script("sessionStorage.clear()")
         page.browser.get_log("browser")
-
-
-def test_it_answers_rightly_about_a_dropped_picture(browser: Any) -> None:
-    with serving(worker_flags=("--max-concurrency", "8")) as service:
-        page = Page(browser, service.url)
-        page.await_ready()
-        page.drop(EXAMPLE)
-        page.ask("What is in this image?")
-        assert page.await_answer() == answers.caption(example_scene())
-        page.ask("How many shapes are there?")
-        await_condition(lambda: page.turns() == 4, "a second turn")
-        assert page.await_answer() == answers.count(2)
-        assert page.console_problems() == []

@@ -105,6 +105,7 @@ def _served(known: Known, core: View, created: int) -> ServedModel:
         idle_s=_idle_s(entries),
         workers=[session.name for session in known.ready],
         aliases=[*dict.fromkeys(aliases)],
+        hosts=[host.name for host, _ in known.options],
     )
 
 

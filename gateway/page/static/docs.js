@@ -1,12 +1,12 @@
 // The API's description where the server wants a key: a link cannot show one, so the page fetches it.
 
 import { element, setText } from "./dom.js";
-import { keyIsSet } from "./key.js";
+import { apiKey } from "./key.js";
 import { call } from "./server.js";
 
 export function startDocs() {
   document.querySelector("nav a[href=docs]").addEventListener("click", async (event) => {
-    if (!keyIsSet()) return;
+    if (!apiKey.isSet) return;
     event.preventDefault();
     try {
       show(await (await call("docs")).text());

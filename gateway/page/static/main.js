@@ -2,10 +2,14 @@
 
 import { startChat } from "./chat/chat.js";
 import { startDocs } from "./docs.js";
-import { startKeyDialog } from "./key.js";
+import { startKeyDialogs } from "./key.js";
 import { startLive } from "./live/live.js";
+import { Models } from "./models/models.js";
+import { startPicker } from "./models/picker.js";
 
-startKeyDialog();
+const models = new Models();
+startKeyDialogs();
 startDocs();
-const chat = startChat();
-startLive((models) => chat.offerModels(models));
+startChat(models);
+startPicker(models);
+startLive(models);

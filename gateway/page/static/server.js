@@ -1,41 +1,46 @@
 // Calls to the gateway: with the key, with errors in plain words, with streams as events.
 
-import { askForKey, headers } from "./key.js";
+import { apiKey } from "./key.js";
 
 // What went wrong, in words for the user; `reason` is without the advice when to try again.
 export class Problem extends Error {
-  constructor(reason, status = 0, retryAfterS = 0) {
+  constructor(reason, { status = 0, code = "", retryAfterS = 0 } = {}) {
     super(retryAfterS ? `${reason} Try again in about ${retryAfterS} s.` : reason);
     this.reason = reason;
     this.status = status;
+    this.code = code;
     this.retryAfterS = retryAfterS;
   }
 }
 
-// fetch that asks for the key when one is wanted. Throws Problem with words for the user.
-export async function call(path, options = {}) {
+// fetch that asks for the key when one is wanted. Throws Problem with words for the user, AbortError
+// when `options.signal` or the user does not want to go on.
+export async function call(path, options = {}, key = apiKey) {
   for (;;) {
     let answer;
     try {
-      answer = await fetch(path, { ...options, headers: { ...options.headers, ...headers() } });
+      answer = await fetch(path, { ...options, headers: { ...options.headers, ...key.headers() } });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Problem("The server cannot be reached. Is it still running?");
     }
     if (answer.ok) return answer;
-    if (answer.status !== 401) throw await problem(answer);
-    await askForKey();
+    const wrong = await problem(answer);
+    if (!key.isWanted(wrong)) throw wrong;
+    await key.ask();
   }
 }
 
 async function problem(answer) {
-  let reason = "";
+  const { status } = answer;
+  let error = { message: `The server answered with status ${status}.` };
   try {
-    reason = (await answer.json()).error.message;
+    error = (await answer.json()).error ?? error;
   } catch {
-    reason = `The server answered with status ${answer.status}.`;
+    // It is no answer of ours: something between here and the gateway speaks.
   }
-  return new Problem(reason, answer.status, Number(answer.headers.get("Retry-After") ?? 0));
+  const retryAfterS = Number(answer.headers.get("Retry-After") ?? 0);
+  return new Problem(error.message, { status, code: error.code, retryAfterS });
 }
 
 // Yields {event, data} of a server-sent event stream; data is the parsed JSON, or "[DONE]".

@@ -137,8 +137,13 @@ async def test_an_admin_key_is_a_key_and_an_api_key_is_no_admin_key() -> None:
             ordered = await running.client.post(
                 "/v1/workers/w1", json={"action": "drain"}, headers=headers
             )
-            answers.append((listed.status_code, ordered.status_code))
-    assert answers == [(200, 403), (200, 200), (401, 401)]
+            code = ordered.json().get("error", {}).get("code")
+            answers.append((listed.status_code, ordered.status_code, code))
+    assert answers == [
+        (200, 403, "admin_key_required"),
+        (200, 200, None),
+        (401, 401, "invalid_api_key"),
+    ]
     assert running.status.orders == [("w1", "drain")]
 
 

@@ -1,7 +1,8 @@
 // The chat: conversations about pictures, streamed, stoppable, kept in this browser.
 
 import { element, setText } from "../dom.js";
-import { streamAnswer } from "./answering.js";
+import { isLoaded } from "../models/models.js";
+import { Answer } from "./answer.js";
 import { asMessage, Conversation } from "./conversation.js";
 import { copy } from "./copying.js";
 import { History } from "./history.js";
@@ -13,23 +14,23 @@ import { AnswerView, askedTurn, button } from "./turns.js";
 
 const SHOWN = "conversation";
 const DRAFT = "draft";
-const SAVE_EVERY_MS = 500;
-const END_PX = 40;
 const byId = (id) => document.getElementById(id);
 
-export function startChat() {
+export function startChat(models) {
   keepSettings();
-  const chat = new Chat(openStore());
+  const chat = new Chat(openStore(), models);
   chat.restore();
-  return chat;
 }
 
 class Chat {
   // `store`: a promise of it; who is quick asks before the browser has opened it.
-  constructor(store) {
+  constructor(store, models) {
     this.store = store;
+    this.models = models;
     this.conversation = new Conversation();
     this.running = null;
+    this.answering = null; // {answer, model}
+    models.follow(() => this.tellOfModel());
     this.pictures = new Pictures((words) => setText("notice", words));
     receivePictures(byId("chat"), this.pictures);
     new History(store, {
@@ -72,15 +73,6 @@ class Chat {
         if (await copy(write(this.body(this.draft())))) setText("copied", "Copied.");
       });
     }
-  }
-
-  offerModels(models) {
-    const select = byId("model");
-    const ids = models.map((model) => model.id);
-    if ([...select.options].map((option) => option.value).join("\n") === ids.join("\n")) return;
-    const before = select.value;
-    select.replaceChildren(...ids.map((id) => element("option", { value: id }, id)));
-    if (ids.includes(before)) select.value = before;
   }
 
   // --- which conversation -------------------------------------------------------------------------
@@ -192,7 +184,7 @@ class Chat {
       stream_options: { include_usage: true },
       ...settings(),
     };
-    if (byId("model").value) body.model = byId("model").value;
+    if (this.models.asked) body.model = this.models.asked;
     return body;
   }
 
@@ -271,15 +263,20 @@ class Chat {
     const turn = conversation.add(asked.id, { role: "assistant", text: "", thought: "", calls: [], created: Date.now() });
     turn.note = "The page was left during this answer.";
     this.show();
-    const answer = new Answer(turn, this.place(turn), this.actions(), () => {
+    const save = () => {
       if (!byId("question").value) sessionStorage.removeItem(DRAFT);
       this.save(conversation, asked, turn);
-    });
+    };
+    const named = this.models.all.length > 1 ? body.model : "";
+    const answer = new Answer(turn, this.place(turn), this.actions(), { save, named });
     byId("turns").lastChild.replaceWith(answer.view.item);
     byId("turns").scrollTop = byId("turns").scrollHeight;
     const stop = new AbortController();
     this.setRunning(stop);
+    this.answering = { answer, model: body.model };
+    this.tellOfModel({ asked: true });
     const problem = await answer.stream(body, stop.signal);
+    if (this.answering?.answer === answer) this.answering = null;
     if (this.running === stop) this.setRunning(null);
     if (problem === null) {
       await this.save(conversation, asked, turn);
@@ -289,105 +286,19 @@ class Chat {
     return problem;
   }
 
+  // While its answer is awaited. Screen readers are told once, not of every step of the way.
+  tellOfModel({ asked = false } = {}) {
+    const model = this.models.find(this.answering?.model);
+    if (!model) return;
+    this.answering.answer.modelIs(model);
+    if (asked && !isLoaded(model)) setText("models-news", `${model.id} is loaded first.`);
+  }
+
   setRunning(stop) {
     this.running = stop;
     byId("stop").hidden = stop === null;
     byId("send").hidden = stop !== null;
     // Screen readers wait with reading until the answer is whole.
     byId("turns").setAttribute("aria-busy", String(stop !== null));
-  }
-}
-
-// An answer on its way: into its turn, onto the page, and now and then into the store.
-class Answer {
-  constructor(turn, place, actions, save) {
-    this.turn = turn;
-    this.save = save;
-    this.startedAt = performance.now();
-    this.firstAt = null;
-    this.savedAt = performance.now();
-    this.figures = null;
-    this.view = new AnswerView(turn, place, actions, () => this.follow());
-    this.view.item.classList.add("growing");
-    this.atEnd = true;
-    this.turns = byId("turns");
-    // Who scrolls up to read stays there.
-    this.onScroll = () => {
-      this.atEnd = this.turns.scrollHeight - this.turns.scrollTop - this.turns.clientHeight < END_PX;
-    };
-    this.turns.addEventListener("scroll", this.onScroll);
-  }
-
-  // Returns null when something came, else what was wrong.
-  async stream(body, signal) {
-    try {
-      await streamAnswer(body, this, signal);
-      this.turn.note = this.took();
-      if (!this.came) return "The model gave an empty answer.";
-    } catch (error) {
-      const stopped = error.name === "AbortError";
-      this.turn.note = stopped ? "stopped" : error.message;
-      this.turn.problem = !stopped;
-      if (!this.came) return stopped ? "Stopped." : error.message;
-    } finally {
-      this.turns.removeEventListener("scroll", this.onScroll);
-    }
-    this.view.show();
-    this.follow();
-    return null;
-  }
-
-  get came() {
-    return Boolean(this.turn.text || this.turn.calls.length);
-  }
-
-  waiting(seconds, problem) {
-    this.view.say(seconds ? `${problem.reason} Trying again in ${seconds} s.` : "Trying again …");
-    this.follow();
-    this.startedAt = performance.now();
-  }
-
-  thought(piece) {
-    this.turn.thought += piece;
-    this.view.addThought(piece);
-    this.follow();
-  }
-
-  text(piece) {
-    this.turn.text += piece;
-    this.begun();
-    this.view.addText(piece);
-    if (performance.now() - this.savedAt < SAVE_EVERY_MS) return;
-    this.savedAt = performance.now();
-    this.save();
-  }
-
-  call({ index, function: { name = "", arguments: given = "" } }) {
-    this.begun();
-    const made = (this.turn.calls[index] ??= { name: "", arguments: "" });
-    made.name += name;
-    made.arguments += given;
-  }
-
-  usage(figures) {
-    this.figures = figures;
-  }
-
-  begun() {
-    if (this.firstAt !== null) return;
-    this.firstAt = performance.now();
-    this.view.say("");
-    this.save();
-  }
-
-  follow() {
-    if (this.atEnd) this.turns.scrollTop = this.turns.scrollHeight;
-  }
-
-  took() {
-    const seconds = (performance.now() - this.startedAt) / 1000;
-    const first = ((this.firstAt ?? performance.now()) - this.startedAt) / 1000;
-    const tokens = this.figures ? `${this.figures.completion_tokens} tokens · ` : "";
-    return `${tokens}first after ${first.toFixed(2)} s · ${seconds.toFixed(2)} s in all`;
   }
 }

@@ -1,13 +1,13 @@
 // The present conversation as a command or a program that somebody can run.
 
-import { keyIsSet } from "../key.js";
+import { apiKey } from "../key.js";
 
 function address(path) {
   return new URL(path, document.baseURI).href;
 }
 
 export function asCurl(body) {
-  const key = keyIsSet() ? ` \\\n  -H "Authorization: Bearer $OPENAI_API_KEY"` : "";
+  const key = apiKey.isSet ? ` \\\n  -H "Authorization: Bearer $OPENAI_API_KEY"` : "";
   // From standard input: a picture is longer than a command line may be.
   return (
     `curl -N ${address("v1/chat/completions")} -H 'Content-Type: application/json'${key} \\\n` +
@@ -16,11 +16,11 @@ export function asCurl(body) {
 }
 
 export function asPython(body) {
-  const key = keyIsSet() ? `os.environ["OPENAI_API_KEY"]` : `"none"`;
+  const key = apiKey.isSet ? `os.environ["OPENAI_API_KEY"]` : `"none"`;
   const { messages, stream_options: _, ...options } = body;
   const fields = Object.entries(options).map(([name, value]) => `    ${name}=${literal(value)},\n`);
   return (
-    `${keyIsSet() ? "import os\n" : ""}import json\n\nfrom openai import OpenAI\n\n` +
+    `${apiKey.isSet ? "import os\n" : ""}import json\n\nfrom openai import OpenAI\n\n` +
     `client = OpenAI(base_url=${literal(address("v1"))}, api_key=${key})\n` +
     `messages = json.loads(${literal(JSON.stringify(messages))})\n` +
     `stream = client.chat.completions.create(\n    messages=messages,\n${fields.join("")})\n` +

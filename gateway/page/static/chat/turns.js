@@ -55,10 +55,15 @@ export class AnswerView {
     this.growing.add(text);
   }
 
-  // A line below the answer: what it waits for, how long it took, what went wrong.
-  say(words, { problem = false } = {}) {
-    this.note.textContent = words;
+  // A line below the answer: what it waits for and how far that is, how long it took, what went wrong.
+  say(words, { problem = false, fraction = null } = {}) {
+    const done = fraction === null ? null : element("progress", { max: 1, value: fraction, "aria-label": words });
+    this.note.replaceChildren(...[words, done].filter(Boolean));
     this.note.classList.toggle("problem", problem);
+  }
+
+  get isGrowing() {
+    return this.item.classList.contains("growing");
   }
 
   // The whole of it, from what is kept.

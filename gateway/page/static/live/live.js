@@ -2,13 +2,14 @@
 // a browser has six connections to a server, and pages that it only remembers would hold them.
 
 import { element, setText } from "../dom.js";
+import { memoryBar, memorySize } from "../models/memory.js";
 import { Plots } from "./plots.js";
 import { requestRows } from "./requests.js";
 import { call, events } from "../server.js";
 
 const RECONNECT_MS = 2000;
 
-export async function startLive(onModels) {
+export async function startLive(models) {
   const plots = new Plots();
   for (;;) {
     await seen();
@@ -21,8 +22,8 @@ export async function startLive(onModels) {
       for await (const { event, data } of events(await call("v1/status/stream", { signal }))) {
         if (event === "history") plots.restart(data.points);
         else plots.add(data.point);
-        show(data, event === "sample" ? data.point.rate : (data.points.at(-1)?.rate ?? 0));
-        onModels(data.models);
+        models.show(data);
+        show(data, event === "sample" ? data.point.rate : (data.points.at(-1)?.rate ?? 0), models);
       }
     } catch (error) {
       if (signal.aborted) continue;
@@ -42,7 +43,7 @@ function seen() {
   return new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
 }
 
-function show(data, rate) {
+function show(data, rate, models) {
   document.getElementById("status").classList.remove("stale");
   const queue = data.queue_stats;
   setText("figure-active", queue.active_requests);
@@ -51,6 +52,8 @@ function show(data, rate) {
   setText("figure-rate", rate >= 100 ? Math.round(rate) : rate.toFixed(1));
   setText("figure-total", data.metrics.total_requests);
   showReadiness(data.ready);
+  const bars = data.hosts.map((host) => memoryBar(host, (id) => models.placeOf(id)));
+  document.getElementById("hosts").replaceChildren(...bars);
   document.getElementById("workers").replaceChildren(...data.workers.map(workerItem));
   document.getElementById("recent").replaceChildren(...data.recent.flatMap(requestRows));
   document.getElementById("no-recent").hidden = data.recent.length > 0;
@@ -103,7 +106,7 @@ function workerFacts(worker) {
     worker.id,
     worker.device,
     `${worker.active} running; room for ${many(worker.slots, "whole answer")} and ${many(worker.stream_slots, "stream")}`,
-    worker.memory_bytes ? `${size(worker.memory_bytes)} memory` : "",
+    worker.memory_bytes ? `${memorySize(worker.memory_bytes)} memory` : "",
     `${(worker.tokens_per_second ?? 0).toFixed(1)} tokens/s`,
   ];
   return facts.filter(Boolean).join(" · ");

@@ -1,0 +1,115 @@
+// An answer on its way: into its turn, onto the page, and now and then into the store.
+
+import { isLoaded, isOnTheWay, standing } from "../models/models.js";
+import { streamAnswer } from "./answering.js";
+import { AnswerView } from "./turns.js";
+
+const SAVE_EVERY_MS = 500;
+const END_PX = 40;
+
+export class Answer {
+  // `named`: the model's name, where it is worth a word.
+  constructor(turn, place, actions, { save, named }) {
+    this.turn = turn;
+    this.save = save;
+    this.named = named;
+    this.isRetrying = false;
+    this.startedAt = performance.now();
+    this.firstAt = null;
+    this.savedAt = performance.now();
+    this.figures = null;
+    this.view = new AnswerView(turn, place, actions, () => this.follow());
+    this.view.item.classList.add("growing");
+    this.atEnd = true;
+    this.turns = document.getElementById("turns");
+    // Who scrolls up to read stays there.
+    this.onScroll = () => {
+      this.atEnd = this.turns.scrollHeight - this.turns.scrollTop - this.turns.clientHeight < END_PX;
+    };
+    this.turns.addEventListener("scroll", this.onScroll);
+  }
+
+  // Returns null when something came, else what was wrong.
+  async stream(body, signal) {
+    try {
+      await streamAnswer(body, this, signal);
+      this.turn.note = this.took();
+      if (!this.came) return "The model gave an empty answer.";
+    } catch (error) {
+      const stopped = error.name === "AbortError";
+      this.turn.note = stopped ? "stopped" : error.message;
+      this.turn.problem = !stopped;
+      if (!this.came) return stopped ? "Stopped." : error.message;
+    } finally {
+      this.turns.removeEventListener("scroll", this.onScroll);
+    }
+    this.view.show();
+    this.follow();
+    return null;
+  }
+
+  get came() {
+    return Boolean(this.turn.text || this.turn.calls.length);
+  }
+
+  waiting(seconds, problem) {
+    this.isRetrying = seconds > 0;
+    this.view.say(seconds ? `${problem.reason} Trying again in ${seconds} s.` : "Trying again …");
+    this.follow();
+    this.startedAt = performance.now();
+  }
+
+  // How the model that is asked is, until it says something.
+  modelIs(model) {
+    if (this.firstAt !== null || this.isRetrying || !this.view.isGrowing) return;
+    if (isLoaded(model)) this.view.say("");
+    else if (isOnTheWay(model)) this.view.say(`${model.id} is ${standing(model)}`, { fraction: model.fraction });
+    else this.view.say(`${model.id} is not loaded yet and waits for memory that others use.`);
+    this.follow();
+  }
+
+  thought(piece) {
+    this.turn.thought += piece;
+    this.view.addThought(piece);
+    this.follow();
+  }
+
+  text(piece) {
+    this.turn.text += piece;
+    this.begun();
+    this.view.addText(piece);
+    if (performance.now() - this.savedAt < SAVE_EVERY_MS) return;
+    this.savedAt = performance.now();
+    this.save();
+  }
+
+  call({ index, function: { name = "", arguments: given = "" } }) {
+    this.begun();
+    const made = (this.turn.calls[index] ??= { name: "", arguments: "" });
+    made.name += name;
+    made.arguments += given;
+  }
+
+  usage(figures) {
+    this.figures = figures;
+  }
+
+  begun() {
+    if (this.firstAt !== null) return;
+    this.firstAt = performance.now();
+    this.view.say("");
+    this.save();
+  }
+
+  follow() {
+    if (this.atEnd) this.turns.scrollTop = this.turns.scrollHeight;
+  }
+
+  took() {
+    const seconds = (performance.now() - this.startedAt) / 1000;
+    const first = ((this.firstAt ?? performance.now()) - this.startedAt) / 1000;
+    const named = this.named ? `${this.named} · ` : "";
+    const tokens = this.figures ? `${this.figures.completion_tokens} tokens · ` : "";
+    return `${named}${tokens}first after ${first.toFixed(2)} s · ${seconds.toFixed(2)} s in all`;
+  }
+}
