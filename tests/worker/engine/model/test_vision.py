@@ -13,7 +13,8 @@ import pytest
 from worker.engine.cache.vision import VisionCache
 from worker.engine.model.family import Split
 from worker.engine.model.streams import Streams
-from worker.engine.model.vision_tower import CachedVisionTower, Item, MoreToEncode, taken_apart
+from worker.engine.model.vision_calls import Item, taken_apart
+from worker.engine.model.vision_tower import CachedVisionTower, MoreToEncode
 
 WIDTH = 6
 
