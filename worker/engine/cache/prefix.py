@@ -66,6 +66,10 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def known(self, key: Key, salt: str) -> int:
+        """How many of the first tokens of `key` a cache is there for, as `find` would find it."""
+        return self._longest(key[:-1], salt)[1]
+
     def find(self, key: Key, salt: str) -> Hit | None:
         """Return a cache of the longest known start of `key`, for the caller to go on with.
 

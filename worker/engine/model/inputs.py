@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
+from mlx.utils import tree_flatten
 
 from worker.engine.cache.arrays import to_host
 from worker.engine.model.vision_tower import ImageKeys
@@ -34,11 +35,14 @@ class PromptInputs:
     Attributes:
         inputs: what the processor made of the images, as MLX arrays.
         image_keys: the images' hashes, in order.
+        spared: how many of the first images need no features, since a cache holds what would be
+            made of them.
     """
 
     ids: list[int]
     inputs: Mapping[str, Any] = field(default_factory=dict)
     image_keys: ImageKeys = ()
+    spared: int = 0
 
 
 @dataclass
@@ -81,6 +85,16 @@ class Embedded:
             if not inside:
                 del inputs["deepstack_visual_embeds"], inputs["visual_pos_masks"]
         return self.embeds[:, start:stop], inputs
+
+    def is_blank(self, start: int) -> bool:
+        """Whether anything from this token on is made of features that were not there."""
+        arrays = [leaf for _, leaf in tree_flatten(self.part(start, self.length))]
+        blank = [
+            mx.isnan(array).any()
+            for array in arrays
+            if isinstance(array, mx.array) and mx.issubdtype(array.dtype, mx.floating)
+        ]
+        return bool(mx.stack(blank).any())
 
     def is_plain(self) -> bool:
         """Whether prompts like this can be left-padded and prefilled together."""

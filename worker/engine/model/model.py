@@ -201,13 +201,17 @@ class LoadedModel:
     def _begin_images(self, tower: CachedVisionTower, prompts: Sequence[PromptInputs]) -> None:
         """Set their images on their way, those that are not yet."""
         for prompt in prompts:
-            if not tower.knows(prompt.image_keys):
+            if prompt.spared < len(prompt.image_keys) and not tower.knows(prompt.image_keys):
                 with contextlib.suppress(Exception):  # it fails again when it is its turn
                     self._input_embeddings(prompt)
 
     def has_encoded(self, prompt: PromptInputs) -> bool:
-        """Whether its images were encoded beside another prompt's, so that `embed` is quick."""
-        return self.tower is not None and self.tower.has_done(prompt.image_keys)
+        """Whether its images were encoded beside another prompt's, or need not be, so that `embed`
+        is quick."""
+        if self.tower is None:
+            return False
+        none_left = prompt.spared == len(prompt.image_keys)
+        return none_left or self.tower.has_done(prompt.image_keys)
 
     def _input_embeddings(self, prompt: PromptInputs) -> dict[str, Any]:
         """What the network makes of the prompt; raises `MoreToEncode` and what it raises."""
@@ -220,7 +224,8 @@ class LoadedModel:
         if self._positions is not None:
             self._positions.clear()
         tower = self.tower
-        with contextlib.nullcontext() if tower is None else tower.standing_in(prompt.image_keys):
+        images = prompt.image_keys, prompt.spared
+        with contextlib.nullcontext() if tower is None else tower.standing_in(*images):
             found = self.network.get_input_embeddings(tokens, pixels, mask=mask, **arrays)
         given = {name: value for name, value in found.to_dict().items() if value is not None}
         return given if self._positions is None else given | self._positions.take(len(prompt.ids))

@@ -104,6 +104,9 @@ class CachedVisionTower:
     the same call then returns. `standing_in` says whose images the calls bring, `end` that they
     have been used. In between, features are held whatever the cache's limit.
 
+    Images whose keys and values are known already need no features: where the shapes of theirs are
+    known, blank ones take their places.
+
     Args:
         network: the model whose tower it is.
         path: where the tower lies in it, with dots.
@@ -125,6 +128,7 @@ class CachedVisionTower:
         self._vision_cache = cache
         self._streams = streams
         self._asker: ImageKeys = ()
+        self._spared = 0
         self._call = 0
         self.underway: dict[tuple[object, ...], Underway] = {}
         self._started = 0
@@ -136,9 +140,13 @@ class CachedVisionTower:
         return getattr(self._tower, name)
 
     @contextlib.contextmanager
-    def standing_in(self, asker: ImageKeys) -> Iterator[None]:
-        """Calls of the model's tower come here, from this prompt, from its first image on."""
-        self._asker = asker
+    def standing_in(self, asker: ImageKeys, spared: int = 0) -> Iterator[None]:
+        """Calls of the model's tower come here, from this prompt, from its first image on.
+
+        Args:
+            spared: how many of its first images need no features.
+        """
+        self._asker, self._spared = asker, spared
         self._call = 0
         self._owner[self._name] = self
         try:
@@ -171,8 +179,12 @@ class CachedVisionTower:
     def __call__(self, *args: Any, **kwargs: Any) -> Features:
         self._call += 1
         items = taken_apart(Item(args, kwargs), self.split)
-        keys = [self._key(index, item, len(items)) for index, item in enumerate(items)]
-        parts = [self._found(key, item) for key, item in zip(keys, items, strict=True)]
+        own = self._split_by_image(len(items))
+        parts = []
+        for index, item in enumerate(items):
+            key = self._key(index, item, own=own)
+            blank = self._vision_cache.blank(key) if self._is_spared(index, own=own) else None
+            parts.append(self._found(key, item) if blank is None else blank)
         if any(part is None for part in parts):
             raise MoreToEncode
         if len(parts) == 1:
@@ -194,11 +206,19 @@ class CachedVisionTower:
             if time.perf_counter() >= deadline:
                 return
 
-    def _key(self, index: int, item: Item, items: int) -> tuple[object, ...]:
+    def _split_by_image(self, items: int) -> bool:
+        """Whether this call's items are one for each of the prompt's images."""
+        return self.split is not Split.NOT and items == len(self._asker) and self._call == 1
+
+    def _is_spared(self, index: int, *, own: bool) -> bool:
+        if own:
+            return index < self._spared
+        return 0 < self._spared == len(self._asker)
+
+    def _key(self, index: int, item: Item, *, own: bool) -> tuple[object, ...]:
         """Whose features these are: every image's own, by its hash, if its family's calls bring
         one item for each. Else those of all the prompt's images, in their order: which of them
         a call, or a tile, belongs to is the model's affair."""
-        own = self.split is not Split.NOT and items == len(self._asker) and self._call == 1
         owner = self._asker[index] if own else (self._asker, index)
         return owner, self._call, item.shapes
 

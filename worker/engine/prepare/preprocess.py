@@ -48,7 +48,7 @@ class Prompt:
         inputs: what the processor made of the images, off MLX; empty without images.
         image_keys: the images' hashes, in order.
         image_tokens: how many placeholders there are.
-        images_end: where what concerns images ends among its tokens; 0 without images.
+        image_ends: where what concerns each image ends among its tokens.
         seconds: how long it took.
     """
 
@@ -58,8 +58,13 @@ class Prompt:
     inputs: dict[str, Any] = field(default_factory=dict)
     image_keys: tuple[str, ...] = ()
     image_tokens: int = 0
-    images_end: int = 0
+    image_ends: tuple[int, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def images_end(self) -> int:
+        """Where what concerns images ends among its tokens; 0 without images."""
+        return max(self.image_ends, default=0)
 
     def of_length(self, length: int) -> Prompt:
         """The prompt as a network has taken it that made so many embeddings of it.
@@ -107,7 +112,7 @@ class Preprocessor:
             inputs=inputs,
             image_keys=pictures,
             image_tokens=len(places) if images else 0,
-            images_end=(places[-1] + 1 if places else len(ids)) if images else 0,
+            image_ends=image_ends(len(ids), places, len(images)),
             seconds=time.perf_counter() - started,
         )
 
@@ -273,14 +278,28 @@ def cache_key(ids: Sequence[int], places: Sequence[int], image_keys: Sequence[st
     if not places:
         key[0] = _negative(",".join([str(ids[0]), *image_keys]))
         return key
-    runs = 1 + sum(after - before > 1 for before, after in itertools.pairwise(places))
-    owners = list(image_keys) if runs == len(image_keys) else [",".join(image_keys)] * runs
-    run = 0
-    for position, place in enumerate(places):
-        if position and place - places[position - 1] > 1:
-            run += 1
-        key[place] = _negative(owners[run])
+    runs = _runs(places)
+    own = len(runs) == len(image_keys)
+    owners = list(image_keys) if own else [",".join(image_keys)] * len(runs)
+    for (start, stop), owner in zip(runs, owners, strict=True):
+        key[start:stop] = _negative(owner)
     return key
+
+
+def image_ends(length: int, places: Sequence[int], images: int) -> tuple[int, ...]:
+    """Where each of so many images ends in a prompt of that length; as `cache_key` has them, where
+    it is not known of each the end of all."""
+    if not places:
+        return (length,) * images
+    ends = [stop for _, stop in _runs(places)]
+    return tuple(ends) if len(ends) == images else (ends[-1],) * images
+
+
+def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
+    """Where placeholders stand in a row: from, and up to."""
+    breaks = [i for i in range(1, len(places)) if places[i] - places[i - 1] > 1]
+    pairs = itertools.pairwise([0, *breaks, len(places)])
+    return [(places[start], places[stop - 1] + 1) for start, stop in pairs]
 
 
 def _negative(owner: str) -> int:

@@ -14,6 +14,7 @@ from worker.engine.schedule.sequences import Chosen
 
 LONGER = 3 * TOKENS
 """Of an answer that others join: theirs are read meanwhile."""
+APART = "apart"
 NAP_S = 0.001
 PATIENCE_S = 300.0
 
@@ -42,12 +43,17 @@ class Asking:
         self._heard[chosen.row.request.job.id].append(chosen)
 
     def ask(
-        self, together: tuple[Question, ...], joining: tuple[Question, ...] = ()
+        self,
+        together: tuple[Question, ...],
+        joining: tuple[Question, ...] = (),
+        *,
+        apart: bool = False,
     ) -> list[tuple[Question, Said]]:
         """Ask questions side by side.
 
         Args:
             joining: further ones, asked when the first has said a word; it says more for that.
+            apart: by a tenant of their own, who shares no prompt with the others.
 
         Raises:
             NoAnswer: to one of them.
@@ -61,7 +67,8 @@ class Asking:
             job_id = f"proof-{len(asked)}"
             asked[job_id] = question
             open_jobs.add(job_id)
-            job = question.job(job_id, raw=self._raw, tokens=tokens)
+            salt = APART if apart else ""
+            job = question.job(job_id, raw=self._raw, tokens=tokens, salt=salt)
             self._engine.submit(job, question.pictures)
 
         for question in together:

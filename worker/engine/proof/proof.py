@@ -316,7 +316,7 @@ class _Trial:
             self._begin_anew(turn)
         names = ", ".join(question.name for question in (*turn.together, *turn.joining))
         self._trying(f"it was proven ({turn.words}: {names})")
-        for question, said in asking.ask(turn.together, turn.joining):
+        for question, said in asking.ask(turn.together, turn.joining, apart=turn.apart):
             self._compare(question, said, turn)
 
     def _compare(self, question: Question, said: Said, turn: Round) -> None:

@@ -38,11 +38,12 @@ class Question:
     pictures: tuple[bytes, ...] = ()
     ids: tuple[int, ...] = ()
 
-    def job(self, job_id: str, *, raw: bool, tokens: int = TOKENS) -> Job:
+    def job(self, job_id: str, *, raw: bool, tokens: int = TOKENS, salt: str = "") -> Job:
         """
         Args:
             raw: for models without a usable template: a text is the whole prompt.
             tokens: of the answer.
+            salt: the tenant's who asks.
         """
         plain = raw and not self.pictures and not self.ids
         return Job(
@@ -59,6 +60,7 @@ class Question:
             max_tokens=tokens,
             ignore_eos=True,
             logprobs=ALTERNATIVES,
+            cache_salt=salt,
         )
 
 

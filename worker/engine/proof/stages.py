@@ -32,12 +32,14 @@ class Round:
     Attributes:
         joining: asked while the others are being answered.
         cold: with nothing remembered.
+        apart: by another tenant: no prompt that is remembered is of use, only features are.
         in_pieces: prompts are prefilled in several pieces, pictures cut within.
     """
 
     together: tuple[Question, ...]
     joining: tuple[Question, ...] = ()
     cold: bool = False
+    apart: bool = False
     in_pieces: bool = False
 
     @property
@@ -86,6 +88,7 @@ def all_at_once(model: LoadedModel, turns: Sequence[Question]) -> Stage:
         Round((TEXT[1],), (first, LONG_TEXT), cold=True, in_pieces=True),
         Round(two),
         Round((LONG_TEXT, *pictures[:2], *turns, TEXT[1])[:5]),
+        *(Round((question,), apart=True) for question in pictures[:1]),
         Round(five, cold=True),
     ]
     rows = model.kv_heads

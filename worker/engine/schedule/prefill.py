@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import abc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 import numpy as np
@@ -45,6 +45,7 @@ class Prefill:
         unsplit: the prompt must be prefilled in one piece.
         seconds: time spent on it.
         inputs: the prompt for the network, while it is needed.
+        needs_images: all of them, whatever a cache holds: the model looks at them later, too.
     """
 
     request: Request
@@ -59,6 +60,7 @@ class Prefill:
     seconds: float = 0.0
     vision_seconds: float = 0.0
     inputs: PromptInputs | None = None
+    needs_images: bool = False
     tokens: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,12 +83,6 @@ class Prefill:
     @property
     def salt(self) -> str:
         return self.request.job.cache_salt
-
-    def as_inputs(self) -> PromptInputs:
-        """The prompt with its image inputs as MLX arrays; made once."""
-        if self.inputs is None:
-            self.inputs = inputs_of(self.prompt)
-        return self.inputs
 
     @property
     def target(self) -> int:
@@ -143,25 +139,22 @@ class Prefiller:
         pictured = bool(prefill.prompt.inputs)
         started = time.perf_counter()
         try:
-            prefill.embedded = self._model.embed(
-                prefill.as_inputs(), seconds, [other.as_inputs() for other in beside]
-            )
+            embedded = self._embed(prefill, seconds, [self._inputs(other) for other in beside])
         except MoreToEncode:
             return False
         finally:
             spent = time.perf_counter() - started
             prefill.seconds += spent
             prefill.vision_seconds += spent if pictured else 0.0
-        prefill.inputs = None
-        prefill.take(prefill.prompt.of_length(prefill.embedded.length))
-        self._start(prefill, prefill.embedded)
+        prefill.inputs, prefill.embedded = None, embedded
+        self._start(prefill)
         return True
 
     def is_encoded(self, prefill: Prefill) -> bool:
         """Whether nothing is left to do for its images, if it has any."""
         if prefill.embedded is not None or not prefill.prompt.inputs:
             return True
-        return self._model.has_encoded(prefill.as_inputs())
+        return self._model.has_encoded(self._inputs(prefill))
 
     def advance(self, prefill: Prefill, tokens: int) -> int:
         """Prefill up to so many tokens, computed when this returns. Returns how many."""
@@ -189,10 +182,50 @@ class Prefiller:
             key = prefill.key[: prefill.target]
             self._prefixes.put(key, prefill.salt, caches.snapshot(prefill.cache))
 
-    def _start(self, prefill: Prefill, embedded: Embedded) -> None:
+    def _inputs(self, prefill: Prefill) -> PromptInputs:
+        """Its prompt for the network; images that a cache holds by now are spared."""
+        if prefill.inputs is None:
+            prefill.inputs = inputs_of(prefill.prompt)
+        ends = prefill.prompt.image_ends
+        if not ends or prefill.needs_images:
+            return prefill.inputs
+        known = self._prefixes.known(prefill.key, prefill.salt)
+        return replace(prefill.inputs, spared=sum(end <= known for end in ends))
+
+    def _embed(
+        self, prefill: Prefill, seconds: float, beside: abc.Sequence[PromptInputs]
+    ) -> Embedded:
+        """Its embeddings; from where its cache will end, none is made of images that were spared.
+
+        Raises:
+            MoreToEncode: its images are not done yet.
+        """
+        inputs = self._inputs(prefill)
+        try:
+            embedded = self._model.embed(inputs, seconds, beside)
+            prefill.take(prefill.prompt.of_length(embedded.length))
+            if not inputs.spared or not embedded.is_blank(self._known(prefill, embedded)):
+                return embedded
+        except MoreToEncode:
+            raise
+        except Exception:
+            # A boundary: a model may look at features, and these are none.
+            if not inputs.spared:
+                raise
+        prefill.needs_images = True
+        return self._embed(prefill, seconds, beside)
+
+    def _known(self, prefill: Prefill, embedded: Embedded) -> int:
+        """How many of its first tokens a cache is there for."""
+        if not self._model.takes_chunks(embedded, self._model.new_cache()):
+            return 0
+        return self._prefixes.known(prefill.key, prefill.salt)
+
+    def _start(self, prefill: Prefill) -> None:
         """Start from the longest cache that is known, or from an empty one."""
+        assert prefill.embedded is not None
         prefill.cache = self._model.new_cache()
-        prefill.unsplit = not self._model.takes_chunks(embedded, prefill.cache)
+        prefill.unsplit = not self._model.takes_chunks(prefill.embedded, prefill.cache)
         if prefill.unsplit or not self._prefixes.limit_bytes:
             return
         hit = self._prefixes.find(prefill.key, prefill.salt)

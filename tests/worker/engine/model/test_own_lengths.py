@@ -59,7 +59,7 @@ def test_where_mlx_vlm_looks_at_one_picture_several_are_refused(
 
 
 def key(ids: list[int], image: str, length: int) -> list[int]:
-    made = Prompt("", ids, np.array(ids), image_keys=(image,), images_end=2)
+    made = Prompt("", ids, np.array(ids), image_keys=(image,), image_ends=(2,))
     prompt = made.of_length(length)
     assert len(prompt.ids) == len(prompt.key) == length
     return list(prompt.key)

@@ -12,9 +12,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_map
 
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, job, picture
+from worker.engine.cache.vision import VisionCache
 from worker.engine.interface import ModelError
 from worker.engine.load import go_by
 from worker.engine.model.family import Abilities
@@ -175,6 +177,19 @@ def test_pictures_that_are_taken_for_one_another(drive: MakeDriver, monkeypatch:
         "worker.engine.prepare.preprocess.image_keys", lambda job, images: ("one",) * len(images)
     )
     assert off(proof_of(driver)) == {"vision_cache", "prefix_cache"}
+
+
+def test_features_that_come_back_as_others(drive: MakeDriver, monkeypatch: Patch) -> None:
+    """Also where a picture whose prompt is remembered needs none."""
+    driver = drive("idefics3")
+    get = VisionCache.get
+
+    def spoiled(self: VisionCache, key: tuple[object, ...]) -> Any:
+        found = get(self, key)
+        return None if found is None else tree_map(lambda leaf: 3 * leaf, found)
+
+    monkeypatch.setattr(VisionCache, "get", spoiled)
+    assert off(proof_of(driver)) == {"vision_cache"}
 
 
 # --- beyond what a model declares ----------------------------------------------------------------

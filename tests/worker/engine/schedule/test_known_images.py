@@ -1,0 +1,112 @@
+"""Images that a remembered prompt holds are not encoded again, and no answer differs for that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from shared.messages import ChatMessage
+from tests.worker.engine.conftest import MakeDriver
+from tests.worker.engine.driving import Driver, Result, assistant, job, picture, sampled, user
+
+RED, BLUE = picture("red"), picture("blue", (70, 120))
+FIRST = [user("What is in this image, and where in the image is it?", 0)]
+LONG = {"max_tokens": 6, "ignore_eos": True, "sampling": sampled(7), "logprobs": 3}
+
+
+def turn(text: str, *images: int) -> list[ChatMessage]:
+    return [*FIRST, assistant("Squares."), user(text, *images)]
+
+
+def encoded(driver: Driver) -> float:
+    """How many images have been computed so far."""
+    return driver.engine.gauges()["vision_cache_misses"]
+
+
+def said(result: Result) -> list[tuple[str, float]]:
+    return [(one.token, one.logprob) for delta in result.deltas for one in delta.logprobs]
+
+
+def assert_same(found: Result, expected: Result) -> None:
+    assert found.tokens == expected.tokens
+    for (text, mine), (other, theirs) in zip(said(found), said(expected), strict=True):
+        assert text == other and mine == pytest.approx(theirs, abs=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("family", "images_apart"), [("qwen2_vl", True), ("qwen3_vl", True), ("idefics3", False)]
+)
+def test_later_turns_do_not_encode_what_is_known(
+    family: str, images_apart: bool, drive: MakeDriver
+) -> None:
+    """With no features kept at all: a second turn, then one with another picture.
+
+    Args:
+        images_apart: each image's places are known; else a known start has all of a prompt's.
+    """
+    driver, plain = drive(family, vision_cache_bytes=0), drive(family, prefix_cache_bytes=0)
+    turns = [
+        (FIRST, [RED], 1),
+        (FIRST, [RED], 0),
+        (turn("And how many?"), [RED], 0),
+        (turn("And in this one?", 1), [RED, BLUE], 1),
+        (turn("And in this one?", 1), [RED, BLUE], 0),
+        (turn("And in this one?", 1), [BLUE, RED], 2),
+    ]
+    for number, (messages, images, computed) in enumerate(turns):
+        expected = plain.solo(job(f"plain {number}", messages, images, **LONG))
+        before = encoded(driver)
+        found = driver.solo(job(str(number), messages, images, **LONG))
+        assert_same(found, expected)
+        count = encoded(driver) - before
+        assert (count == computed) if images_apart else (bool(count) == bool(computed))
+
+
+@pytest.mark.parametrize("looks", ["in every place", "and fails"])
+def test_a_model_that_looks_back_at_its_images_gets_them(
+    looks: str, drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text that follows an image is embedded with something of it, or the number is needed."""
+    driver, plain = drive(vision_cache_bytes=0), drive(prefix_cache_bytes=0)
+    kind = type(driver.model.network)
+    merge = kind.merge_input_ids_with_image_features
+
+    def looking(image_id: int, video_id: int, features: mx.array, *given: Any) -> mx.array:
+        mean = features.mean()
+        if looks == "and fails":
+            assert not mx.isnan(mean).item()
+        merged: mx.array = merge(image_id, video_id, features, *given)
+        return merged + 0.1 * mean
+
+    monkeypatch.setattr(kind, "merge_input_ids_with_image_features", staticmethod(looking))
+    for number, words in enumerate(["And now?", "And now?", "And how many?"]):
+        made = job(str(number), turn(words), [RED], **LONG)
+        assert_same(driver.solo(made), plain.solo(made))
+        assert encoded(driver) == number + 1
+    assert driver.engine.gauges()["prefix_cache_hits"] == 2
+
+
+@pytest.mark.parametrize("forgotten", ["everything", "the shapes", "nothing"])
+def test_what_is_forgotten_meanwhile_is_computed(
+    forgotten: str, drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the image behind a known one is being encoded, a layer a step."""
+    driver, plain = drive(vision_cache_bytes=0), drive(prefix_cache_bytes=0)
+    driver.solo(job("before", FIRST, [RED], **LONG))
+    made = job("mixed", turn("And in this one?", 1), [RED, BLUE], **LONG)
+    tower = driver.model.tower
+    assert tower is not None
+    with monkeypatch.context() as hurried:
+        hurried.setattr("worker.engine.schedule.queue.LONGEST_WORK_S", 0.0)
+        driver.submit(made)
+        driver.until(lambda: tower.underway)
+    assert not all(image.done for image in tower.underway.values())
+    if forgotten == "everything":
+        driver.engine.forget()
+    elif forgotten == "the shapes":
+        driver.model.vision_cache.clear()
+    driver.until(lambda: driver.results["mixed"].over)
+    assert_same(driver.results["mixed"], plain.solo(made))
+    assert bool(driver.results["mixed"].done.usage.cached_tokens) == (forgotten != "everything")
