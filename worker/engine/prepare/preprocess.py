@@ -50,6 +50,8 @@ class Prompt:
         image_tokens: how many placeholders there are.
         image_ends: where what concerns each image ends among its tokens.
         seconds: how long it took.
+        marked: its text, marked where a client's text in it spells a control token: what is bare
+            there is the template's.
     """
 
     text: str
@@ -60,6 +62,7 @@ class Prompt:
     image_tokens: int = 0
     image_ends: tuple[int, ...] = ()
     seconds: float = 0.0
+    marked: str = ""
 
     @property
     def images_end(self) -> int:
@@ -97,7 +100,7 @@ class Preprocessor:
             JobFault: a bad image, a conversation the template refuses, too long a prompt.
         """
         started = time.perf_counter()
-        text, ids, inputs = self._read(job, images)
+        marked, ids, inputs = self._read(job, images)
         self._check_length(len(ids), job)
         self._check_tokens([] if images else ids, job)
         self._check_biases(job)
@@ -106,7 +109,7 @@ class Preprocessor:
         if places and places[-1] == len(ids) - 1:
             raise JobFault("invalid_request", "The prompt must not end with an image.", "messages")
         return Prompt(
-            text=text,
+            text=self._writer.literals.plain(marked),
             ids=ids,
             key=cache_key(ids, places, pictures),
             inputs=inputs,
@@ -114,6 +117,7 @@ class Preprocessor:
             image_tokens=len(places) if images else 0,
             image_ends=image_ends(len(ids), places, len(images)),
             seconds=time.perf_counter() - started,
+            marked=marked,
         )
 
     def count(self, job: Job, images: Sequence[bytes]) -> int:
@@ -126,13 +130,14 @@ class Preprocessor:
         return len(ids)
 
     def _read(self, job: Job, images: Sequence[bytes]) -> tuple[str, list[int], dict[str, Any]]:
-        """Return the prompt's text, its tokens, and what the processor made of the images."""
+        """Return the prompt's marked text, its tokens, and what was made of the images."""
         if job.prompt_ids:
             self._check_tokens(job.prompt_ids, job)
             if self._model.family.placeholders.intersection(job.prompt_ids):
                 words = "The prompt has tokens that stand for images, and no image."
                 raise JobFault("invalid_request", words, "prompt")
-            return str(self._model.tokenizer.decode(job.prompt_ids)), list(job.prompt_ids), {}
+            said = str(self._model.tokenizer.decode(job.prompt_ids))
+            return self._writer.literals.without_media(said), list(job.prompt_ids), {}
         self._check_pictures(len(images))
         text = self._writer.write(job)
         options = processor_options(self._model.processor, job) if images else {}
@@ -144,7 +149,7 @@ class Preprocessor:
         check_obeyed(self._model.processor, options, inputs)
         if not ids:
             raise JobFault("invalid_request", "The prompt is empty.", "messages")
-        return self._writer.literals.plain(text), ids, inputs
+        return text, ids, inputs
 
     def _process(
         self, text: str, images: list[Image.Image], options: dict[str, int]

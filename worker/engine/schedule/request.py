@@ -63,7 +63,7 @@ class Request:
         resumes = dict(enumerate(self.job.resume))
         for index, sequence in enumerate(self.sequences):
             sequence.begin(
-                Answer(language, self.job, index, prompt.text, limit),
+                Answer(language, self.job, index, prompt.marked, limit),
                 rules_for(self.job.sampling, defaults, index),
                 grammar.fork() if grammar is not None else None,
                 resumes.get(index),

@@ -46,7 +46,8 @@ Splitter = ReasoningSplitter | HarmonySplitter
 class Answer:
     """
     Args:
-        prompt: the rendered prompt, which may have opened the model's thinking.
+        prompt: the rendered prompt, which may have opened the model's thinking; what a client's
+            text in it spells is marked as none.
         limit: most tokens.
     """
 
