@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from shared.messages import ResponseFormat, Sampling, Tool, ToolPolicy
 from tests.worker.engine.conftest import MakeDriver
-from tests.worker.engine.driving import Driver, assistant, job, sampled, user
+from tests.worker.engine.driving import Driver, assistant, job, picture, sampled, user
 from tests.worker.engine.prepare.test_structure import calls_of
 from worker.engine.model.config import SamplingDefaults, sampling_defaults
 from worker.engine.schedule.penalties import Penalties
@@ -43,6 +43,17 @@ def test_a_prompt_of_one_token(driver: Driver) -> None:
     results = [driver.results[name] for name in ("two", "three")]
     driver.until(lambda: all(result.over for result in results))
     assert all(result.tokens == first.tokens for result in results)
+
+
+@pytest.mark.parametrize("images", [[], [picture("red")]])
+def test_a_token_that_only_the_tokenizer_has_is_refused(
+    driver: Driver, images: list[bytes]
+) -> None:
+    """To look it up would read foreign memory."""
+    while len(driver.model.tokenizer) <= driver.model.vocabulary:
+        driver.model.tokenizer.add_tokens([f"<far{len(driver.model.tokenizer)}>"])
+    failed = driver.solo(job("x", f"a <far{driver.model.vocabulary}> b", images)).failed
+    assert failed is not None and failed.code == "invalid_request"
 
 
 # --- structure -----------------------------------------------------------------------------------

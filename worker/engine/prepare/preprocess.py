@@ -102,7 +102,7 @@ class Preprocessor:
         started = time.perf_counter()
         marked, ids, inputs = self._read(job, images)
         self._check_length(len(ids), job)
-        self._check_tokens([] if images else ids, job)
+        self._check_tokens(ids, job)
         self._check_biases(job)
         pictures = image_keys(job, images)
         places = [i for i, token in enumerate(ids) if token in self._model.family.placeholders]
@@ -219,7 +219,9 @@ class Preprocessor:
         the process. A tokenizer may know more than its model, and a gateway may be told anything.
         """
         resumed = (token for point in job.resume for token in point.tokens)
-        if max(itertools.chain(ids, resumed), default=0) >= self._model.vocabulary:
+        # Placeholders may have any number: features stand there before anything is looked up.
+        own = set(ids) - (self._model.family.placeholders if job.images else frozenset())
+        if max(itertools.chain(own, resumed), default=0) >= self._model.vocabulary:
             raise JobFault(
                 "invalid_request",
                 "The prompt has tokens that this model has not.",
