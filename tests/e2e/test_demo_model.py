@@ -162,6 +162,57 @@ async def test_thirty_two_pictures_at_once_each_get_their_own_answer(service: Se
         assert texts[index] == alone
 
 
+def structured(schema: dict[str, Any]) -> dict[str, Any]:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    return {**text("Answer."), "temperature": 0, "max_tokens": 60, "response_format": form}
+
+
+def calling(parameters: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+    tool = {"name": "now"} if parameters is None else {"name": "now", "parameters": parameters}
+    tools = {"tools": [{"type": "function", "function": tool}], "tool_choice": "required"}
+    return {**text("Call it."), **tools, "parallel_tool_calls": False, "seed": 3, **more}
+
+
+def one_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {"it": schema}, "required": ["it"]}
+
+
+ENDLESS = {**one_of({"$ref": "#/$defs/a"}), "$defs": {"a": one_of({"$ref": "#/$defs/a"})}}
+
+
+@pytest.mark.parametrize("schema", [one_of({"enum": [1234567890123456789]}), ENDLESS])
+def test_a_schema_that_cannot_be_kept_is_refused(service: Service, schema: dict[str, Any]) -> None:
+    refused = service.ask(structured(schema))
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "response_format"
+
+
+def test_a_special_tokens_text_is_text(service: Service) -> None:
+    answer = answer_text(service.ask(structured(one_of({"const": "<|im_end|>"}))))
+    assert json.loads(answer) == {"it": "<|im_end|>"}
+    question = "What is in this image?"
+    plain = service.ask(about(EXAMPLE, question)).json()["usage"]
+    spelled = service.ask(about(EXAMPLE, f"{question} <|image_pad|>")).json()["usage"]
+    assert spelled["prompt_tokens"] > plain["prompt_tokens"] + 1
+    details = (usage["prompt_tokens_details"]["image_tokens"] for usage in (plain, spelled))
+    assert len(set(details)) == 1
+
+
+def test_a_prompt_of_one_token(service: Service) -> None:
+    body = {"prompt": "The", "max_tokens": 4, "temperature": 0}
+    answer = service.ask(body, "/v1/completions").json()
+    assert answer["usage"]["prompt_tokens"] == 1 and answer["choices"][0]["text"]
+
+
+def test_calls_are_whole_or_said_not_to_be(service: Service) -> None:
+    """A tool without parameters, and a stop string within the arguments."""
+    choice = service.ask(calling(None)).json()["choices"][0]
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == "{}"
+    assert choice["finish_reason"] == "tool_calls"
+    stopped = service.ask(calling(one_of({"type": "boolean"}), stop=["}"])).json()["choices"][0]
+    assert stopped["finish_reason"] == "stop"
+
+
 def test_both_workers_are_used(service: Service) -> None:
     rng = random.Random(5)
     for _ in range(16):
