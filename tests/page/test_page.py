@@ -33,6 +33,8 @@ def test_it_shows_the_workers_and_what_was_asked(page: Page, service: Service) -
     page.await_text("#recent", "finished")
     worker = service.worker_states()[0]
     assert worker["model"] in page.text("#workers")
+    line = page.find("#workers").value_of_css_property("border-top-width")
+    assert line == "0px", "a line above the first of the card"
     assert page.text("#only-model") == worker["model"]
     assert not page.find("#model").is_displayed(), "where there is one model nothing is to choose"
     assert page.find("#rate-plot canvas").size["width"] > 100
