@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from gateway.api.common.parameters import (
     TAG,
     FreeObject,
+    ListOf,
+    MapOf,
     MessagePart,
     RequestPart,
     honoured,
@@ -90,7 +92,7 @@ ContentPart = Annotated[
 ]
 
 Content = Annotated[
-    Annotated[str, Tag(TAG + "string")] | Annotated[list[ContentPart], Tag(TAG + "list")],
+    Annotated[str, Tag(TAG + "string")] | Annotated[ListOf[ContentPart], Tag(TAG + "list")],
     Discriminator(
         string_or_list,
         custom_error_type="content_type",
@@ -132,7 +134,7 @@ class AssistantMessage(MessagePart):
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: ListOf[ToolCall] | None = None
     annotations: Any = ignored("citations of an earlier answer")
     audio: Any = refused("audio is not supported")
     function_call: Any = refused("function_call is out of date; use tool_calls")
@@ -179,7 +181,7 @@ class NamedTool(RequestPart):
 
 class AllowedTools(RequestPart):
     mode: Literal["auto", "required"]
-    tools: list[NamedTool] = Field(min_length=1)
+    tools: ListOf[NamedTool] = Field(min_length=1)
 
 
 class AllowedToolsChoice(RequestPart):
@@ -213,7 +215,7 @@ ToolChoice = Annotated[
 class Prediction(RequestPart):
     type: Literal["content"]
     content: Annotated[
-        Annotated[str, Tag(TAG + "string")] | Annotated[list[TextContent], Tag(TAG + "list")],
+        Annotated[str, Tag(TAG + "string")] | Annotated[ListOf[TextContent], Tag(TAG + "list")],
         Discriminator(
             string_or_list,
             custom_error_type="content_type",
@@ -285,7 +287,7 @@ class ChatCompletionRequest(SamplingParameters, PictureSizes):
         }
     )
 
-    messages: list[Message] = honoured(
+    messages: ListOf[Message] = honoured(
         "the conversation; a last message of the assistant is continued",
         default=...,
         min_length=1,
@@ -299,7 +301,7 @@ class ChatCompletionRequest(SamplingParameters, PictureSizes):
     logprobs: bool | None = honoured("return the log probability of each token")
     top_logprobs: WholeNumber | None = honoured("and of this many likeliest ones", ge=0, le=20)
     response_format: ResponseFormat | None = honoured("text, any JSON object, or a JSON schema")
-    tools: list[FunctionTool] | None = honoured(
+    tools: ListOf[FunctionTool] | None = honoured(
         "functions the model may call", max_length=MAX_TOOLS
     )
     tool_choice: ToolChoice | None = honoured("whether and which function must be called")
@@ -315,7 +317,7 @@ class ChatCompletionRequest(SamplingParameters, PictureSizes):
         "more variables for the model's chat template"
     )
 
-    metadata: dict[str, str] | None = ignored("labels for stored answers; nothing is stored")
+    metadata: MapOf[str] | None = ignored("labels for stored answers; nothing is stored")
     prediction: Prediction | None = ignored("could only make the same answer faster")
     prompt_cache_key: str | None = ignored("prefixes are cached anyway")
     prompt_cache_options: dict[str, Any] | None = ignored("prefixes are cached anyway")

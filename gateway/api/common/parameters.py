@@ -80,6 +80,15 @@ def _check_free(value: Any) -> Any:
     return value
 
 
+T = TypeVar("T")
+
+ListOf = Annotated[list[T], Field(fail_fast=True)]
+"""A list whose check ends at its first wrong item: no other is told of, and to gather the errors of
+200,000 takes a second."""
+
+MapOf = Annotated[dict[str, T], Field(fail_fast=True)]
+"""Likewise an object of which every member is of one kind."""
+
 FreeObject = Annotated[dict[str, Any], AfterValidator(_check_free)]
 """A JSON object whose content is the client's own, such as a schema."""
 

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from gateway.api.common.parameters import TAG, RequestPart, honoured, ignored, string_or_list
+from gateway.api.common.parameters import (
+    TAG,
+    ListOf,
+    MapOf,
+    RequestPart,
+    honoured,
+    ignored,
+    string_or_list,
+)
 from gateway.errors import InvalidRequest
 from gateway.generation import draw_seed
 from shared.messages import Sampling
@@ -43,7 +51,7 @@ def token_limit(wanted: int | None) -> int | None:
 
 
 Stop = Annotated[
-    Annotated[str, Tag(TAG + "string")] | Annotated[list[str], Tag(TAG + "list")],
+    Annotated[str, Tag(TAG + "string")] | Annotated[ListOf[str], Tag(TAG + "list")],
     Discriminator(
         string_or_list,
         custom_error_type="stop_type",
@@ -65,7 +73,7 @@ class TokenSampling(RequestPart):
     repetition_penalty: float | None = honoured("divides repeated logits", gt=0, le=10)
     presence_penalty: float | None = honoured("subtracted once for a seen token", ge=-2, le=2)
     frequency_penalty: float | None = honoured("subtracted per seen token", ge=-2, le=2)
-    logit_bias: dict[str, float] | None = honoured(
+    logit_bias: MapOf[float] | None = honoured(
         "token id to a bias from -100 to 100", max_length=MAX_BIASES
     )
     seed: WholeNumber | None = honoured(

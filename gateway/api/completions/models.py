@@ -7,7 +7,12 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.api.chat.models import StreamOptions
-from gateway.api.common.parameters import TAG, honoured, refused
+from gateway.api.common.parameters import (
+    TAG,
+    ListOf,
+    honoured,
+    refused,
+)
 from gateway.api.common.sampling import MAX_INT32, SamplingParameters, TokenLimit, WholeNumber
 
 DEFAULT_MAX_TOKENS = 16
@@ -16,7 +21,7 @@ DEFAULT_MAX_TOKENS = 16
 MAX_ANSWERS = 128
 
 Text = Annotated[str, Field(min_length=1)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=MAX_INT32)]], Field(min_length=1)]
+TokenIds = Annotated[ListOf[Annotated[int, Field(ge=0, le=MAX_INT32)]], Field(min_length=1)]
 
 
 def _kind_of_prompt(value: Any) -> str | None:
@@ -33,9 +38,9 @@ def _kind_of_prompt(value: Any) -> str | None:
 
 Prompt = Annotated[
     Annotated[Text, Tag(TAG + "string")]
-    | Annotated[list[Text], Field(min_length=1), Tag(TAG + "strings")]
+    | Annotated[ListOf[Text], Field(min_length=1), Tag(TAG + "strings")]
     | Annotated[TokenIds, Tag(TAG + "ids")]
-    | Annotated[list[TokenIds], Tag(TAG + "lists")],
+    | Annotated[ListOf[TokenIds], Tag(TAG + "lists")],
     Discriminator(
         _kind_of_prompt,
         custom_error_type="prompt_type",

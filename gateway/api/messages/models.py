@@ -13,6 +13,7 @@ from gateway.api.common.parameters import (
     UNKNOWN_TAG,
     UNSUPPORTED,
     FreeObject,
+    ListOf,
     MessagePart,
     RequestPart,
     honoured,
@@ -33,7 +34,7 @@ CACHED = "prefixes are cached anyway"
 def _text_or(items: Any) -> Any:
     """Return the union of a string and a list of `items`."""
     return Annotated[
-        Annotated[str, Tag(TAG + "string")] | Annotated[list[items], Tag(TAG + "list")],
+        Annotated[str, Tag(TAG + "string")] | Annotated[ListOf[items], Tag(TAG + "list")],
         Discriminator(
             string_or_list,
             custom_error_type="content_type",
@@ -222,7 +223,7 @@ class ClearThinking(RequestPart):
 
 class ContextManagement(RequestPart):
     edits: (
-        list[
+        ListOf[
             Annotated[
                 Annotated[ClearThinking, Tag(TAG + "clear_thinking_20251015")],
                 tag_by_key("type", ("clear_thinking_20251015",)),
@@ -270,7 +271,7 @@ class CountTokensRequest(TokenSampling, PictureSizes):
         }
     )
 
-    messages: list[Message] = honoured(
+    messages: ListOf[Message] = honoured(
         "the conversation; a last message of the assistant is continued",
         default=...,
         min_length=1,
@@ -278,7 +279,7 @@ class CountTokensRequest(TokenSampling, PictureSizes):
     )
     model: str | None = honoured("an id of /v1/models; may be left out when one model is served")
     system: _text_or(TextBlock) | None = honoured("the system prompt")  # type: ignore[valid-type]
-    tools: list[AnyTool] | None = honoured("functions the model may call", max_length=MAX_TOOLS)
+    tools: ListOf[AnyTool] | None = honoured("functions the model may call", max_length=MAX_TOOLS)
     tool_choice: ToolChoice | None = honoured("whether and which function must be called")
     thinking: Thinking | None = honoured("switches the model's thinking on or off")
     context_management: ContextManagement | None = honoured(
@@ -311,7 +312,7 @@ class MessagesRequest(CountTokensRequest):
 
     max_tokens: TokenLimit = honoured("longest answer, in tokens; -1: no limit", default=...)
     stream: bool | None = honoured("send the answer as server-sent events")
-    stop_sequences: list[str] | None = honoured("up to 16 texts that end the answer")
+    stop_sequences: ListOf[str] | None = honoured("up to 16 texts that end the answer")
 
     metadata: dict[str, Any] | None = ignored("an end user's id; not used")
     service_tier: str | None = ignored("there is one tier")

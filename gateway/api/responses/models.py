@@ -20,6 +20,8 @@ from gateway.api.common.parameters import (
     TAG,
     UNKNOWN_TAG,
     FreeObject,
+    ListOf,
+    MapOf,
     MessagePart,
     RequestPart,
     honoured,
@@ -84,7 +86,7 @@ ContentPart = Annotated[
 ]
 
 Content = Annotated[
-    Annotated[str, Tag(TAG + "string")] | Annotated[list[ContentPart], Tag(TAG + "list")],
+    Annotated[str, Tag(TAG + "string")] | Annotated[ListOf[ContentPart], Tag(TAG + "list")],
     Discriminator(
         string_or_list,
         custom_error_type="content_type",
@@ -136,8 +138,8 @@ class ReasoningText(MessagePart):
 
 class ReasoningItem(MessagePart):
     type: Literal["reasoning"]
-    summary: list[SummaryText] | None = None
-    content: list[ReasoningText] | None = None
+    summary: ListOf[SummaryText] | None = None
+    content: ListOf[ReasoningText] | None = None
     id: str | None = ignored("of an earlier answer")
     status: str | None = ignored("of an earlier answer")
     encrypted_content: Any = refused("thoughts are not encrypted; send them as content")
@@ -167,7 +169,7 @@ Item = Annotated[
 
 Input = Annotated[
     Annotated[str, Tag(TAG + "string")]
-    | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES), Tag(TAG + "list")],
+    | Annotated[ListOf[Item], Field(min_length=1, max_length=MAX_MESSAGES), Tag(TAG + "list")],
     Discriminator(
         string_or_list,
         custom_error_type="input_type",
@@ -233,7 +235,7 @@ class ResponsesRequest(TokenSampling, PictureSizes):
     stream_options: StreamOptions | None = ignored("no padding is sent")
     max_output_tokens: TokenLimit | None = honoured("longest answer, in tokens; -1: no limit")
     text: TextConfig | None = honoured("text, any JSON object, or a JSON schema")
-    tools: list[AnyTool] | None = honoured(
+    tools: ListOf[AnyTool] | None = honoured(
         "functions the model may call, also in namespaces; web_search only where it asks for none "
         "(external_web_access: false)",
         max_length=MAX_TOOLS,
@@ -246,7 +248,7 @@ class ResponsesRequest(TokenSampling, PictureSizes):
     top_logprobs: WholeNumber | None = honoured(
         "log probabilities of likeliest tokens", ge=0, le=20
     )
-    include: list[str] | None = honoured("message.output_text.logprobs adds log probabilities")
+    include: ListOf[str] | None = honoured("message.output_text.logprobs adds log probabilities")
     enable_thinking: bool | None = honoured("given to the model's chat template")
     chat_template_kwargs: FreeObject | None = honoured(
         "more variables for the model's chat template"
@@ -256,7 +258,7 @@ class ResponsesRequest(TokenSampling, PictureSizes):
     max_tool_calls: WholeNumber | None = ignored(
         "bounds built-in tools, of which there are none", ge=1
     )
-    metadata: dict[str, str] | None = ignored("labels, which the answer repeats")
+    metadata: MapOf[str] | None = ignored("labels, which the answer repeats")
     prompt_cache_key: str | None = ignored(CACHED)
     prompt_cache_options: dict[str, Any] | None = ignored(CACHED)
     prompt_cache_retention: str | None = ignored(CACHED)

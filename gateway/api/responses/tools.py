@@ -17,6 +17,7 @@ from gateway.api.common.parameters import (
     TAG,
     UNSUPPORTED,
     FreeObject,
+    ListOf,
     RequestPart,
     ignored,
     refused,
@@ -51,7 +52,7 @@ class NamespaceTool(RequestPart):
     type: Literal["namespace"]
     name: str = Field(pattern=FUNCTION_NAME)
     description: str | None = None
-    tools: list[
+    tools: ListOf[
         Annotated[Annotated[FunctionTool, Tag(TAG + "function")], tag_by_key("type", ("function",))]
     ] = Field(min_length=1, max_length=MAX_TOOLS)
 
@@ -92,7 +93,7 @@ class NamedTool(RequestPart):
 class AllowedTools(RequestPart):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: list[NamedTool] = Field(min_length=1)
+    tools: ListOf[NamedTool] = Field(min_length=1)
 
 
 ToolChoice = Annotated[

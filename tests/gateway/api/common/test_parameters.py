@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, get_type_hints
 
+import pytest
 from openai.types.chat import completion_create_params
+from pydantic import TypeAdapter
 
 from gateway.api.chat.models import ChatCompletionRequest
 from gateway.api.common.parameters import parameter_table
+from gateway.api.dialect import DIALECTS, Dialect
 from tests.gateway.serving import gateway
 
 EXTRAS = {
@@ -48,3 +52,22 @@ async def test_capabilities_serve_the_table() -> None:
     assert body["chat.completions"] == parameter_table(ChatCompletionRequest)
     assert body["completions"]
     assert body["messages.count_tokens"]
+
+
+def lists_of(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every list whose items are checked, wherever in a type's schema it stands."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "list" and schema.get("items_schema", {}).get("type") != "any":
+            yield schema
+        schema = [value for key, value in schema.items() if key != "metadata"]
+    if isinstance(schema, list | tuple):
+        for part in schema:
+            yield from lists_of(part)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_the_first_wrong_item_of_a_list_ends_its_check(dialect: Dialect[Any]) -> None:
+    """Only one is told of, and 200,000 took a second to gather."""
+    found = list(lists_of(TypeAdapter(dialect.body).core_schema))
+    assert found
+    assert [schema for schema in found if not schema.get("fail_fast")] == []
