@@ -14,6 +14,8 @@ class MarkCounter:
 
     def __init__(self) -> None:
         self.marks = 0
+        self.members = 0
+        """Of objects: each has a colon."""
         self.quotes = 0
         """That begin or end a string. A JSON text has at most four for each mark, and four more: a
         member's name and its value."""
@@ -34,3 +36,4 @@ class MarkCounter:
         self.quotes += len(parts) - 1
         outside = b"".join(parts[in_string::2])
         self.marks += sum(map(outside.count, MARKS))
+        self.members += outside.count(b":")

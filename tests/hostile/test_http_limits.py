@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.http.body import MAX_JSON_MARKS
+from gateway.http.body import MAX_JSON_MARKS, MAX_JSON_MEMBERS
 from gateway.http.protocol import MAX_HEADER_BYTES
 from tests.gateway.fake_dispatch import says
 from tests.gateway.serving import Gateway, gateway
@@ -118,10 +118,17 @@ async def test_an_unread_answer_does_not_outlive_its_connection() -> None:
 BOMBS = [
     b'{"messages": [{"role": "user", "content": "x"}], "prediction": {"a": [%s]}}' % (b"[]," * n)
     for n in (MAX_JSON_MARKS, 4_000_000)
-] + [b"[" * 30_000_000, b'""' * 15_000_000, b'\\"' * 15_000_000 + b"[]," * MAX_JSON_MARKS]
+] + [
+    b"[" * 30_000_000,
+    b'""' * 15_000_000,
+    b'\\"' * 15_000_000 + b"[]," * MAX_JSON_MARKS,
+    b"{%s}" % b",".join(b'"k%d":0' % n for n in range(MAX_JSON_MEMBERS + 1)),
+]
 
 
-@pytest.mark.parametrize("bomb", BOMBS, ids=["small", "large", "deep", "quotes", "escapes"])
+@pytest.mark.parametrize(
+    "bomb", BOMBS, ids=["small", "large", "deep", "quotes", "escapes", "members"]
+)
 async def test_json_that_would_take_seconds_to_parse_is_refused_unparsed(bomb: bytes) -> None:
     async with gateway(says("Hi")) as running:
         began = time.monotonic()
@@ -139,6 +146,20 @@ async def test_a_long_text_is_no_bomb() -> None:
     async with gateway(says("Hi")) as running:
         response = await running.chat(messages=[{"role": "user", "content": text}])
         assert response.status_code == 200
+
+
+async def test_a_long_conversation_with_calls_is_no_bomb() -> None:
+    call = {
+        "type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "status": "completed"
+    }  # fmt: skip
+    turns = [{**call, "call_id": f"c{n}", "arguments": '{"a": [1, 2]}'} for n in range(2048)]
+    results = [
+        {"type": "function_call_output", "call_id": turn["call_id"], "output": "{}"}
+        for turn in turns
+    ]
+    async with gateway(says("Hi")) as running:
+        response = await running.client.post("/v1/responses", json={"input": [*turns, *results]})
+        assert response.status_code == 200, response.text
 
 
 async def test_a_table_in_a_text_is_no_bomb() -> None:

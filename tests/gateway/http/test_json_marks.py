@@ -25,6 +25,12 @@ def marks(value: Any) -> int:
     return 0
 
 
+def members(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(members, value.values()))
+    return sum(map(members, value)) if isinstance(value, list) else 0
+
+
 @given(VALUES, st.lists(st.integers(0, 200), max_size=4), st.booleans())
 def test_marks_outside_strings_are_counted(value: Any, cuts: list[int], ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only).encode()
@@ -32,6 +38,7 @@ def test_marks_outside_strings_are_counted(value: Any, cuts: list[int], ascii_on
     for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(text)], strict=True):
         counter.add(text[begin:end])
     assert counter.marks == marks(value)
+    assert counter.members == members(value)
     assert counter.quotes % 2 == 0
     assert counter.quotes <= 4 * counter.marks + 4
 
