@@ -128,9 +128,7 @@ def _in_middleware(app: ASGIApp, settings: Settings, keys: Keys, memory: MemoryB
     app = BodyBudget(app, memory, settings.queue_timeout)
     if keys.api:
         app = ApiKeys(app, keys)
-    hosts = _accepted_hosts(settings)
-    if hosts is not None:
-        app = HostNames(app, hosts)
+    app = HostNames(app, _accepted_hosts(settings))
     if settings.cors_origin:
         app = CORSMiddleware(
             app,

@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+HOST_HEADER = re.compile(rb"([A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fvV:.]+\])(:[0-9]*)?")
+"""What RFC 9110 lets a Host header be. Names of containers may have an underscore."""
 PREFIX = re.compile(r"(/[\w.~-]+)+")
 
 
@@ -21,6 +23,15 @@ def header(scope: Scope, name: bytes) -> bytes:
         if key == name:
             return bytes(value)
     return b""
+
+
+def says_its_host(scope: Scope) -> bool:
+    """Whether the request has one Host header and that is well-formed, as HTTP/1.1 demands; older
+    clients need not send one."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if not hosts:
+        return bool(scope["http_version"] == "1.0")
+    return len(hosts) == 1 and HOST_HEADER.fullmatch(hosts[0]) is not None
 
 
 def host_name(scope: Scope) -> str:

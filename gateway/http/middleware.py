@@ -1,8 +1,8 @@
 """What every request passes before it reaches a route, outermost first. Plain ASGI.
 
 `RequestIds` names the request and is the last boundary for faults of ours; `HostNames` turns away
-those who come by a host name that is not ours, and `ApiKeys` (`keys.py`) those who hold no key;
-`BodyBudget` counts what all bodies take together.
+those who come by no one host name, or by one that is not ours, and `ApiKeys` (`keys.py`) those who
+hold no key; `BodyBudget` counts what all bodies take together.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import DeadlinePassed, Forbidden
+from gateway.errors import ApiError, DeadlinePassed, Forbidden, InvalidRequest
 from gateway.http.connection import ClientGone, UntilGone, connection_of
 from gateway.http.error_body import error_response, internal_error, stopping
-from gateway.http.headers import header, host_name
+from gateway.http.headers import header, host_name, says_its_host
 from gateway.memory import LARGE_BYTES, Holding, MemoryBudget
 from shared.loopback import is_loopback
 
@@ -77,28 +77,41 @@ class RequestIds:
 
 
 class HostNames:
-    """Turns away requests that come by a host name that is not ours.
+    """Turns away requests that do not say by which host name they come, and those whose name is
+    not ours.
 
-    Against a page that made its own name point here (DNS rebinding). Loopback addresses are
-    always ours.
+    The first because HTTP demands it, and a proxy before this server may have judged another name;
+    the second against a page that made its own name point here (DNS rebinding). Loopback addresses
+    are always ours.
+
+    Args:
+        hosts: other names of ours; None: any is.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None) -> None:
         self.app = app
-        self._hosts = {host.lower() for host in hosts}
+        self._hosts = None if hosts is None else {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._is_ours(host_name(scope)):
-            await self.app(scope, receive, send)
-            return
-        error = Forbidden(
+        if scope["type"] == "http":
+            error = self._refusal(scope)
+            if error is not None:
+                await error_response(error, scope["path"])(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> ApiError | None:
+        if not says_its_host(scope):
+            return InvalidRequest("A request has one Host header, with a name or an address in it.")
+        if self._hosts is None:
+            return None
+        name = host_name(scope)
+        if name in self._hosts or is_loopback(name):
+            return None
+        return Forbidden(
             "This server does not answer to the Host name it was called by; "
             "start the gateway with --allowed-host to add it."
         )
-        await error_response(error, scope["path"])(scope, receive, send)
-
-    def _is_ours(self, name: str) -> bool:
-        return name in self._hosts or is_loopback(name)
 
 
 class BodyBudget:

@@ -51,6 +51,8 @@ async def test_every_answer_has_an_id_of_its_own() -> None:
         ("127.0.0.1", 200),
         ("127.9.9.9:1", 200),
         ("[::1]:8000", 200),
+        ("LOCALHOST", 200),
+        ("localhost:", 200),
         ("evil.example", 403),
         ("localhost.evil.example", 403),
         ("127.0.0.1.evil.example", 403),
@@ -63,9 +65,40 @@ async def test_on_loopback_only_loopback_names_are_answered(host: str, status: i
     assert response.status_code == status
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"",
+        b"host: localhost\r\nhost: localhost\r\n",
+        b"host: localhost\r\nHOST: evil.example\r\n",
+        b"host: localhost@evil.example\r\n",
+        b"host: localhost/evil\r\n",
+        b"host: localhost evil\r\n",
+        b"host: localhost, evil.example\r\n",
+        b"host: localhost:80:80\r\n",
+        b"host: localhost:http\r\n",
+        b"host: [::1\r\n",
+        b"host: \xff\r\n",
+    ],
+)
+async def test_a_request_has_one_host(lines: bytes) -> None:
+    """As HTTP/1.1 demands; whoever stands before the gateway may have judged another of them."""
+    async with gateway() as running:
+        reader, writer = await running.connect()
+        writer.write(b"GET /health HTTP/1.1\r\n" + lines + b"connection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert b"Host" in answer and b"x-request-id" in answer
+
+
 async def test_allowed_hosts_are_answered() -> None:
-    async with gateway(allowed_host=("mac.local",)) as running:
-        for host, status in (("mac.local:8000", 200), ("other.local", 403)):
+    async with gateway(allowed_host=("mac.local", "my_service")) as running:
+        for host, status in (
+            ("mac.local:8000", 200),
+            ("my_service:8000", 200),
+            ("other.local", 403),
+        ):
             response = await running.client.get("/health", headers={"host": host})
             assert response.status_code == status
 
