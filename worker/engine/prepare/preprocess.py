@@ -47,7 +47,7 @@ class Prompt:
         key: the tokens, each image's placeholders replaced by numbers made of its hash.
         inputs: what the processor made of the images, off MLX; empty without images.
         image_keys: the images' hashes, in order.
-        image_tokens: how many placeholders there are.
+        image_tokens: how many of them stand for images.
         image_ends: where what concerns each image ends among its tokens.
         seconds: how long it took.
         marked: its text, marked where a client's text in it spells a control token: what is bare
@@ -84,7 +84,8 @@ class Prompt:
             raise ValueError(f"{length} embeddings cannot stand for {len(self.ids)} tokens")
         key = np.array([_negative(",".join(map(str, [*head, *self.image_keys])))] * room + tail)
         ids = [*head, *[head[-1]] * (room - len(head))][:room] + tail
-        return replace(self, ids=ids, key=key)
+        image_tokens = self.image_tokens + length - len(self.ids)
+        return replace(self, ids=ids, key=key, image_tokens=image_tokens)
 
 
 class Preprocessor:
@@ -101,7 +102,7 @@ class Preprocessor:
         """
         started = time.perf_counter()
         marked, ids, inputs = self._read(job, images)
-        self._check_length(len(ids), job)
+        check_length(len(ids), self._model.context_tokens, job)
         self._check_tokens(ids, job)
         self._check_biases(job)
         pictures = image_keys(job, images)
@@ -201,19 +202,6 @@ class Preprocessor:
                 "messages",
             )
 
-    def _check_length(self, length: int, job: Job) -> None:
-        limit = self._model.context_tokens
-        if limit is not None and length >= limit:
-            raise JobFault(
-                "context_length_exceeded",
-                # Agents look for these words, and then shorten the conversation by themselves.
-                f"This model's maximum context length is {limit} tokens. However, your "
-                f"{'messages' if job.messages else 'prompt'} resulted in {length} tokens. "
-                "Shorten it, or send fewer or smaller images.",
-                "messages" if job.messages else "prompt",
-                (length, limit),
-            )
-
     def _check_tokens(self, ids: Sequence[int], job: Job) -> None:
         """Refuse tokens that the model does not have: looking one up reads foreign memory and ends
         the process. A tokenizer may know more than its model, and a gateway may be told anything.
@@ -236,6 +224,27 @@ class Preprocessor:
                 f"This model's tokens are 0 to {self._model.vocabulary - 1}.",
                 f"logit_bias.{highest}",
             )
+
+
+def check_length(length: int, limit: int | None, job: Job) -> None:
+    """
+    Args:
+        length: of the prompt, in tokens.
+        limit: of prompt and answer; None: unknown.
+
+    Raises:
+        JobFault: there is no room for an answer.
+    """
+    if limit is not None and length >= limit:
+        part = "messages" if job.messages else "prompt"
+        raise JobFault(
+            "context_length_exceeded",
+            # Agents look for these words, and then shorten the conversation by themselves.
+            f"This model's maximum context length is {limit} tokens. However, your {part} "
+            f"resulted in {length} tokens. Shorten it, or send fewer or smaller images.",
+            part,
+            (length, limit),
+        )
 
 
 def decode_image(data: bytes, index: int = 0) -> Image.Image:

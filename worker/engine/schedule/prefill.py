@@ -67,8 +67,8 @@ class Prefill:
         self.take(self.prompt)
 
     def take(self, prompt: Prompt) -> None:
-        """Go by the prompt as the model has taken it."""
-        self.request.taken = prompt
+        """Go by the prompt as the model has taken it. Raises as `Request.take_prompt`."""
+        self.request.take_prompt(prompt)
         self.tokens = [*prompt.ids, *self.sequences[0].output_tokens]
 
     @property

@@ -10,7 +10,7 @@ from shared.messages import Timings as TimingsMessage
 from worker.engine.faults import JobFault
 from worker.engine.model.config import SamplingDefaults
 from worker.engine.prepare.grammar import GrammarState
-from worker.engine.prepare.preprocess import Prompt
+from worker.engine.prepare.preprocess import Prompt, check_length
 from worker.engine.schedule.sampling import NOTHING, rules_for
 from worker.engine.schedule.sequences import Chosen, Sequence, State
 from worker.engine.text.answer import Answer, Language, Piece
@@ -59,6 +59,7 @@ class Request:
         """The prompt has been read: set up the answers. Those of a resumed job go on where they
         were."""
         self.prompt = self.taken = prompt
+        self._defaults, self._context_tokens = defaults, context_tokens
         limit = answer_limit(self.job, defaults, len(prompt.ids), context_tokens)
         resumes = dict(enumerate(self.job.resume))
         for index, sequence in enumerate(self.sequences):
@@ -68,6 +69,18 @@ class Request:
                 grammar.fork() if grammar is not None else None,
                 resumes.get(index),
             )
+
+    def take_prompt(self, prompt: Prompt) -> None:
+        """Go by the prompt as the model has taken it: what it made of it may be longer.
+
+        Raises:
+            JobFault: there is no room for an answer.
+        """
+        self.taken = prompt
+        length, limit = len(prompt.ids), self._context_tokens
+        check_length(length, limit, self.job)
+        for sequence in self.unfinished:
+            sequence.answer.limit = answer_limit(self.job, self._defaults, length, limit)
 
     @property
     def unfinished(self) -> list[Sequence]:
@@ -114,10 +127,10 @@ class Request:
         first = self._first_token_at if self._first_token_at is not None else now
         answers = [sequence.answer for sequence in self.sequences]
         usage = Usage(
-            prompt_tokens=len(self.prompt.ids),
+            prompt_tokens=len(self.taken.ids),
             completion_tokens=sum(len(answer.tokens) for answer in answers),
-            cached_tokens=min(self.cached_tokens, len(self.prompt.ids)),
-            image_tokens=self.prompt.image_tokens,
+            cached_tokens=min(self.cached_tokens, len(self.taken.ids)),
+            image_tokens=self.taken.image_tokens,
             reasoning_tokens=sum(answer.reasoning_tokens for answer in answers),
         )
         timings = TimingsMessage(

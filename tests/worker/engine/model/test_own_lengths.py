@@ -12,6 +12,7 @@ from scripts.family_sweep.reference import reference
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, assistant, job, picture, user
 from worker.engine.prepare.preprocess import Prompt
+from worker.engine.schedule.prefill import inputs_of
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
 LONGER = ("llava_next", "granite_vision", "llava_bunny", "phi4mm")
@@ -56,6 +57,26 @@ def test_where_mlx_vlm_looks_at_one_picture_several_are_refused(
     failed = drive(family).solo(job("1", "And these?", [RED, BLUE])).failed
     assert failed is not None and failed.code == "invalid_request"
     assert failed.param == "messages" and "one image" in failed.message
+
+
+@pytest.mark.parametrize("family", ["llava_next", "phi4mm"])
+def test_what_is_counted_is_what_the_model_has_seen(family: str, drive: MakeDriver) -> None:
+    made = job("1", "What is it?", [RED], ignore_eos=True, max_tokens=None)
+    driver = drive(family)
+    prompt = driver.prompt(made)
+    seen = driver.model.embed(inputs_of(prompt)).length
+    assert seen > len(prompt.ids)
+    narrow = drive(family, max_context=seen + 3)
+    for _ in ("cold", "cached"):
+        result = narrow.solo(made)
+        usage = result.done.usage
+        assert (usage.prompt_tokens, usage.completion_tokens) == (seen, 3)
+        assert usage.image_tokens == prompt.image_tokens + seen - len(prompt.ids)
+        assert result.finish_reason == "length"
+    failed = drive(family, max_context=seen).solo(made).failed
+    assert failed is not None and failed.code == "context_length_exceeded"
+    assert f"maximum context length is {seen} tokens" in failed.message
+    assert (failed.prompt_tokens, failed.context_tokens) == (seen, seen)
 
 
 def key(ids: list[int], image: str, length: int) -> list[int]:
