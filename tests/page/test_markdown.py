@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.page.accessibility import obstacles
 from tests.page.browser import Page
 from tests.processes import Service
 from tests.waiting import await_condition
@@ -77,6 +78,11 @@ def test_markdown_is_shown(page: Page) -> None:
     assert count(page, ".maths.display math") == 1
     page.await_text(".markdown", "5 $ or 7 $ are prices")
     assert page.text(".markdown p:last-child code") == "$x$"
+
+
+def test_a_screen_reader_finds_its_way_through_a_conversation(page: Page) -> None:
+    answered(page, ANSWER)
+    assert obstacles(page) == []
 
 
 def test_code_is_copied_as_it_was_written(page: Page) -> None:

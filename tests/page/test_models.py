@@ -11,6 +11,7 @@ import pytest
 
 from scripts.demo_model import answers
 from scripts.demo_model.scenes import example_scene
+from tests.page.accessibility import obstacles
 from tests.page.browser import Page
 from tests.page.test_page import EXAMPLE
 from tests.page.told_host import ToldHost, told_host
@@ -153,6 +154,11 @@ def test_a_question_to_a_model_on_its_way_says_so(page: Page, host: ToldHost) ->
     page.await_text(".turn.assistant .note", "gemma is loading 80 %")
     page.find("#stop").click()
     page.await_text("#notice", "Stopped.")
+
+
+def test_a_screen_reader_finds_its_way(page: Page) -> None:
+    open_picker(page)
+    assert obstacles(page) == []
 
 
 def test_it_fits_on_a_phone(page: Page) -> None:

@@ -12,7 +12,7 @@ export function askedTurn(turn, place, actions) {
   const edit = button("Edit", () => actions.edit(turn, text));
   tools.append(edit, copyButton(() => turn.text));
   return element(
-    "li",
+    "article",
     { class: "turn user", "data-turn": turn.id },
     element("span", { class: "hidden" }, "You: "),
     ...(turn.pictures ?? []).map(pictureButton),
@@ -34,7 +34,7 @@ export class AnswerView {
     this.note = element("div", { class: "hint note" });
     this.tools = element("div", { class: "tools" });
     this.item = element(
-      "li",
+      "article",
       { class: "turn assistant", "data-turn": turn.id },
       element("span", { class: "hidden" }, "Answer: "),
       this.thinking,
