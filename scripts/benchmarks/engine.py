@@ -22,7 +22,7 @@ from scripts.benchmarks.in_process.latency import (
     second_turns,
     stalls,
 )
-from scripts.benchmarks.in_process.membership import memberships
+from scripts.benchmarks.in_process.membership import memberships, narrowings
 from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, median
 from scripts.benchmarks.servers.processes import DEMO_MODEL
 
@@ -111,6 +111,7 @@ def run(options: argparse.Namespace) -> Report:
     if memberships_too:
         progress.step(ROWS[0])
         report.tables["Who joins or leaves"] = memberships(options.rounds)
+        report.tables["The best of a vocabulary"] = [narrowings(options.rounds)]
         progress.step(ROWS[1])
         churned = churn(ours, theirs, options.churn_context, options.churn_seconds)
         report.tables["Churn"] = [churned | {"wanted": 2.0}]

@@ -19,7 +19,7 @@ from shared.messages import Sampling  # noqa: E402
 from worker.engine.cache.slots import SlotCache  # noqa: E402
 from worker.engine.model.config import SamplingDefaults  # noqa: E402
 from worker.engine.schedule.penalties import Penalties, Said  # noqa: E402
-from worker.engine.schedule.sampling import rules_for  # noqa: E402
+from worker.engine.schedule.sampling import Rules, narrowed, rules_for  # noqa: E402
 
 ROWS, LAYERS, HEADS, WIDTH = 32, 4, 4, 128
 NEWCOMER_TOKENS = 500
@@ -47,6 +47,29 @@ def memberships(rounds: int) -> list[Row]:
     """Keys and values of rows of various lengths, then counts of penalized rows."""
     rows = [_store_row(tokens, rounds) for tokens in OTHERS_TOKENS]
     return [*rows, _penalties_row(rounds)]
+
+
+def narrowings(rounds: int) -> Row:
+    """What top_p costs a step of as many rows: searched for its bound, and sorted as before."""
+    rules = [rules_for(Sampling(seed=1, top_p=0.9), SamplingDefaults(), 0)] * ROWS
+    logits = 3 * mx.random.normal((ROWS, VOCABULARY))
+    mx.eval(logits)
+    pairs = []
+    for number in range(rounds + 1):  # the first warms up
+        took = [
+            measured(partial(_narrow, logits, rules, sorts=sorts)).clocks for sorts in (False, True)
+        ]
+        pairs += [took] if number else []
+    return {
+        "case": f"top_p 0.9 of {ROWS} rows, vocabulary {VOCABULARY:,}",
+        "searched_cpu_ms": median(searched.cpu_s * 1e3 for searched, _ in pairs),
+        "sorted_cpu_ms": median(sorted_.cpu_s * 1e3 for _, sorted_ in pairs),
+        "cpu_ratio": median(sorted_.cpu_s / searched.cpu_s for searched, sorted_ in pairs),
+    }
+
+
+def _narrow(logits: mx.array, rules: list[Rules], *, sorts: bool) -> None:
+    mx.eval(narrowed(logits, rules, sorts=sorts))
 
 
 def _store_row(tokens: int, rounds: int) -> Row:

@@ -109,6 +109,82 @@ def test_a_bias_is_added_where_it_belongs() -> None:
     }
 
 
+def adversarial(chance: np.random.Generator, kind: str, size: int) -> Any:
+    """Logits of one row."""
+    plain = chance.normal(0, 3, size)
+    made = {
+        "plain": plain,
+        "ties": np.round(plain),
+        "all equal": np.full(size, -1.5),
+        "two values": np.where(plain > 4, 2.0, -2.0),
+        "mostly ruled out": np.where(plain > 5, plain, -np.inf),
+        "one hot": np.where(np.arange(size) == chance.integers(size), 0.0, -np.inf),
+        "one far ahead": np.where(np.arange(size) == chance.integers(size), 90.0, plain),
+        "denormal": plain * 1e-41,
+        "both zeros": np.where(plain > 0, 0.0, -0.0),
+        "huge": plain * 1e30,
+        "flat": plain * 1e-4,
+    }[kind]
+    return made.astype(np.float32)
+
+
+KINDS = (
+    *("plain", "ties", "all equal", "two values", "mostly ruled out", "one hot"),
+    *("one far ahead", "denormal", "both zeros", "huge", "flat"),
+)
+
+
+def assert_best_are_kept(logits: Any, kept: Any, rule: Rules) -> None:
+    """The plain rule: sort, count, sum up. A boundary may lie where rounding has put it."""
+    order = np.argsort(-logits, kind="stable")
+    order = order[logits[order] > -np.inf][: rule.top_k or None]
+    exact = np.exp(logits[order].astype(np.float64) - float(logits[order[0]]))
+    sums = np.cumsum(exact / exact.sum())
+    stay = [token for token in np.flatnonzero(kept) if logits[token] > -np.inf]
+    count = len(stay)
+    assert sorted(stay) == sorted(order[:count])  # of equals the first ones
+    rounding = 1e-6 + len(order) * 2.0**-31
+    if rule.top_p == 1.0:
+        assert count == len(order)
+    else:
+        assert count == 1 or sums[count - 2] < rule.top_p + rounding
+        assert count == len(order) or sums[count - 1] > rule.top_p - rounding
+
+
+@pytest.mark.parametrize("sorts", [False, True])
+@settings(max_examples=examples(60), deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    chosen=st.lists(
+        st.tuples(
+            st.sampled_from(KINDS),
+            st.sampled_from([0, 1, 3, 299, 300, 10**6]),
+            st.sampled_from([1e-9, 0.1, 0.5, 0.9, 0.999999, 1.0]) | st.floats(0.001, 1.0),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_the_best_are_kept_and_of_equals_the_first(
+    sorts: bool, seed: int, chosen: list[tuple[str, int, float]]
+) -> None:
+    chance = np.random.default_rng(seed)
+    rows = [rules(top_k=top_k, top_p=top_p) for _, top_k, top_p in chosen]
+    logits = np.stack([adversarial(chance, kind, 600) for kind, _, _ in chosen])
+    narrowed = np.array(sampling.narrowed(mx.array(logits), rows, sorts=sorts))
+    for mine, left, rule in zip(logits, narrowed, rows, strict=True):
+        assert_best_are_kept(mine, left > -np.inf, rule)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_best_of_a_large_vocabulary_are_kept(kind: str) -> None:
+    logits = adversarial(np.random.default_rng(5), kind, 152_000)
+    rows = [rules(top_p=0.9), rules(top_p=0.99, top_k=5000)]
+    narrowed = np.array(sampling.narrowed(mx.array(np.stack([logits] * 2)), rows, sorts=False))
+    for left, rule in zip(narrowed, rows, strict=True):
+        assert_best_are_kept(logits, left > -np.inf, rule)
+
+
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
 @pytest.mark.parametrize("top_k", [1, 7])
 def test_few_candidates_are_chosen_from_as_all_would_be(
