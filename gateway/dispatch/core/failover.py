@@ -43,7 +43,10 @@ class Failover:
                 continue
             if blame and not record.only_counts and _may_have_had(session, record):
                 record.lost[session.routing_id] = Whereabouts(
-                    session.identity, session.process, run_id
+                    session.identity,
+                    session.process,
+                    run_id,
+                    _seems_to_have_had(session, record, now),
                 )
             self._dispatcher.run_again(record, now)
 
@@ -88,15 +91,14 @@ class Failover:
         """The worker has started anew, or has been gone for too long: its lost sessions died.
 
         `died_with`: the runs that it had begun by then; None: nobody knows, and all may be to
-        blame.
+        blame that it seems to have had.
         """
-        if died_with is not None:
-            begun = frozenset(died_with)
-            self._learn(
-                now,
-                lambda _, where: where.worker == worker and where.run_id not in begun,
-                died=False,
-            )
+        begun = None if died_with is None else frozenset(died_with)
+
+        def had(where: Whereabouts) -> bool:
+            return where.seems_had if begun is None else where.run_id in begun
+
+        self._learn(now, lambda _, where: where.worker == worker and not had(where), died=False)
         self._learn(now, lambda _, where: where.worker == worker, died=True)
 
     def confirm_hang(self, routing_id: bytes, now: float) -> None:
@@ -154,3 +156,13 @@ def _may_have_had(session: Session, record: JobRecord) -> bool:
         return True
     last_step_at = session.seen_at - beat.last_step_age_s
     return record.run_at < last_step_at + TAKEN_WITHIN_S
+
+
+def _seems_to_have_had(session: Session, record: JobRecord, now: float) -> bool:
+    """Whether it was well until it was lost, or has spoken of the job before it fell silent. One
+    that has not may have vanished before the job was sent."""
+    if now - session.seen_at < MISSING_AFTER_S:
+        return True
+    beat = session.heartbeat
+    named = beat is not None and record.run_id in (*beat.jobs, *beat.streams)
+    return named or record.phase is Phase.RUNNING or record.run_tokens > 0

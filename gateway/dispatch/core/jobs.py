@@ -108,6 +108,8 @@ class Whereabouts(msgspec.Struct, frozen=True):
     """Which of them it was; empty: the worker does not say."""
     run_id: str
     """The job's run there."""
+    seems_had: bool
+    """Whether something shows that it had begun the job, or only that it may have."""
 
 
 class JobRecord(msgspec.Struct, eq=False):

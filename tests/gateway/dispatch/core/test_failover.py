@@ -205,18 +205,76 @@ def test_a_job_is_not_blamed_for_the_death_of_a_worker_that_never_got_it() -> No
     assert all(third.holds(client.record.id) for client in clients)
 
 
-@pytest.mark.parametrize(("silent_s", "blamed"), [(0.5, True), (1.5, False)])
-def test_a_job_is_not_blamed_for_a_worker_that_had_stopped_before(
-    silent_s: float, blamed: bool
-) -> None:
+@pytest.mark.parametrize("silent_s", [0.0, 0.5, 1.2, 1.5])
+def test_a_job_is_not_blamed_for_a_worker_that_has_not_spoken_since(silent_s: float) -> None:
+    """It may have vanished before; a whole machine and its supervisor leave nobody to tell."""
     simulation, worker = one_worker()
     simulation.cut(worker)
     simulation.pass_time(silent_s)
     client = simulation.request()
     assert client.phase() is Phase.DISPATCHED
-    simulation.pass_time(MISSED_HEARTBEATS * HEARTBEAT_S)
+    simulation.pass_time(MISSED_HEARTBEATS * HEARTBEAT_S + 0.1)
     simulation.pass_time(LEASE_S + 1)
-    assert client.record.deaths == blamed
+    assert (client.record.deaths, client.record.lost) == (0, {})
+
+
+@pytest.mark.parametrize("sign", ["accepted", "tokens", "heartbeat"])
+def test_a_job_may_be_to_blame_for_a_worker_that_fell_silent_with_it(sign: str) -> None:
+    simulation, worker = one_worker()
+    client = simulation.request()
+    if sign == "heartbeat":
+        simulation.beat(worker)
+    else:
+        simulation.step(worker)
+    if sign == "tokens":
+        simulation.step(worker)
+    simulation.cut(worker)
+    simulation.pass_time(MISSED_HEARTBEATS * HEARTBEAT_S + 0.1)
+    simulation.pass_time(LEASE_S + 1)
+    assert client.record.deaths == 1
+
+
+def test_a_job_may_be_to_blame_for_a_worker_that_breaks_off_while_it_is_well() -> None:
+    simulation, worker = one_worker()
+    simulation.cut(worker)  # its process dies of the job, before it has said a word of it
+    client = simulation.request()
+    simulation.now += 0.5
+    simulation.kill(worker)
+    simulation.pass_time(LEASE_S + 1)
+    assert client.record.deaths == 1
+
+
+def test_machines_that_vanish_one_after_the_other_end_no_job() -> None:
+    """Each just before the job is sent there; it waits until nobody is expected back."""
+    simulation, first = one_worker()
+    second = simulation.connect(SimulatedWorker("b", slots=0))
+    simulation.cut(first)
+    client = simulation.request()
+    simulation.pass_time(MISSED_HEARTBEATS * HEARTBEAT_S + 0.1)
+    second.slots = 1
+    simulation.cut(second)
+    simulation.say(second, second.hello())
+    simulation.pass_time(0.5)
+    assert (client.record.session, client.phase()) == (second.routing_id, Phase.DISPATCHED)
+    third = simulation.connect(SimulatedWorker("c"))
+    simulation.pass_time(MISSED_HEARTBEATS * HEARTBEAT_S)
+    assert not third.holds(client.record.id)
+    simulation.pass_time(LEASE_S)
+    run(simulation)
+    assert finished(client)
+
+
+def test_a_job_that_froze_a_worker_before_it_could_speak_is_told_on_by_its_supervisor() -> None:
+    simulation, worker = one_worker()
+    simulation.cut(worker)
+    client = simulation.request()
+    simulation.pass_time(MISSED_HEARTBEATS * HEARTBEAT_S + 0.1)
+    assert client.record.session is None
+    simulation.kill(worker)
+    anew = SimulatedWorker("a")
+    hello = msgspec.structs.replace(anew.hello(), died_with=[f"{client.record.id}.1"])
+    simulation.connect(anew, hello)
+    assert client.record.deaths == 1
 
 
 @pytest.mark.parametrize("had", [True, False, None])
