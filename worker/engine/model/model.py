@@ -105,7 +105,7 @@ class LoadedModel:
         self.vision_cache.clear()
         self.vision_cache.limit_bytes = vision_cache_bytes if abilities.vision_cache else 0
         if self.tower is not None:
-            self.tower.split = self.family.split if abilities.picture_splitting else Split.NOT
+            self.tower.split = self.family.split if self.splits_pictures else Split.NOT
 
     @property
     def bytes_per_token(self) -> float:
@@ -131,6 +131,11 @@ class LoadedModel:
     def batchable(self) -> bool:
         """Whether rows can be decoded together."""
         return self.abilities.batching
+
+    @property
+    def splits_pictures(self) -> bool:
+        """Whether pictures are encoded each by itself, so that company changes nothing of them."""
+        return self.abilities.picture_splitting and self.family.split is not Split.NOT
 
     @property
     def uses_rope_deltas(self) -> bool:

@@ -109,14 +109,15 @@ class Preprocessor:
         places = [i for i, token in enumerate(ids) if token in self._model.family.placeholders]
         if places and places[-1] == len(ids) - 1:
             raise JobFault("invalid_request", "The prompt must not end with an image.", "messages")
+        apart = self._model.splits_pictures
         return Prompt(
             text=self._writer.literals.plain(marked),
             ids=ids,
-            key=cache_key(ids, places, pictures),
+            key=cache_key(ids, places, pictures, apart=apart),
             inputs=inputs,
             image_keys=pictures,
             image_tokens=len(places) if images else 0,
-            image_ends=image_ends(len(ids), places, len(images)),
+            image_ends=image_ends(len(ids), places, len(images), apart=apart),
             seconds=time.perf_counter() - started,
             marked=marked,
         )
@@ -278,7 +279,9 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8))
 
 
-def cache_key(ids: Sequence[int], places: Sequence[int], image_keys: Sequence[str]) -> Key:
+def cache_key(
+    ids: Sequence[int], places: Sequence[int], image_keys: Sequence[str], *, apart: bool = True
+) -> Key:
     """Tokens with each image placeholder replaced by a negative number made of its image.
 
     When the runs of placeholders are as many as the images, each run belongs to one image.
@@ -287,6 +290,10 @@ def cache_key(ids: Sequence[int], places: Sequence[int], image_keys: Sequence[st
 
     Where no placeholders are known, images may have their part in any token: the first one stands
     for all of them, and the prompt shares nothing but with the same images.
+
+    Args:
+        apart: whether the model makes the same of an image in any company; if not, each stands for
+            all of them.
     """
     key = np.array(ids, dtype=np.int64)
     if not image_keys:
@@ -295,20 +302,22 @@ def cache_key(ids: Sequence[int], places: Sequence[int], image_keys: Sequence[st
         key[0] = _negative(",".join([str(ids[0]), *image_keys]))
         return key
     runs = _runs(places)
-    own = len(runs) == len(image_keys)
+    own = apart and len(runs) == len(image_keys)
     owners = list(image_keys) if own else [",".join(image_keys)] * len(runs)
     for (start, stop), owner in zip(runs, owners, strict=True):
         key[start:stop] = _negative(owner)
     return key
 
 
-def image_ends(length: int, places: Sequence[int], images: int) -> tuple[int, ...]:
+def image_ends(
+    length: int, places: Sequence[int], images: int, *, apart: bool = True
+) -> tuple[int, ...]:
     """Where each of so many images ends in a prompt of that length; as `cache_key` has them, where
     it is not known of each the end of all."""
     if not places:
         return (length,) * images
     ends = [stop for _, stop in _runs(places)]
-    return tuple(ends) if len(ends) == images else (ends[-1],) * images
+    return tuple(ends) if apart and len(ends) == images else (ends[-1],) * images
 
 
 def _runs(places: Sequence[int]) -> list[tuple[int, int]]:

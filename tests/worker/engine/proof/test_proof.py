@@ -166,7 +166,7 @@ def test_the_picture_before_under_the_same_text(drive: MakeDriver, monkeypatch: 
     driver = drive()
     monkeypatch.setattr(
         "worker.engine.prepare.preprocess.cache_key",
-        lambda ids, places, keys: np.array(ids),
+        lambda ids, places, keys, apart: np.array(ids),
     )
     assert off(proof_of(driver)) == {"prefix_cache"}
 

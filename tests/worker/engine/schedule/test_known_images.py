@@ -10,6 +10,9 @@ import pytest
 from shared.messages import ChatMessage
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, Result, assistant, job, picture, sampled, user
+from worker.engine.load import go_by
+from worker.engine.options import EngineOptions
+from worker.engine.proof.proof import Proof
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
 FIRST = [user("What is in this image, and where in the image is it?", 0)]
@@ -110,3 +113,27 @@ def test_what_is_forgotten_meanwhile_is_computed(
     driver.until(lambda: driver.results["mixed"].over)
     assert_same(driver.results["mixed"], plain.solo(made))
     assert bool(driver.results["mixed"].done.usage.cached_tokens) == (forgotten != "everything")
+
+
+def test_an_image_that_looks_otherwise_beside_others_is_none_that_is_known(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tower whose features of an image depend on all of its prompt's."""
+    driver, plain = drive(), drive()
+    for one, able in ((driver, ["picture_splitting"]), (plain, ["prefix_cache", "vision_cache"])):
+        abilities = one.model.family.abilities.without("picture_splitting", *able)
+        go_by(one.engine, EngineOptions(model_path=""), Proof(abilities))
+    kind = type(driver.model.network.vision_tower)
+    call = kind.__call__
+
+    def together(self: Any, pixels: mx.array, grid: mx.array, **given: Any) -> Any:
+        return call(self, pixels, grid, **given) * (1.0 if len(grid) == 1 else -1.0)
+
+    monkeypatch.setattr(kind, "__call__", together)
+    for number, (messages, images) in enumerate(
+        [(FIRST, [RED]), (turn("And in this one?", 1), [RED, BLUE]), (turn("How many?"), [RED])]
+    ):
+        made = job(str(number), messages, images, **LONG)
+        found = driver.solo(made)
+        assert_same(found, plain.solo(made))
+    assert found.done.usage.cached_tokens > driver.prompt(made).images_end
