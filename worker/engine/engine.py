@@ -15,10 +15,12 @@ import logging
 import time
 from collections import abc, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import mlx.core as mx
 
 from shared.messages import Accepted, CountedTokens, Job
+from worker.engine.cache import kv as caches
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.faults import JobFault, as_fault, is_out_of_memory
 from worker.engine.interface import EngineEvent, WakeLoop
@@ -90,7 +92,8 @@ class MlxEngine:
             self.memory.release(job_id)
         abilities = self.model.abilities
         prefix_bytes = options.prefix_cache_bytes if abilities.prefix_cache else 0
-        self._prefixes = PrefixCache(prefix_bytes)
+        plain = caches.is_plain(self.model.new_cache())
+        self._prefixes = PrefixCache(prefix_bytes, plain=plain)
         pause_s, largest, steady = options.prefill_pause_s, options.largest_piece, options.steady
         pacer = Pacer(pause_s, largest, steady=steady)
         self._prefills = PrefillQueue(self.model, self._prefixes, pacer)
@@ -336,7 +339,7 @@ class MlxEngine:
             key = row.cache_key()
             if key is not None:
                 salt = row.request.job.cache_salt
-                self._prefixes.put(key, salt, self._batch.last_cache(row))
+                self._prefixes.put(key, salt, partial(self._batch.parts, row))
         except Exception:
             # The boundary of a row that has said all it had to say.
             log.exception("a cache cannot be remembered", extra=_fields(row.request))

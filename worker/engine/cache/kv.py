@@ -16,6 +16,8 @@ from mlx_vlm.models import cache as kv
 from worker.engine.cache.arrays import start
 
 Cache = list[Any]
+Spans = Sequence[tuple[int, int]]
+"""Tokens of a row from, and up to, one span after the other."""
 
 
 def merged(rows: Sequence[Cache]) -> Cache:
@@ -73,32 +75,66 @@ def keep_rows(batch: Cache, indices: Sequence[int]) -> None:
         layer.filter(chosen)
 
 
-def extracted(batch: Cache, index: int) -> Cache:
-    """Copy one row out of a batch cache.
+def row_parts(batch: Cache, index: int, spans: Spans) -> list[Cache]:
+    """Copy spans of a row out of a left-padded batch cache, each as a cache of its own.
 
-    The copying is begun at once: until then the copy holds the whole batch's arrays, and the next
+    The copying is begun at once: until then the copies hold the whole batch's arrays, and the next
     step would have to copy them to change them.
+
+    Args:
+        spans: the last one ends with the row.
     """
-    row = [layer.extract(index) for layer in batch]
-    start(state(row))
-    return row
+    length = spans[-1][1]
+    parts = [[_row_part(layer, index, length, span) for layer in batch] for span in spans]
+    start([state(part) for part in parts])
+    return parts
 
 
-def row_of(batch: Cache, index: int, length: int) -> Cache:
-    """Copy a row of so many tokens out of a left-padded batch cache; begun at once, as above."""
-    row = [_row_of(layer, index, length) for layer in batch]
-    start(state(row))
-    return row
-
-
-def _row_of(layer: Any, index: int, length: int) -> Any:
+def _row_part(layer: Any, index: int, length: int, span: tuple[int, int]) -> Any:
     if type(layer) is not kv.BatchKVCache:
         return layer.extract(index)
-    row, end = kv.KVCache(), layer.size()
-    row.keys = mx.contiguous(layer.keys[index : index + 1, :, end - length : end])
-    row.values = mx.contiguous(layer.values[index : index + 1, :, end - length : end])
+    padding = layer.size() - length
+    row = layer.keys[index : index + 1], layer.values[index : index + 1]
+    return _plain(*row, span[0] + padding, span[1] + padding)
+
+
+def parts(row: Cache, spans: Spans) -> list[Cache]:
+    """Copy spans of a row of plain keys and values, each as a cache of its own, lazily."""
+    return [[_plain(layer.keys, layer.values, *span) for layer in row] for span in spans]
+
+
+def joined(parts: Sequence[Cache], length: int, capacity: int) -> Cache:
+    """Copy the first tokens of parts that follow on one another into one row, lazily.
+
+    Args:
+        capacity: for how many tokens it has room, more than one part has.
+    """
+    return [_joined(layers, length, capacity) for layers in zip(*parts, strict=True)]
+
+
+def _joined(layers: Sequence[Any], length: int, capacity: int) -> kv.KVCache:
+    row = kv.KVCache()
+    row.keys = _in_a_row([layer.keys for layer in layers], length, capacity)
+    row.values = _in_a_row([layer.values for layer in layers], length, capacity)
     row.offset = length
     return row
+
+
+def _in_a_row(parts: Sequence[mx.array], length: int, capacity: int) -> mx.array:
+    """[1, heads, tokens, width] each, to as many tokens as `capacity` says."""
+    taken, left = [], length
+    for part in parts:
+        taken.append(part[:, :, :left])
+        left -= taken[-1].shape[2]
+    _, heads, _, width = parts[0].shape
+    if capacity > length:
+        taken.append(mx.zeros((1, heads, capacity - length, width), parts[0].dtype))
+    return mx.concatenate(taken, axis=2)
+
+
+def is_plain(row: Cache) -> bool:
+    """Whether all layers keep plain keys and values."""
+    return all(type(layer) is kv.KVCache for layer in row)
 
 
 def can_trim(row: Cache) -> bool:
@@ -115,6 +151,13 @@ def snapshot(row: Cache) -> Cache:
     twin = [_copied(layer) for layer in row]
     materialize(twin)
     return twin
+
+
+def snapshots(row: Cache, spans: Spans) -> list[Cache]:
+    """Copies of spans of a row, evaluated; kinds that cannot be cut only as a whole."""
+    made = parts(row, spans) if is_plain(row) else [snapshot(row)]
+    mx.eval([state(part) for part in made])
+    return made
 
 
 def restored(stored: Cache, tokens: int, length: int) -> Cache:
@@ -185,10 +228,15 @@ def _copied(layer: Any) -> Any:
     the same object.
     """
     if type(layer) is kv.KVCache:
-        twin = kv.KVCache()
-        if layer.keys is not None:
-            twin.keys = mx.contiguous(layer.keys[..., : layer.offset, :])
-            twin.values = mx.contiguous(layer.values[..., : layer.offset, :])
-            twin.offset = layer.offset
-        return twin
+        return _plain(layer.keys, layer.values, 0, layer.offset)
     return copy.deepcopy(layer)
+
+
+def _plain(keys: mx.array | None, values: mx.array | None, begin: int, stop: int) -> kv.KVCache:
+    """Copy tokens of a row's [1, heads, tokens, width]."""
+    row = kv.KVCache()
+    if keys is not None and values is not None:
+        row.keys = mx.contiguous(keys[:, :, begin:stop])
+        row.values = mx.contiguous(values[:, :, begin:stop])
+        row.offset = stop - begin
+    return row

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from worker.engine.cache import kv as caches
-from worker.engine.cache.kv import Cache
+from worker.engine.cache.arrays import start
+from worker.engine.cache.kv import Cache, Spans
 
 
 class PaddedCache:
@@ -41,9 +42,19 @@ class PaddedCache:
         else:
             self.layers = []
 
-    def extracted(self, number: int) -> Cache:
-        """Copied out of the batch's, or the row's own, which the batch then is done with."""
-        return caches.extracted(self.layers, number) if self._is_batch else self.layers
+    def parts(self, number: int, spans: Spans) -> list[Cache]:
+        """Copy spans of a row out, of which the last one ends with it; begun.
+
+        Kinds that cannot be cut come as a whole, a single row's as they are: the batch is done with
+        them then.
+        """
+        if self._is_batch:
+            return caches.row_parts(self.layers, number, spans)
+        if not caches.is_plain(self.layers):
+            return [self.layers]
+        made = caches.parts(self.layers, spans)
+        start([caches.state(part) for part in made])
+        return made
 
     def spread(self, rows: mx.array) -> mx.array:
         return rows

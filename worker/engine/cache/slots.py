@@ -20,8 +20,9 @@ from typing import Any
 import mlx.core as mx
 from mlx_vlm.models import cache as kv
 
+from worker.engine.cache import kv as caches
 from worker.engine.cache.arrays import start
-from worker.engine.cache.kv import Cache
+from worker.engine.cache.kv import Cache, Spans
 from worker.engine.cache.slot_table import SlotTable, rounded
 
 BLOCK_TOKENS = 256
@@ -44,10 +45,6 @@ class SlotCache:
         # They know the table and not this: what a batch leaves behind goes at once, with its store.
         self.layers: Cache = [SlotLayer(self.table) for _ in range(layers)]
         self._wasted = 0
-
-    @staticmethod
-    def takes(row: Cache) -> bool:
-        return all(type(layer) is kv.KVCache for layer in row)
 
     # --- rows come and go ------------------------------------------------------------------------
 
@@ -88,16 +85,17 @@ class SlotCache:
             for layer in self.layers:
                 layer.resize(table.span, table.longest)
 
-    def extracted(self, number: int) -> Cache:
-        """Copy a row out, as a cache of its own.
+    def parts(self, number: int, spans: Spans) -> list[Cache]:
+        """Copy spans of a row out, each as a cache of its own.
 
         The copying is begun at once: until then the copy holds the whole store, and the next step
         would have to copy it to change it.
         """
-        slot, length = self.table.slots[number], self.table.lengths[number]
-        row = [layer.extracted(slot, length) for layer in self.layers]
-        start([(layer.keys, layer.values) for layer in row])
-        return row
+        slot = self.table.slots[number]
+        row = [layer.row(slot) for layer in self.layers]
+        made = caches.parts(row, spans)
+        start([caches.state(part) for part in made])
+        return made
 
     # --- a step ----------------------------------------------------------------------------------
 
@@ -146,7 +144,8 @@ class SlotCache:
             if slot > last:
                 return
             number = table.slots.index(last)
-            row, length = self.extracted(number), table.lengths[number]
+            length = table.lengths[number]
+            (row,) = self.parts(number, [(0, length)])
             for layer, moved in zip(self.layers, row, strict=True):
                 layer.write(slot, length, moved.keys, moved.values, 0, 0)
             table.change([slot if each == last else each for each in table.slots], table.lengths)
@@ -279,12 +278,11 @@ class SlotLayer:
         self.keys[slot : slot + 1, :, :length] = keys[row : row + 1, :, begin:end]
         self.values[slot : slot + 1, :, :length] = values[row : row + 1, :, begin:end]
 
-    def extracted(self, slot: int, length: int) -> kv.KVCache:
+    def row(self, slot: int) -> kv.KVCache:
+        """What is in a slot, to be copied."""
         row = kv.KVCache()
         if self.keys is not None and self.values is not None:
-            row.keys = mx.contiguous(self.keys[slot : slot + 1, :, :length])
-            row.values = mx.contiguous(self.values[slot : slot + 1, :, :length])
-            row.offset = length
+            row.keys, row.values = self.keys[slot : slot + 1], self.values[slot : slot + 1]
         return row
 
 

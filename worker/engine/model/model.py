@@ -18,8 +18,7 @@ from mlx.utils import tree_flatten
 from mlx_vlm.models import cache as kv
 
 from worker.engine.cache.footprint import Footprint
-from worker.engine.cache.kv import Cache, heads
-from worker.engine.cache.slots import SlotCache
+from worker.engine.cache.kv import Cache, heads, is_plain
 from worker.engine.cache.vision import VisionCache
 from worker.engine.interface import ModelFacts, Report
 from worker.engine.model import loading
@@ -93,7 +92,7 @@ class LoadedModel:
         axes = self.family.position_axes
         self._positions = PositionState(self._language, axes) if axes else None
         cache = self.new_cache()
-        self.has_plain_caches = SlotCache.takes(cache) and self.family.slots
+        self.has_plain_caches = is_plain(cache) and self.family.slots
         self.weight_bytes = _weight_bytes(self._language)
         self.vocabulary = self.try_out(1, TRIED_TOKENS, cache).shape[-1]
         self.footprint = Footprint.measured(cache, TRIED_TOKENS)

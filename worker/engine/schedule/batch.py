@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from worker.engine.cache.arrays import start, to_host
-from worker.engine.cache.kv import Cache
+from worker.engine.cache.kv import Cache, Spans
 from worker.engine.cache.padded import PaddedCache
 from worker.engine.cache.slots import SlotCache
 from worker.engine.model.model import LoadedModel
@@ -119,12 +119,9 @@ class DecodeBatch:
         if self._rope is not None:
             self._rope = self._rope[chosen]
 
-    def last_cache(self, row: Sequence) -> Cache:
-        """The cache of a row that leaves before the next step; it holds `row.fed` tokens.
-
-        Copied out, or the row's own if it is the last one, which the batch then is done with.
-        """
-        return self._cache.extracted(self.rows.index(row))
+    def parts(self, row: Sequence, spans: Spans) -> list[Cache]:
+        """Copies of spans of a row that leaves before the next step; it has `row.fed` tokens."""
+        return self._cache.parts(self.rows.index(row), spans)
 
     def _empty_cache(self, first: Cache) -> SlotCache | PaddedCache:
         plain = self._model.has_plain_caches and self._model.batchable

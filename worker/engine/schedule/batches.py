@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from worker.engine.cache.kv import Cache
+from worker.engine.cache.kv import Cache, Spans
 from worker.engine.model.model import LoadedModel
 from worker.engine.schedule.batch import DecodeBatch
 from worker.engine.schedule.sequences import Chosen, Rows, Sequence
@@ -58,9 +58,9 @@ class Batches:
             batch.leave(gone)
         self._batches = [batch for batch in self._batches if batch.busy]
 
-    def last_cache(self, row: Sequence) -> Cache:
-        """As `DecodeBatch.last_cache`."""
-        return next(batch for batch in self._batches if row in batch.rows).last_cache(row)
+    def parts(self, row: Sequence, spans: Spans) -> list[Cache]:
+        """As `DecodeBatch.parts`."""
+        return next(batch for batch in self._batches if row in batch.rows).parts(row, spans)
 
     def step(self, deliver: Callable[[list[Chosen]], None]) -> None:
         """One step of every batch; as `DecodeBatch.step`."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 import time
 from collections import abc
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
 
 from worker.engine.cache import kv as caches
+from worker.engine.cache.keys import Key
 from worker.engine.cache.kv import Cache
-from worker.engine.cache.prefix import BLOCK_TOKENS, Key, PrefixCache
+from worker.engine.cache.prefix import PrefixCache
 from worker.engine.model.inputs import Embedded, PromptInputs, to_mlx
 from worker.engine.model.model import LoadedModel
 from worker.engine.model.vision_tower import MoreToEncode
@@ -92,6 +94,11 @@ class Prefill:
     @property
     def left(self) -> int:
         return self.target - self.done
+
+    @property
+    def cached_key(self) -> Key:
+        """The prefix cache's key for what its cache will hold."""
+        return self.key[: self.target]
 
     @property
     def key(self) -> Key:
@@ -170,17 +177,17 @@ class Prefiller:
         return count
 
     def copying_bytes(self, prefill: Prefill) -> int:
-        """How much `keep` will copy: nothing where nothing new is to be remembered."""
-        known = prefill.unsplit or prefill.cached == prefill.target
-        if known or not self._prefixes.limit_bytes or prefill.cache is None:
+        """How much `keep` will copy: what of it is not remembered yet."""
+        if prefill.unsplit or prefill.cache is None or not prefill.target:
             return 0
-        return caches.size_bytes(prefill.cache)
+        new = self._prefixes.new_tokens(prefill.cached_key, prefill.salt)
+        return caches.size_bytes(prefill.cache) * new // prefill.target
 
     def keep(self, prefill: Prefill) -> None:
         """Remember a finished prefill's cache (which may be changed afterwards)."""
         if prefill.cache is not None and self.copying_bytes(prefill):
-            key = prefill.key[: prefill.target]
-            self._prefixes.put(key, prefill.salt, caches.snapshot(prefill.cache))
+            copied = partial(caches.snapshots, prefill.cache)
+            self._prefixes.put(prefill.cached_key, prefill.salt, copied)
 
     def _inputs(self, prefill: Prefill) -> PromptInputs:
         """Its prompt for the network; images that a cache holds by now are spared."""
@@ -189,7 +196,7 @@ class Prefiller:
         ends = prefill.prompt.image_ends
         if not ends or prefill.needs_images:
             return prefill.inputs
-        known = self._prefixes.known(prefill.key, prefill.salt)
+        known = self._prefixes.known(prefill.cached_key, prefill.salt)
         return replace(prefill.inputs, spared=sum(end <= known for end in ends))
 
     def _embed(
@@ -219,7 +226,7 @@ class Prefiller:
         """How many of its first tokens a cache is there for."""
         if not self._model.takes_chunks(embedded, self._model.new_cache()):
             return 0
-        return self._prefixes.known(prefill.key, prefill.salt)
+        return self._prefixes.known(prefill.cached_key, prefill.salt)
 
     def _start(self, prefill: Prefill) -> None:
         """Start from the longest cache that is known, or from an empty one."""
@@ -230,7 +237,8 @@ class Prefiller:
             return
         hit = self._prefixes.find(prefill.key, prefill.salt)
         if hit is not None:
-            prefill.cache, prefill.done, prefill.cached = hit.cache, hit.length, hit.length
+            prefill.cache = hit.cache(prefill.target - hit.length)
+            prefill.done = prefill.cached = hit.length
 
     def _piece(self, prefill: Prefill, stop: int) -> None:
         """Prefill up to the end of the prompt, or of the answer's tokens, lazily."""
@@ -318,9 +326,8 @@ class Prefiller:
     def _keep_together(self, batch: Prefilled) -> None:
         """Remember each prompt now: who asks for it again need not wait for its answer's end."""
         for number, prefill in enumerate(batch.prefills):
-            if self._prefixes.limit_bytes and prefill.target >= BLOCK_TOKENS:
-                row = caches.row_of(batch.cache, number, prefill.target)
-                self._prefixes.put(prefill.key[: prefill.target], prefill.salt, row)
+            copied = partial(caches.row_parts, batch.cache, number)
+            self._prefixes.put(prefill.cached_key, prefill.salt, copied)
 
     def _batch(self, prefills: abc.Sequence[Prefill]) -> Cache | None:
         """Build a batch cache with their rows in order, lazily."""

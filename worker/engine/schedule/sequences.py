@@ -20,7 +20,7 @@ import mlx.core as mx
 import numpy as np
 
 from shared.messages import Resume
-from worker.engine.cache.prefix import Key
+from worker.engine.cache.keys import Key
 from worker.engine.prepare.grammar import GrammarState
 from worker.engine.schedule.sampling import Rules
 from worker.engine.text.answer import Answer, Piece

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
-from unittest import mock
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tests.properties import examples
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import assistant, job, picture, user
-from worker.engine.cache.prefix import PrefixCache, common_length
+from worker.engine.cache.keys import common_length
 from worker.engine.prepare.preprocess import cache_key
-from worker.engine.schedule.prefill import Prefiller
+from worker.engine.schedule.prefill import Prefill, Prefiller
 from worker.engine.schedule.queue import PrefillQueue
 
 TEXT = "Hello, this is a longer text, so that there is something to remember. "
@@ -90,12 +87,22 @@ def test_a_large_cache_is_copied_between_two_steps_of_the_others(
         assert driver.results[made[0].id].tokens == alone.solo(made).tokens
 
 
-def test_prompts_computed_side_by_side_are_known_at_once(drive: MakeDriver) -> None:
+def test_prompts_computed_side_by_side_are_known_at_once(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+    compute = Prefiller.together
+
+    def noting(self: Prefiller, prefills: Sequence[Prefill]) -> Any:
+        together.append(len(prefills))
+        return compute(self, prefills)
+
+    monkeypatch.setattr(Prefiller, "together", noting)
     driver, fresh = drive(), drive(prefix_cache_bytes=0)
     long: dict[str, Any] = {"max_tokens": 300, "ignore_eos": True}
     driver.submit_prepared(*(job(str(n), f"{n} " + TEXT * (n + 1), **long) for n in range(3)))
     driver.until(lambda: all(driver.results[str(n)].tokens for n in range(3)))
-    assert driver.engine.gauges()["prefix_cache_misses"] == 3
+    assert together == [3] and driver.engine.gauges()["prefix_cache_misses"] == 3
     for n in range(3):
         again = job(f"again {n}", f"{n} " + TEXT * (n + 1))
         result = driver.solo(again)
@@ -198,71 +205,3 @@ def test_the_first_request_pays_nothing_for_being_first(drive: MakeDriver) -> No
             spent.append(time.process_time() - started)
         ratios.append(spent[0] / float(np.median(spent[1:])))
     assert float(np.median(ratios)) <= 1.5
-
-
-class Layer:
-    """As much of a layer's cache as the prefix cache looks at."""
-
-    nbytes = 100
-
-    def __init__(self, *, trimmable: bool) -> None:
-        self._trimmable = trimmable
-        self.trimmed = 0
-
-    def is_trimmable(self) -> bool:
-        return self._trimmable
-
-    def trim(self, tokens: int) -> None:
-        self.trimmed += tokens
-
-    @property
-    def state(self) -> list[object]:
-        return []
-
-
-@given(
-    keys=st.lists(
-        st.lists(st.integers(0, 1), min_size=1, max_size=4).map(
-            lambda blocks: [block for block in blocks for _ in range(11)]
-        ),
-        min_size=1,
-        max_size=8,
-    ),
-    trimmable=st.booleans(),
-)
-@settings(max_examples=examples(300), deadline=None)
-def test_what_is_found_is_as_long_as_a_search_of_all_entries_would_find(
-    keys: list[list[int]], trimmable: bool
-) -> None:
-    cache = PrefixCache(10_000)
-    kept: list[list[int]] = []
-    for numbers in keys:
-        key = np.array(numbers, np.int64)
-        lengths = [_shared(other, numbers[:-1], trimmable) for other in kept if len(other) >= 16]
-        expected = max((n for n in lengths if n >= 16), default=0)
-        hit = cache.find(key, "salt")
-        assert (hit.length if hit else 0) == expected
-        assert cache.find(key, "other salt") is None
-        cache.put(key, "salt", [Layer(trimmable=trimmable)])
-        kept.append(numbers)
-        assert cache.bytes == 100 * len(cache)
-    cache.clear()
-    assert vars(cache) == vars(PrefixCache(cache.limit_bytes))  # nothing is left, of indices too
-
-
-def _shared(other: list[int], key: list[int], trimmable: bool) -> int:
-    length = common_length(np.array(other), np.array(key))
-    return length if trimmable or length == len(other) else 0
-
-
-def test_many_entries_do_not_slow_the_search() -> None:
-    """Counted in comparisons, not in time."""
-    cache = PrefixCache(1 << 30)
-    system = list(range(64))
-    for number in range(500):
-        key = np.array([*system, *([1000 + number] * 32)], np.int64)
-        cache.put(key, "", [Layer(trimmable=True)])
-    with mock.patch("worker.engine.cache.prefix.common_length", wraps=common_length) as compared:
-        hit = cache.find(np.array([*system, *([1007] * 32), 5], np.int64), "")
-    assert hit is not None and hit.length == 96
-    assert compared.call_count <= 16

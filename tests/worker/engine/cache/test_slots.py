@@ -79,14 +79,15 @@ class Twins:
             end = before[place] + kept[place]
             row[:] = [(keys[:, :end], values[:, :end]) for keys, values in row]
 
-    def check_extracted(self, number: int) -> None:
-        for layer, (keys, values) in zip(
-            self.cache.extracted(number), self.rows[number], strict=True
-        ):
-            assert layer.offset == keys.shape[1]
-            if layer.offset:
-                np.testing.assert_array_equal(np.array(layer.keys[0]), keys)
-                np.testing.assert_array_equal(np.array(layer.values[0]), values)
+    def check_parts(self, number: int, cut: int) -> None:
+        length = self.rows[number][0][0].shape[1]
+        spans = [(0, min(cut, length)), (min(cut, length), length)]
+        for (begin, stop), part in zip(spans, self.cache.parts(number, spans), strict=True):
+            for layer, (keys, values) in zip(part, self.rows[number], strict=True):
+                assert layer.offset == stop - begin
+                if layer.offset:
+                    np.testing.assert_array_equal(np.array(layer.keys[0]), keys[:, begin:stop])
+                    np.testing.assert_array_equal(np.array(layer.values[0]), values[:, begin:stop])
 
 
 def _as_cache(row: list[tuple[Arrays, Arrays]]) -> list[kv.KVCache]:
@@ -137,7 +138,8 @@ def test_any_order_of_coming_and_going_changes_nobodys_attention(
                 tokens = data.draw(st.sampled_from([1, 1, 3]))
                 back = data.draw(st.lists(st.integers(0, 2), min_size=16, max_size=16))
                 twins.step(tokens, back, window)
-            twins.check_extracted(data.draw(st.integers(0, len(twins.rows) - 1)))
+            number = data.draw(st.integers(0, len(twins.rows) - 1))
+            twins.check_parts(number, data.draw(st.integers(0, 8)))
             twins.leave(data.draw(st.sets(st.integers(0, len(twins.rows) - 1))))
 
 

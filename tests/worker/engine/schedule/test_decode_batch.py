@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from shared.messages import Job, ResponseFormat, Resume, Sampling
 from tests.properties import examples
 from tests.worker.engine.driving import GREEDY, Driver, job, picture, sampled
 from worker.engine.cache import slot_table, slots
+from worker.engine.cache.kv import is_plain
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.model.language import language_of
 from worker.engine.options import EngineOptions
@@ -55,7 +57,8 @@ class Rows:
 
     def begin(self, prefix_cache_bytes: int) -> None:
         """With nobody, and nothing remembered."""
-        self.prefixes = PrefixCache(prefix_cache_bytes)
+        plain = is_plain(self.model.new_cache())
+        self.prefixes = PrefixCache(prefix_cache_bytes, plain=plain)
         self.prefiller = Prefiller(self.model, self.prefixes)
         self.batch = DecodeBatch(self.model)
         self.aside: list[Sequence] = []
@@ -132,7 +135,7 @@ class Rows:
     def remember(self, row: Sequence) -> None:
         key = row.cache_key()
         if key is not None and self.prefixes.limit_bytes:
-            self.prefixes.put(key, "", self.batch.last_cache(row))
+            self.prefixes.put(key, "", partial(self.batch.parts, row))
 
     def leave(self, rows: list[Sequence], *, aside: bool) -> None:
         for row in rows:

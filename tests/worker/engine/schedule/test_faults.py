@@ -158,7 +158,7 @@ def test_a_row_that_cannot_be_remembered_ends_as_it_would_have(
     def fail(batch: DecodeBatch, row: Any) -> Any:
         raise RuntimeError(OOM)
 
-    monkeypatch.setattr(DecodeBatch, "last_cache", fail)
+    monkeypatch.setattr(DecodeBatch, "parts", fail)
     driver.submit(short())
     assert finish(driver) == expected(drive)
     monkeypatch.undo()
