@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> Report:
         report.tables["The best of a vocabulary"] = [narrowings(options.rounds)]
         progress.step(ROWS[1])
         churned = churn(ours, theirs, options.churn_context, options.churn_seconds)
-        report.tables["Churn"] = [churned | {"wanted": 2.0}]
+        report.tables["Churn"] = [churned | {"wanted": 2.0, "of_steady_wanted": 0.85}]
     if latencies:
         _latencies(ours, options, report, progress)
     progress.end()
