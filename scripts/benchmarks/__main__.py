@@ -21,6 +21,7 @@ QUESTIONS = {
     "start": "from scripts/serve to ready: how long, where it goes, what the tiers weigh",
     "blas": "MLX on a Linux CPU with and without OpenBLAS, by threads and precision",
     "scale": "a hundred Macs: the real core of dispatch on simulated workers",
+    "steps": "whether an engine that decodes for hours takes more and more memory",
     "engine": "the engine against mlx-vlm's BatchGenerator driven directly",
 }
 

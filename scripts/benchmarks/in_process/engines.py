@@ -102,9 +102,16 @@ def picture(width: int = 300, height: int = 200) -> bytes:
 class Ours:
     """The engine, as the worker's loop drives it, text and all."""
 
-    def __init__(self, model_path: str, proof_cache: str = "") -> None:
+    def __init__(
+        self,
+        model_path: str,
+        proof_cache: str = "",
+        prefix_cache_bytes: int = EngineOptions.prefix_cache_bytes,
+    ) -> None:
         self._woken = threading.Event()
-        options = EngineOptions(model_path, proof_cache=proof_cache)
+        options = EngineOptions(
+            model_path, proof_cache=proof_cache, prefix_cache_bytes=prefix_cache_bytes
+        )
         self.engine = load_engine(options, lambda fraction: None, self._woken.set)
 
     def run(self, requests: Sequence[Request]) -> Clocks:
