@@ -125,6 +125,20 @@ def test_the_keyboard_chooses_and_a_reload_keeps_it(page: Page) -> None:
     page.await_text("#model-name", "tiny")
 
 
+def test_a_long_list_is_searched_by_all_names(page: Page) -> None:
+    open_picker(page)
+    search = page.find("#find-model")
+    search.send_keys("GPT")
+    assert page.texts(".model-row:not([hidden]) strong") == ["qwen"]
+    search.send_keys("-5")
+    assert page.find("#no-models").is_displayed()
+    search.clear()
+    search.send_keys("Qwen3")
+    page.find("#model-list label:has([value$=Qwen3-VL-4B])").click()
+    page.await_text("#model-name", "Qwen3-VL-4B")
+    assert page.text("#model-name") == "Qwen3-VL-4B", "without whose it is"
+
+
 def test_orders_reach_the_host_and_refusals_the_user(page: Page, host: ToldHost) -> None:
     open_picker(page)
     press(page, "tiny")

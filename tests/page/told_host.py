@@ -26,6 +26,7 @@ ENTRIES = (
     CatalogueEntry("medium", "unloaded", 4, 8, memory_bytes=8 * GIB, room="idle"),
     CatalogueEntry("large", "unloaded", 4, 8, memory_bytes=12 * GIB, room="pinned"),
     CatalogueEntry("huge", "unloaded", 4, 8, memory_bytes=40 * GIB, room="never"),
+    CatalogueEntry("mlx-community/Qwen3-VL-4B", "unloaded", 4, 8, memory_bytes=3 * GIB),
 )
 LOADED: dict[str, Any] = {"memory_bytes": 6 * GIB, "context_tokens": 32768, "vision": True}
 """What is known of `qwen`, since it is loaded."""

@@ -1,6 +1,7 @@
 // What a host's memory for models holds, as a bar, and what one more model would take of it.
 
 import { element } from "../dom.js";
+import { shortName } from "./models.js";
 
 const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB"];
 
@@ -50,7 +51,7 @@ function bytesOf(parts) {
 
 function segment({ kind, bytes, words }, whole) {
   const made = element("span", { class: `part ${kind}`, title: `${words}: ${memorySize(bytes)}` });
-  if (kind.startsWith("place")) made.append(words);
+  if (kind.startsWith("place")) made.append(element("span", {}, shortName(words)));
   made.style.width = `${(100 * bytes) / whole}%`;
   return made;
 }

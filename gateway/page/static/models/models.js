@@ -60,6 +60,11 @@ export class Models {
   }
 }
 
+// Without whose it is on the hub, where there is little room.
+export function shortName(id) {
+  return id.split("/").at(-1) || id;
+}
+
 export function isLoaded(model) {
   return model.status === "loaded";
 }

@@ -2,7 +2,7 @@
 
 import { element, setText } from "../dom.js";
 import { memoryBar } from "./memory.js";
-import { isLoaded, standing } from "./models.js";
+import { isLoaded, shortName, standing } from "./models.js";
 import { ModelRow } from "./row.js";
 
 const SEARCH_FROM = 9; // so many are easier searched than looked through
@@ -44,7 +44,8 @@ class Picker {
     byId("model").hidden = !models.areMany;
     byId("only-model").hidden = models.areMany || !chosen;
     setText("only-model", chosen?.id ?? "");
-    setText("model-name", chosen?.id ?? "none");
+    setText("model-name", shortName(chosen?.id ?? "none"));
+    byId("model").title = chosen?.id ?? "";
     setText("model-standing", chosen && !isLoaded(chosen) ? ` (${standing(chosen)})` : "");
     byId("model").dataset.loaded = Boolean(chosen && isLoaded(chosen));
     if (this.panel.matches(":popover-open")) this.showPanel();
@@ -80,9 +81,8 @@ class Picker {
 
   filter() {
     const words = byId("find-model").parentElement.hidden ? "" : byId("find-model").value.trim().toLowerCase();
-    for (const model of this.models.all) {
-      const names = [model.id, ...model.aliases].join(" ").toLowerCase();
-      this.row(model.id).item.hidden = !names.includes(words);
-    }
+    const finds = ({ id, aliases }) => [id, ...aliases].join(" ").toLowerCase().includes(words);
+    for (const model of this.models.all) this.row(model.id).item.hidden = !finds(model);
+    byId("no-models").hidden = this.models.all.some(finds);
   }
 }
