@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from tests.page.accessibility import obstacles
 from tests.page.browser import Page
@@ -97,6 +98,19 @@ def test_code_is_copied_as_it_was_written(page: Page) -> None:
     page.find(".turn.assistant .tools button").click()
     page.await_text(".turn.assistant .tools button:first-child", "Copied")
     assert page.browser.execute_script("return window.copied") == ANSWER
+
+
+def test_copying_works_where_the_page_is_not_on_https(page: Page) -> None:
+    """As on a phone that asks a Mac by its name: browsers then offer no clipboard to pages."""
+    page.browser.execute_script(
+        "Object.defineProperty(navigator, 'clipboard', { value: undefined })"
+    )
+    answered(page, "to be copied")
+    page.find(".turn.assistant .tools button").click()
+    page.await_text(".turn.assistant .tools button:first-child", "Copied")
+    page.find("#question").send_keys(Keys.CONTROL, "v")
+    assert page.find("#question").get_property("value") == "to be copied"
+    page.find("#question").clear()
 
 
 def test_nothing_that_a_model_writes_acts(page: Page) -> None:
