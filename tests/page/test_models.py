@@ -18,7 +18,7 @@ from tests.page.told_host import ToldHost, told_host
 from tests.processes import ROOT, Service, serving
 from tests.waiting import await_condition
 
-ENTER, DOWN = "\ue007", "\ue015"
+TAB, ENTER, DOWN = "\ue004", "\ue007", "\ue015"
 KEY, ADMIN_KEY = "a-key", "an-admin-key"
 VERDICT = "#memory .hint:last-child"
 
@@ -123,6 +123,13 @@ def test_the_keyboard_chooses_and_a_reload_keeps_it(page: Page) -> None:
     assert page.browser.switch_to.active_element.get_attribute("id") == "question"
     page.browser.refresh()
     page.await_text("#model-name", "tiny")
+
+
+def test_a_panel_closes_when_the_keyboard_goes_on_behind_it(page: Page) -> None:
+    open_picker(page)
+    page.find("#model-list > :last-child button").send_keys(TAB)
+    await_condition(lambda: not page.find("#models").is_displayed(), "the panel closed")
+    assert page.browser.switch_to.active_element.get_attribute("id") == "clear"
 
 
 def test_a_long_list_is_searched_by_all_names(page: Page) -> None:

@@ -6,8 +6,10 @@ import { startKeyDialogs } from "./key.js";
 import { startLive } from "./live/live.js";
 import { Models } from "./models/models.js";
 import { startPicker } from "./models/picker.js";
+import { startPanels } from "./panels.js";
 
 const models = new Models();
+startPanels();
 startKeyDialogs();
 startDocs();
 startChat(models);
