@@ -76,8 +76,16 @@ def set_size(browser: Any, width: int, height: int) -> None:
 class Page:
     """What a user does with the page and sees on it."""
 
-    def __init__(self, browser: Any, url: str) -> None:
+    def __init__(self, browser: Any, url: str, *, afresh: bool = False) -> None:
+        """
+        Args:
+            afresh: as somebody meets it who was never here.
+        """
         self.browser = browser
+        if afresh:
+            # At an address of this origin that runs nothing, which could keep something meanwhile.
+            browser.get(url + "/health")
+            browser.execute_script("localStorage.clear(); sessionStorage.clear()")
         # What the page before had to say about its server's end is not this page's.
         browser.get("about:blank")
         browser.get_log("browser")

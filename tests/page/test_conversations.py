@@ -35,9 +35,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture
 def page(browser: Any, service: Service) -> Iterator[Page]:
-    opened = Page(browser, service.url)
-    opened.browser.execute_script("sessionStorage.clear()")
-    opened.browser.refresh()
+    opened = Page(browser, service.url, afresh=True)
     opened.await_ready()
     yield opened
     assert opened.console_problems() == []
@@ -94,6 +92,30 @@ def test_a_reload_in_the_middle_keeps_what_came(page: Page) -> None:
     page.await_text(".turn.assistant .note", "was left during this answer")
     assert answers(page)[0].startswith("word")
     page.await_ready()
+
+
+HOLD_THE_STORE = """
+Object.defineProperty(IDBOpenDBRequest.prototype, "onsuccess", {
+  set(handler) {
+    this.addEventListener("success", (event) => (window.release = () => handler(event)));
+  },
+});
+"""
+
+
+def test_a_chat_that_is_begun_before_the_store_is_open_stays(page: Page) -> None:
+    asked(page, "kept")
+    hold = {"source": HOLD_THE_STORE}
+    added = page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", hold)
+    page.browser.refresh()
+    page.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    await_condition(lambda: page.browser.execute_script("return !!window.release"), "it held")
+    page.find("#clear").click()
+    page.browser.execute_script("window.release()")
+    open_list(page)
+    await_condition(lambda: listed(page), "the list", WAIT_S)
+    assert page.turns() == 0
+    page.escape()
 
 
 def test_the_list_searches_renames_and_deletes(page: Page) -> None:

@@ -39,15 +39,7 @@ def host(service: Service) -> Iterator[ToldHost]:
 
 @pytest.fixture
 def page(browser: Any, service: Service, host: ToldHost) -> Iterator[Page]:
-    yield opened(browser, service)
-
-
-def opened(browser: Any, service: Service) -> Page:
-    """The page as somebody meets it who was never here."""
-    page = Page(browser, service.url)
-    browser.execute_script("localStorage.clear(); sessionStorage.clear()")
-    browser.refresh()
-    return page
+    yield Page(browser, service.url, afresh=True)
 
 
 def open_picker(page: Page) -> None:
@@ -213,7 +205,7 @@ def test_an_admin_key_is_asked_for_where_orders_want_one(browser: Any) -> None:
     with serving(workers=0, gateway_flags=flags) as service:
         service.client.headers["Authorization"] = f"Bearer {KEY}"
         with told_host(service.worker_endpoint) as host:
-            page = opened(browser, service)
+            page = Page(browser, service.url, afresh=True)
             give(page, "key", KEY)
             open_picker(page)
             press(page, "tiny")
@@ -248,7 +240,7 @@ def test_an_unloaded_model_is_loaded_for_a_picture_and_answers_rightly(
     browser: Any, tmp_path: Path
 ) -> None:
     with serving_two_models(tmp_path) as service:
-        page = opened(browser, service)
+        page = Page(browser, service.url, afresh=True)
         await_condition(lambda: page.find("#model").is_displayed(), "the picker's button")
         page.find("#model").click()
         page.find(row("second", "label")).click()

@@ -89,9 +89,11 @@ class Chat {
 
   // What this tab showed before it was loaded again.
   async restore() {
+    const { conversation: begun } = this;
     const conversation = await this.kept(sessionStorage.getItem(SHOWN));
-    if (this.conversation.turns.size) return; // something was asked meanwhile
-    this.replace(conversation ?? this.conversation);
+    // Something was asked meanwhile, or another one begun or opened.
+    if (this.conversation !== begun || begun.turns.size) return;
+    this.replace(conversation ?? begun);
   }
 
   async kept(id) {
