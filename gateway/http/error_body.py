@@ -45,17 +45,26 @@ ANTHROPIC_TYPES = {
 
 STOPPED_RETRY_S = 5.0
 
+MOST_CHARACTERS = 4_096
+MOST_PARAM_CHARACTERS = 512
+"""Of a message, and of the field's path. Both may hold what the client has sent: a parameter's name
+of 60 MB would be answered by three times as much, which counts in nobody's memory budget."""
+
 _encode = msgspec.json.Encoder().encode
 
 
 def error_content(error: ApiError) -> dict[str, Any]:
     """Return the `error` object of a body or of a stream's error event."""
     return {
-        "message": error.message,
+        "message": _shown(error.message, MOST_CHARACTERS),
         "type": error.type,
-        "param": error.param,
+        "param": error.param and _shown(error.param, MOST_PARAM_CHARACTERS),
         "code": error.code,
     }
+
+
+def _shown(text: str, most_characters: int) -> str:
+    return text if len(text) <= most_characters else text[: most_characters - 1] + "…"
 
 
 def anthropic_error_content(error: ApiError) -> dict[str, Any]:
@@ -78,7 +87,8 @@ def error_body(error: ApiError, path: str = "") -> bytes:
     if path.startswith(ANTHROPIC_PATH):
         content = anthropic_error_content(error)
         return _encode({"type": "error", "detail": content["message"], "error": content})
-    return _encode({"detail": error.message, "error": error_content(error)})
+    content = error_content(error)
+    return _encode({"detail": content["message"], "error": content})
 
 
 def error_response(error: ApiError, path: str) -> Response:

@@ -352,3 +352,20 @@ async def test_a_bad_image_is_a_400_that_names_it(url: str, stream: bool) -> Non
     error = response.json()["error"]
     assert error["code"] == "invalid_image"
     assert error["param"] == "messages[0].content[0].image_url.url"
+
+
+LONG = "x" * 500_000
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize(
+    "wrong", [{LONG: 1}, {"logit_bias": {LONG: 1}}, {"temperature": 9, LONG: 1}]
+)
+async def test_a_refusal_does_not_repeat_all_that_the_client_sent(
+    wrong: dict[str, Any], path: str
+) -> None:
+    async with gateway() as running:
+        answer = await running.client.post(path, json=question(max_tokens=5, **wrong))
+    assert answer.status_code == 400
+    length = len(answer.content)
+    assert length < 20_000
