@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.engine.prepare.subschemas import Schema, rebuilt, resolved, subschemas
+from worker.engine.prepare.subschemas import Schema, listed, mapping, rebuilt, resolved, subschemas
 
 _CHOICES = ("allOf", "anyOf", "oneOf")
 _BRANCHES = ("then", "else")
-_SAYS_MORE = ("additionalProperties", "unevaluatedProperties")
 
 
 def closed(root: dict[str, Any]) -> dict[str, Any]:
@@ -34,15 +33,16 @@ class _Closing:
         if id(schema) in self._shared or _is_one_of_several(schema):
             return made
         parts = [schema, *self._together(schema)]
-        if any(says in part for part in parts for says in _SAYS_MORE):
+        if any(map(_says_more, parts)):
             return made
         if all("properties" not in part for part in parts):
             return made
         for key in ("properties", "patternProperties"):
-            others = {name: True for part in parts[1:] for name in part.get(key) or ()}
-            if others or key in made:
-                made[key] = others | (made.get(key) or {})
+            others = {name: True for part in parts[1:] for name in mapping(part, key)}
+            if others or isinstance(made.get(key), dict):
+                made[key] = others | mapping(made, key)
         made["additionalProperties"] = False
+        made.pop("unevaluatedProperties", None)  # that is what it has said
         return made
 
     def _mark(self, schema: Schema) -> None:
@@ -68,10 +68,16 @@ class _Closing:
     def _beside(self, schema: dict[str, Any]) -> list[Schema]:
         found = [schema[key] for key in _BRANCHES if key in schema]
         for key in _CHOICES:
-            found += schema[key] if isinstance(schema.get(key), list) else []
+            found += listed(schema, key)
         if isinstance(schema.get("$ref"), str):
             found.append(resolved(self._root, schema["$ref"]))
         return found
+
+
+def _says_more(schema: dict[str, Any]) -> bool:
+    """Whether it says what other members may be. That there are none is what is meant anyway."""
+    unevaluated = schema.get("unevaluatedProperties", False)
+    return "additionalProperties" in schema or unevaluated is not False
 
 
 def _is_one_of_several(schema: dict[str, Any]) -> bool:
@@ -81,6 +87,5 @@ def _is_one_of_several(schema: dict[str, Any]) -> bool:
     """
     if "properties" in schema or any(key in schema for key in _BRANCHES):
         return False
-    members = schema.get("allOf")
-    is_sum = isinstance(members, list) and len(members) > 1
+    is_sum = len(listed(schema, "allOf")) > 1
     return not is_sum and sum(key in schema for key in (*_CHOICES, "$ref")) <= 1

@@ -55,8 +55,12 @@ def _matcher(tokens: Any, schema: Schema, strict: bool) -> LLMatcher:
 
 
 def _reason(matcher: LLMatcher, strict: bool) -> str:
-    # The compiler's first line says what is wrong; its whole state follows.
-    words: str = matcher.get_error().strip().splitlines()[0]
+    # The compiler's first line says what is wrong; its whole state follows. Of an expression it
+    # shows the place first.
+    words: str
+    words, *more = matcher.get_error().strip().splitlines()
+    if words.endswith(":"):
+        words += more[-1].removeprefix("error:") if more else ""
     if strict and (_FORMAT.search(words) or _KEYWORDS.search(words) or "oneOf" in words):
         words += "; without strict it is let pass, and named in a header"
     return words

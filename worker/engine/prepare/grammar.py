@@ -20,7 +20,7 @@ from llguidance.numpy import fill_next_token_bitmask
 from shared.messages import Job, TextPart
 from worker.engine.faults import JobFault
 from worker.engine.prepare.compiled import compiled
-from worker.engine.prepare.schema import demanded_schema, prepared, strict_parts
+from worker.engine.prepare.schema import demanded_schema, demanding, prepared, strict_parts
 
 Mask = npt.NDArray[np.bool_]
 
@@ -153,15 +153,14 @@ class GrammarMaker:
         Raises:
             JobFault: the schema cannot be compiled.
         """
-        found = demanded_schema(job)
-        if found is None:
+        param = demanding(job)
+        if param is None:
             return None
-        schema, param = found
         if not self._at_end.any():
             words = "This model has no end token, and an answer that must have a form needs one."
             raise JobFault("invalid_request", words, param)
         try:
-            schema, tokens = prepared(schema), self._tokens()
+            schema, tokens = prepared(demanded_schema(job)), self._tokens()
             for part in strict_parts(job, schema):
                 compiled(tokens, part, strict=True)
             matcher, unenforced = compiled(tokens, schema, strict=False)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from shared.messages import Job, Tool, ToolPolicy
-from worker.engine.prepare.subschemas import Schema, rebuilt, resolved, subschemas
+from worker.engine.prepare.subschemas import Schema, listed, mapping, rebuilt, resolved, subschemas
 
 MOST_CALLS = 16
 """A model that is forced to call tools may not go on for ever."""
@@ -17,8 +17,11 @@ MOST_CALLS = 16
 EXACT = 2**53
 """The compiler reads numbers as float64: beyond this it means a neighbour of an integer."""
 
-MOST = 2**1000
-"""A bound beyond it is none."""
+WIDEST = 2**63 - 1024
+"""The compiler knows no wider range of numbers; of those of 64 bits it is the last float64."""
+
+LONGEST = 2**32 - 1
+"""The compiler knows no longer text."""
 
 _SAYS_MEMBERS = (
     "properties",
@@ -37,16 +40,27 @@ _BOUNDS = {
     "maximum": -math.inf,
     "exclusiveMaximum": -math.inf,
 }
-"""Where each is moved: inwards, so that what keeps the new one keeps the one that was given."""
+"""Where each is moved: inwards, so that what keeps the new one keeps the one that was given. One
+that lies beyond all numbers on its other side stays: nothing keeps it."""
 
 
-def demanded_schema(job: Job) -> tuple[dict[str, Any], str] | None:
-    """The schema that the job's answer must keep, and the parameter that it comes from."""
+def demanding(job: Job) -> str | None:
+    """The parameter that demands a form of the job's answer; None: it is free."""
     if job.tool_policy is not None and job.tool_policy.mode == "required":
-        return calls_schema(job.tool_policy), "tools"
-    if job.response_format is None:
-        return None
-    return job.response_format.schema or {"type": "object"}, "response_format"
+        return "tools"
+    return None if job.response_format is None else "response_format"
+
+
+def demanded_schema(job: Job) -> dict[str, Any]:
+    """The schema that the job's answer must keep, whichever parameter demands it.
+
+    Raises:
+        ValueError: a tool's parameters are none.
+    """
+    if job.tool_policy is not None and job.tool_policy.mode == "required":
+        return calls_schema(job.tool_policy)
+    assert job.response_format is not None
+    return job.response_format.schema or {"type": "object"}
 
 
 def prepared(schema: dict[str, Any]) -> dict[str, Any]:
@@ -93,8 +107,15 @@ def calls_schema(policy: ToolPolicy) -> dict[str, Any]:
 
 
 def _arguments_schema(tool: Tool) -> dict[str, Any]:
-    """A tool that lists no parameters takes none."""
-    parameters = {"type": "object"} | tool.parameters
+    """What a tool takes: an object, and one without members if it lists no parameters.
+
+    Raises:
+        ValueError: its parameters are none.
+    """
+    kinds = tool.parameters.get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+        raise ValueError(f"the parameters of {tool.name!r} are no object")
+    parameters = {**tool.parameters, "type": "object"}
     if parameters.keys().isdisjoint(_SAYS_MEMBERS):
         parameters["properties"] = {}
     return parameters
@@ -113,18 +134,16 @@ def _may_be_called(policy: ToolPolicy) -> bool:
     return policy.name in (None, policy.tools[0].name)
 
 
-def _moved(schema: Any, root: str) -> Any:
+def _moved(schema: dict[str, Any], root: str) -> Schema:
     """Return a schema whose references to itself hold when it stands at `root`."""
-    if isinstance(schema, list):
-        return [_moved(item, root) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: root + value[1:]
-        if key == "$ref" and isinstance(value, str) and value.startswith("#")
-        else _moved(value, root)
-        for key, value in schema.items()
-    }
+
+    def change(_: dict[str, Any], made: dict[str, Any]) -> Schema:
+        pointer = made.get("$ref")
+        if isinstance(pointer, str) and (pointer == "#" or pointer.startswith("#/")):
+            made["$ref"] = root + pointer[1:]
+        return made
+
+    return rebuilt(schema, change)
 
 
 def _exact(_: dict[str, Any], made: dict[str, Any]) -> Schema:
@@ -137,14 +156,20 @@ def _exact(_: dict[str, Any], made: dict[str, Any]) -> Schema:
         _refuse_inexact(made.get(key))
     for key, towards in _BOUNDS.items():
         bound = made.get(key)
-        if isinstance(bound, int) and abs(bound) > EXACT:
+        if isinstance(bound, int | float) and abs(bound) > EXACT:
             made[key] = _moved_inwards(bound, towards)
+    most = made.get("maxLength")
+    if isinstance(most, int) and most > LONGEST:
+        made["maxLength"] = LONGEST
     return made
 
 
-def _moved_inwards(bound: int, towards: float) -> int:
-    near = float(min(max(bound, -MOST), MOST))
-    if (int(near) > bound) if towards < 0 else (int(near) < bound):
+def _moved_inwards(bound: float, towards: float) -> float:
+    widest = math.copysign(WIDEST, -towards)
+    if abs(bound) > WIDEST:
+        return int(widest) if (bound > 0) == (widest > 0) else bound
+    near = float(bound)
+    if (near > bound) if towards < 0 else (near < bound):
         near = math.nextafter(near, towards)
     return int(near)
 
@@ -189,33 +214,34 @@ class _Ends:
         reference = schema.get("$ref")
         if isinstance(reference, str) and not self._targets.get(reference, True):
             return False
-        if not all(map(self._ends, schema.get("allOf") or ())):
+        if not all(map(self._ends, listed(schema, "allOf"))):
             return False
         for name in ("anyOf", "oneOf"):
-            choices = schema.get(name)
+            choices = listed(schema, name)
             if choices and not any(map(self._ends, choices)):
                 return False
-        kinds = schema.get("type", ())
-        kinds = {kinds} if isinstance(kinds, str) else set(kinds)
-        if kinds - {"object", "array"}:
+        kinds = schema.get("type")
+        kinds = kinds if isinstance(kinds, list) else [kinds]
+        if any(kind not in ("object", "array", None) for kind in kinds):
             return True
         return any(
             (
                 "object" in kinds and self._object_ends(schema),
                 "array" in kinds and self._array_ends(schema),
-                not kinds and self._object_ends(schema) and self._array_ends(schema),
+                None in kinds and self._object_ends(schema) and self._array_ends(schema),
             )
         )
 
     def _object_ends(self, schema: dict[str, Any]) -> bool:
-        properties = schema.get("properties") or {}
+        properties = mapping(schema, "properties")
         others = schema.get("additionalProperties")
-        required = schema.get("required") or ()
+        required = [name for name in listed(schema, "required") if isinstance(name, str)]
         return all(self._ends(properties.get(name, others)) for name in required)
 
     def _array_ends(self, schema: dict[str, Any]) -> bool:
-        least = schema.get("minItems") or 0
-        first = schema.get("prefixItems") or []
+        least = schema.get("minItems")
+        least = max(0, least) if isinstance(least, int) else 0
+        first = listed(schema, "prefixItems")
         if not all(map(self._ends, first[:least])):
             return False
         return least <= len(first) or self._ends(schema.get("items"))

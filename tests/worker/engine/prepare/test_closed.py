@@ -41,6 +41,9 @@ CASES: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
     (A | {"additionalProperties": True}, [{"b": 1}], []),
     (A | {"additionalProperties": {"type": "integer"}}, [{"b": 1}], [{"b": "x"}]),
     ({"type": "object", "properties": {}}, [{}], [{"a": 1}]),
+    (A | {"unevaluatedProperties": False}, [{"a": "x"}], [{"b": 1}]),
+    (A | {"unevaluatedProperties": True}, [{"b": 1}], [{"a": 1}]),
+    (A | {"allOf": [B], "unevaluatedProperties": False}, [{"a": "x", "b": 1}], [{"c": 1}]),
     (A | {"patternProperties": {"^x-": {}}}, [{"x-1": 1}], [{"b": 1}]),
     (wrapped(A), [{"x": {"a": "x"}}], [{"x": {"b": 1}}, {"x": {}, "y": 1}]),
     (wrapped(FREE), [{"x": {"b": 1}}], [{"x": {}, "y": 1}]),
@@ -103,6 +106,8 @@ def test_it_takes_what_is_listed(
     assert not [value for value in wrong if check.is_valid(value)]
 
 
-@pytest.mark.parametrize("schema", [True, {"$ref": "#/no/where", "properties": {}}, {"allOf": 3}])
+@pytest.mark.parametrize(
+    "schema", [True, {"$ref": "#/no/where", "properties": {}}, {"allOf": 3}, {"properties": [1]}]
+)
 def test_what_makes_no_sense_is_left_to_the_compiler(schema: Any) -> None:
     closed({"properties": {"x": schema}})

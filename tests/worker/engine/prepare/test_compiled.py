@@ -32,6 +32,9 @@ ENFORCED = [
     {"type": "string", "format": "date"},
     {"type": "string", "pattern": "^a{1,3}$"},
     NUMBERS | {"uniqueItems": False},
+    {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+    {"type": "number", "minimum": -1.7976931348623157e308, "maximum": 1.7976931348623157e308},
+    TEXT | {"maxLength": 2**53 - 1, "pattern": "^ab$"},
     # A remark by itself, wherever it stands.
     TEXT | {"title": "T", "examples": ["a"], "x-order": 1},
 ]
@@ -66,6 +69,12 @@ def test_what_is_enforced_is_not(drive: MakeDriver, part: dict[str, Any], strict
     form = ResponseFormat(schema=within(part), strict=strict)
     result = drive().solo(job("x", response_format=form, max_tokens=100))
     assert told(result) == [] and json.loads(result.text).keys() == {"a"}
+
+
+def test_an_expression_that_cannot_be_read_is_told_why(drive: MakeDriver) -> None:
+    form = ResponseFormat(schema=within(TEXT | {"pattern": "^(?!x)a*"}), strict=True)
+    failed = drive().solo(job("x", response_format=form)).failed
+    assert failed is not None and "look-around" in failed.message
 
 
 def test_tools_say_one_by_one_whether_they_are_strict(drive: MakeDriver) -> None:

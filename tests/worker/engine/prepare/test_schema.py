@@ -8,9 +8,14 @@ import pytest
 
 from shared.messages import Tool, ToolPolicy
 from worker.engine.prepare.closed import closed
-from worker.engine.prepare.schema import EXACT, calls_schema, prepared
+from worker.engine.prepare.schema import EXACT, WIDEST, calls_schema, prepared
 
 NODE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/n"}}, "required": ["next"]}
+
+
+def of_ref(node: dict[str, Any], pointer: str) -> dict[str, Any]:
+    """The node with another reference to itself."""
+    return {**node, "properties": {"next": {"$ref": pointer}}}
 
 
 def with_node(node: Any) -> dict[str, Any]:
@@ -34,6 +39,11 @@ def with_node(node: Any) -> dict[str, Any]:
         {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"}], "$defs": {"n": NODE}},
         {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": NODE}},
         {"type": "array", "items": {"$ref": "#/$defs/n"}, "$defs": {"n": NODE}},
+        # References by other names than a plain path.
+        {"$ref": "#node", "$defs": {"n": {"$anchor": "node", **of_ref(NODE, "#node")}}},
+        {"$ref": "#/$defs/a%20b", "$defs": {"a b": of_ref(NODE, "#/$defs/a%20b")}},
+        {"$ref": "#/allOf/0", "allOf": [of_ref(NODE, "#/allOf/0")]},
+        {"$id": "https://x/y", "$ref": "https://x/y#/$defs/n", "$defs": {"n": NODE}},
         # Required, and said by what any member must be.
         with_node(
             {"type": "object", "additionalProperties": {"$ref": "#/$defs/n"}, "required": ["a"]}
@@ -66,6 +76,7 @@ def test_a_schema_without_an_end_is_refused(schema: dict[str, Any]) -> None:
         },
         {"type": "object", "required": ["unlisted"]},
         {"$ref": "https://elsewhere.example/schema"},
+        {"$ref": "#leaf", "$defs": {"n": {"$anchor": "leaf", "type": "null"}}},
         {"type": "null", "$defs": {"unused": {"$ref": "#/$defs/unused"}}},
     ],
 )
@@ -93,7 +104,7 @@ def test_bounds_move_inwards_until_they_are_exact() -> None:
     moved = made["properties"]["id"]
     assert bounds["minimum"] <= moved["minimum"] == int(float(moved["minimum"]))
     assert bounds["maximum"] >= moved["maximum"] == int(float(moved["maximum"]))
-    assert prepared({"maximum": 10**400})["maximum"] == 2**1000
+    assert prepared({"maximum": 10**400})["maximum"] == WIDEST
     annotated = {"type": "integer", "default": 2**63 - 1, "examples": [2**62]}
     assert prepared(annotated) == annotated
 
@@ -113,3 +124,26 @@ def test_a_tool_that_says_that_anything_goes_takes_anything() -> None:
     parameters = {"type": "object", "additionalProperties": True}
     policy = ToolPolicy(tools=[Tool(name="f", parameters=parameters)], mode="required")
     assert calls_schema(policy)["items"]["properties"]["arguments"] == parameters
+
+
+def test_a_call_has_an_object_of_arguments() -> None:
+    """Of what else they may be, nothing could be read."""
+
+    def arguments(**parameters: Any) -> Any:
+        policy = ToolPolicy(tools=[Tool(name="f", parameters=parameters)], mode="required")
+        return calls_schema(policy)["items"]["properties"]["arguments"]
+
+    assert arguments(type=["object", "null"])["type"] == "object"
+    assert arguments(anyOf=[{"type": "integer"}, {}])["type"] == "object"
+    for kind in ("integer", ["null", "string"], 5):
+        with pytest.raises(ValueError, match="'f' are no object"):
+            arguments(type=kind)
+
+
+def test_references_of_a_tool_are_moved_and_its_data_is_not() -> None:
+    data = {"enum": [{"$ref": "#/x"}], "default": {"$ref": "#/x"}}
+    parts = {"default": {"$ref": "#/$defs/a"}, "b": data, "c": {"$ref": "#a"}}
+    parameters = {"properties": parts, "$defs": {"a": {"$anchor": "a", "type": "null"}}}
+    policy = ToolPolicy(tools=[Tool(name="f", parameters=parameters)], mode="required")
+    moved = calls_schema(policy)["$defs"]["0"]["properties"]
+    assert moved == {"default": {"$ref": "#/$defs/0/$defs/a"}, "b": data, "c": {"$ref": "#a"}}
