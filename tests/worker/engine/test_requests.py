@@ -157,6 +157,14 @@ def test_top_k_leaves_exactly_k_however_many_are_equal(k: int) -> None:
     assert drawn == set(range(1, k + 1))
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-38, 5e-324])
+def test_it_may_be_as_cold_as_it_likes(temperature: float) -> None:
+    """Divided by it, numbers would be none any more."""
+    logits = mx.array([[-50.0, 30.0, 29.0, -mx.inf, 100.0, 99.0, 0.0]])
+    assert np.array(sampler(7, temperature=temperature).choose(logits, [0])).item() == 4
+    assert np.array(sampler(7, temperature=temperature, top_p=0.5).choose(logits, [0])).item() == 4
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("value", [-np.inf, np.nan])
 def test_no_token_is_made_up_where_none_has_a_chance(temperature: float, value: float) -> None:

@@ -26,6 +26,9 @@ from worker.engine.schedule.penalties import Bias, Penalties
 BELOW_ONE = 1.0 - 2.0**-22
 """Keeps float32 rounding from drawing beyond the last probable token."""
 
+COLDEST = 1e-6
+"""Below it the best token is all there is: logits divided by such a temperature are no numbers."""
+
 MOST_CANDIDATES = 256
 """With a top_k up to this, no more tokens than this are put in order."""
 
@@ -70,9 +73,10 @@ def rules_for(sampling: Sampling, defaults: SamplingDefaults, choice: int) -> Ru
     def given(value: float | None, default: float) -> float:
         return default if value is None else value
 
+    temperature = given(sampling.temperature, defaults.temperature)
     return Rules(
         seed=(sampling.seed + choice) & 0xFFFF_FFFF_FFFF_FFFF,
-        temperature=given(sampling.temperature, defaults.temperature),
+        temperature=temperature if temperature >= COLDEST else 0.0,
         top_p=given(sampling.top_p, defaults.top_p),
         top_k=max(0, int(given(sampling.top_k, defaults.top_k))),
         min_p=given(sampling.min_p, defaults.min_p),
