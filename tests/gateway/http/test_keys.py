@@ -70,7 +70,7 @@ API_KEYS = Keys(Settings(api_key=("api",)))
 ADMIN_KEYS = Keys(Settings(admin_key=("admin",)))
 
 
-@pytest.mark.parametrize("caller", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("caller", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000"])
 def test_without_keys_this_machine_gives_orders(caller: str, host: str) -> None:
     check_operator(order(caller, host), NO_KEYS)
@@ -82,6 +82,7 @@ def test_without_keys_this_machine_gives_orders(caller: str, host: str) -> None:
     [
         ("192.168.1.7", "mac.local"),
         ("192.168.1.7", "localhost"),
+        ("::ffff:192.168.1.7", "localhost"),
         ("127.0.0.1", "rebound.example"),
         ("127.0.0.1", "127.0.0.1.example"),
         ("127.0.0.1", "[::1.example"),
