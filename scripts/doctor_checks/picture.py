@@ -29,15 +29,33 @@ def ask_about_a_picture(service: Service) -> Iterator[Finding]:
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": "What is in this image?"},
     ]
-    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 64}
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": content}], "max_tokens": 64}
+    model = model_to_ask(service.ask("/v1/models")[1].get("data", []))
+    if model is not None:
+        body["model"] = model
     started = time.monotonic()
     status, answer = service.ask("/v1/chat/completions", body, ANSWER_S)
     if status != 200:
         yield wrong(f"A picture was not answered: {reason(answer)}", "Read the worker's log.")
         return
-    yield fine(f"A picture was answered: {answer['choices'][0]['message']['content']}")
+    said = answer["choices"][0]["message"]["content"]
+    yield fine(f"A picture was answered{f' by {model}' if model else ''}: {said}")
     tokens = answer["usage"]["completion_tokens"]
     yield from judge(time.monotonic() - started, tokens, answer["timings"])
+
+
+def model_to_ask(models: list[dict[str, Any]]) -> str | None:
+    """Of several the one that answers soonest and can see, as far as that is known; None: there is
+    none to choose from."""
+    named = [model for model in models if model["id"] not in model["aliases"]]
+    if len(named) < 2:
+        return None
+
+    def rank(model: dict[str, Any]) -> tuple[bool, bool, bool]:
+        status, sees = model["status"]["value"], model["capabilities"]["vision"]
+        return sees is False, status == "failed", status != "loaded"
+
+    return str(min(named, key=rank)["id"])
 
 
 def judge(total_s: float, tokens: int, timings: dict[str, Any]) -> Iterator[Finding]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from http.client import HTTPException
 from pathlib import Path
 
 from gateway.settings import Settings as GatewaySettings
@@ -17,6 +14,7 @@ from scripts.called_from import called_from
 from scripts.installation import PROCFILE, command_name, home, project_file
 from scripts.launch.flags import TIERS, Flags, flag_targets, flags_help, read_flags
 from scripts.launch.ports import taken_ports
+from scripts.launch.ready import OwnGateway, ready_line
 from scripts.launch.tiers import Tiers, say
 from scripts.loopback import reachable
 from shared import environment_file
@@ -28,7 +26,6 @@ from worker.settings import Settings as WorkerSettings
 CANNOT_START = 2
 """What a tier ends with that would not start the next time either."""
 STOPPED = "all has stopped, and starting again cannot help: the line with `error` above says why"
-EXAMPLE = project_file("docs/example_request.json")
 
 USAGE = f"""\
 usage: {command_name("serve")} [--help] [--version] [flags]
@@ -60,13 +57,14 @@ def main(argv: Sequence[str]) -> int:
         return _refuse(taken)
     _announce(worker, flags.workers)
     address = f"http://{reachable(gateway.host)}:{gateway.port}"
-    started_at = time.monotonic()
+    own, started_at = OwnGateway(address, key), time.monotonic()
 
     def is_ready() -> bool:
-        ready = _ready(address, key)
-        if ready:
-            _say_ready(address, key is not None, time.monotonic() - started_at)
-        return ready
+        if not own.is_ready():
+            return False
+        seconds, model = time.monotonic() - started_at, own.model_to_name()
+        say(ready_line(address, wants_key=key is not None, seconds=seconds, model=model))
+        return True
 
     finish_s = max(gateway.shutdown_timeout, worker.drain_timeout)
     code = Tiers(finish_s).run(flags.workers, project_file(PROCFILE), home(), environment, is_ready)
@@ -118,7 +116,8 @@ def complete(flags: Flags, file: Mapping[str, str]) -> dict[str, str]:
 
 
 def _announce(worker: WorkerSettings, workers: int) -> None:
-    what = worker.model_path or "the built-in demo model"
+    lists = " and ".join(filter(None, (worker.models_dir, worker.models)))
+    what = f"the models of {lists}" if lists else worker.model_path or "the built-in demo model"
     many = "1 worker" if workers == 1 else f"{workers} workers"
     say(f"Starting the gateway and {many} with {what}. Ctrl-C stops.")
 
@@ -130,27 +129,6 @@ def _from_here(endpoint: str) -> str:
     if scheme != "tcp":
         return endpoint
     return f"tcp://{reachable(host.replace('*', '0.0.0.0').strip('[]'))}{colon}{port}"
-
-
-def _ready(address: str, key: str | None) -> bool:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    request = urllib.request.Request(f"{address}/ready", headers=headers)
-    # Never through a proxy: the address is one of this machine's.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (OSError, HTTPException):
-        return False
-
-
-def _say_ready(address: str, wants_key: bool, seconds: float) -> None:
-    url, body = shlex.quote(f"{address}/v1/chat/completions"), shlex.quote(f"@{EXAMPLE}")
-    key = ' -H "Authorization: Bearer $KEY"' if wants_key else ""
-    say(
-        f"Ready after {seconds:.1f} s: open {address} in a browser, or try: curl -s {url}{key} "
-        f"-H 'Content-Type: application/json' -d {body}"
-    )
 
 
 if __name__ == "__main__":

@@ -171,11 +171,14 @@ def come_back_s(reply: httpx.Response) -> int | None:
 def refusal(reply: httpx.Response) -> str:
     """The server's own words for a status other than 200, and what to do."""
     try:
-        message = str(reply.json()["error"]["message"])
+        error = reply.json()["error"]
+        message, param = str(error["message"]), error.get("param")
     except (ValueError, KeyError, TypeError):
-        message = f"the server answered with status {reply.status_code}"
+        message, param = f"the server answered with status {reply.status_code}", None
     if reply.status_code == 401:
         return f"{message} Here: --key KEY, or set OPENAI_API_KEY."
+    if param == "model":
+        return f"{message} Here: --model NAME, or /model NAME in a conversation."
     if seconds := reply.headers.get("Retry-After"):
         return f"{message} Try again in about {seconds} s."
     return message

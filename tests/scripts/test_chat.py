@@ -43,6 +43,13 @@ def test_an_answer_is_printed(service: Service) -> None:
     assert output.getvalue() == words(6) + "\n"
 
 
+def test_a_model_that_is_not_there_is_said_with_how_to_name_another(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--url", service.url, "--model", "none", "Hello"], io.StringIO()) == 1
+    assert "/model NAME" in capsys.readouterr().err
+
+
 def test_a_proxy_is_not_asked_for_this_machine(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

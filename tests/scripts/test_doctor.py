@@ -21,7 +21,7 @@ from scripts.doctor_checks.model import (
     check_model,
     check_served_model,
 )
-from scripts.doctor_checks.picture import judge
+from scripts.doctor_checks.picture import judge, model_to_ask
 from scripts.doctor_checks.proof import check_proof
 from scripts.doctor_checks.service import Service, check_service
 from scripts.own_server import OwnServer
@@ -239,6 +239,19 @@ def test_a_running_service_is_asked_about_a_picture(
         said = capsys.readouterr().out
         assert "A picture was answered:" in said
         assert "It took" in said
+
+
+def listed(name: str, status: str, vision: bool | None) -> dict[str, object]:
+    facts = {"status": {"value": status}, "capabilities": {"vision": vision}}
+    return {"id": name, "aliases": [], **facts}
+
+
+def test_of_several_models_one_that_can_see_is_asked() -> None:
+    far, broken = listed("far", "unloaded", None), listed("broken", "failed", None)
+    blind, sees = listed("blind", "loaded", False), listed("sees", "loaded", True)
+    assert model_to_ask([blind, broken, far, sees]) == "sees"
+    assert model_to_ask([blind, broken, far]) == "far"
+    assert model_to_ask([sees, {**sees, "id": "alias", "aliases": ["alias"]}]) is None
 
 
 GOOD = {"preprocess_s": 0.1, "vision_s": 0.2, "prefill_s": 0.3, "decode_s": 1.0, "total_s": 1.6}

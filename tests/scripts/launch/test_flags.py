@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from scripts.launch.flags import FILES, FOLDER_OR_HUB_ID, flag_targets, flags_help, read_flags
-from scripts.launch.serve import _say_ready, main, oddities
+from scripts.launch.ready import ready_line
+from scripts.launch.serve import main, oddities
 from shared.environment_file import read
 
 
@@ -120,13 +122,14 @@ def test_help_tells_what_a_start_without_flags_does() -> None:
 
 
 def test_the_curl_it_prints_survives_a_shell(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     example = Path("/Users/a b/it's/example.json")
-    monkeypatch.setattr("scripts.launch.serve.EXAMPLE", example)
-    _say_ready("http://[::1]:8000", wants_key=False, seconds=1.0)
-    said = capsys.readouterr().out
+    monkeypatch.setattr("scripts.launch.ready.EXAMPLE", example)
+    said = ready_line("http://[::1]:8000", wants_key=False, seconds=1.0)
     assert said.startswith("Ready after 1.0 s: open http://[::1]:8000 in a browser, or try: curl")
     words = shlex.split(said.partition("try: ")[2])
     assert words[2] == "http://[::1]:8000/v1/chat/completions"
     assert words[-1] == f"@{example}"
+    said = ready_line("http://[::1]:8000", wants_key=False, seconds=1.0, model="it's")
+    assert json.loads(shlex.split(said)[-1])["model"] == "it's"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from scripts.launch.tiers import children, exit_code
 from tests.processes import Tier, answer_text
 from tests.scripted import scripted, words
 from tests.waiting import await_condition, free_port
+from worker.settings import BUILT_IN_MODEL
 
 
 class Start(Tier):
@@ -179,6 +183,23 @@ def test_the_ready_line_is_true_and_a_killed_engine_takes_nothing_else_down(star
 
     await_condition(serves_anew, "the worker serves again")
     assert started.process.poll() is None
+
+
+def test_the_ready_line_names_a_model_where_there_are_several(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to(BUILT_IN_MODEL)
+    start = Start("--models-dir", str(tmp_path))
+    try:
+        start.await_ready()
+        said = start.output()
+        assert f"1 worker with the models of {tmp_path}." in said
+        line = next(line for line in said.splitlines() if "Ready after" in line)
+        command = shlex.split(line.partition("try: ")[2])
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert json.loads(answer.stdout)["model"] == "one"
+    finally:
+        start.stop()
+        print(start.output())
 
 
 @pytest.mark.parametrize(("code", "said"), [(0, 0), (2, 2), (-15, 143), (256 - 9, 137)])
