@@ -42,8 +42,14 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     secret: bool = False,
+    spaces: bool = False,
 ) -> Any:
-    """Declare one setting. A tuple default makes the flag repeatable; False makes it a switch."""
+    """Declare one setting. A tuple default makes the flag repeatable; False makes it a switch.
+
+    Args:
+        spaces: whether a value of a repeatable one may hold spaces: its variable has commas alone
+            between several.
+    """
     return dataclasses.field(
         default=default,
         metadata={
@@ -53,6 +59,7 @@ def option(
             "minimum": minimum,
             "maximum": maximum,
             "secret": secret,
+            "spaces": spaces,
         },
     )
 
@@ -102,6 +109,20 @@ def with_values(settings: T, values: Mapping[str, Any], source: str) -> T:
         for name, value in values.items()
     }
     return dataclasses.replace(settings, **checked)  # type: ignore[type-var]
+
+
+def as_flags(settings: Any) -> list[str]:
+    """Flags that say what these settings say, of all that have a value."""
+    flags: list[str] = []
+    for field in dataclasses.fields(settings):
+        value, flag = getattr(settings, field.name), flag_name(field.name)
+        if isinstance(value, bool):
+            flags.append(flag if value else "--no-" + flag[2:])
+        elif isinstance(value, tuple):
+            flags += [f"{flag}={item}" for item in value]
+        elif value is not None:
+            flags.append(f"{flag}={value}")
+    return flags
 
 
 def flag_name(field_name: str) -> str:
@@ -179,7 +200,8 @@ def _build(
             if raw is None:
                 continue
             if isinstance(field.default, tuple):
-                raw = [item for item in re.split(r"[,\s]+", raw) if item]
+                apart = "," if field.metadata["spaces"] else r"[,\s]+"
+                raw = [item.strip() for item in re.split(apart, raw) if item.strip()]
         values[field.name] = _converted(raw, field, hints[field.name], source)
     return settings_type(**values)
 
@@ -229,7 +251,8 @@ def _meaning(field: dataclasses.Field[Any]) -> str:
     choices = field.metadata["choices"]
     repeatable = isinstance(field.default, tuple)
     notes = [unit] * bool(unit) + [" or ".join(choices)] * bool(choices)
-    notes += ["repeatable"] * repeatable
+    apart = "; commas between several" if field.metadata["spaces"] else ""
+    notes += [f"repeatable{apart}"] * repeatable
     help_text: str = field.metadata["help"]
     return help_text + (f" ({'; '.join(notes)})" if notes else "")
 

@@ -25,7 +25,7 @@ def main() -> int:
     name = name_of(settings)
     logs.configure(settings.log_level, settings.log_format, f"{name} supervisor")
     if settings.is_host:
-        return Host(settings, sys.argv[1:], name).run()
+        return Host(settings, name).run()
     return Supervisor(settings, sys.argv[1:], name).run()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from shared.endpoints import check_endpoint, check_key_file
 from shared.logs import FORMATS, LEVELS
 from shared.messages import MAX_SLOTS
+from shared.model_path import split_name
 from shared.settings import SettingsError, option
 from worker.engine.options import EngineOptions
 
@@ -21,7 +22,12 @@ class Settings:
     gateway: tuple[str, ...] = option(
         ("tcp://127.0.0.1:5555",), help="where a gateway listens for workers", unit="endpoint"
     )
-    model_path: str = option("", help="a folder or a hub id that mlx-vlm loads; none: the demo")
+    model_path: tuple[str, ...] = option(
+        (),
+        help="a folder or a hub id that mlx-vlm loads, or NAME=one of these; several: each loaded "
+        "when it is asked for; none: the demo",
+        spaces=True,
+    )
     models_dir: str = option(
         "", help="a folder whose subfolders are models, each loaded when it is asked for"
     )
@@ -105,11 +111,14 @@ class Settings:
             raise SettingsError("--max-concurrency and --max-streams: at least one must be above 0")
         if bool(self.worker_key) != bool(self.gateway_key):
             raise SettingsError("--worker-key and --gateway-key go together")
-        if self.is_host and (self.model_path or self.served_model_name):
+        if self.is_host and self.served_model_name:
             raise SettingsError(
-                "--model-path and --served-model-name go with one model; beside --models or "
-                "--models-dir, name it in the file of --models"
+                "--served-model-name goes with one model; of several, name each with "
+                "--model-path NAME=PATH, or in the file of --models"
             )
+        for name, path in self.named_paths:
+            if not name or not path:
+                raise SettingsError("--model-path: expected NAME=PATH, and one of them is empty")
         for endpoint in self.gateway:
             check_endpoint("--gateway", endpoint)
         if self.worker_key:
@@ -130,18 +139,29 @@ class Settings:
     @property
     def is_host(self) -> bool:
         """Whether it is given several models, each to be loaded when it is asked for."""
-        return bool(self.models or self.models_dir)
+        return bool(self.models or self.models_dir or len(self.named_paths) > 1)
+
+    @property
+    def named_paths(self) -> list[tuple[str, str]]:
+        """What `--model-path` names: each with its name, which may be taken from the path."""
+        return [_named(value) for value in self.model_path if value]
 
     @property
     def model(self) -> str:
-        """The folder or hub id to load."""
-        return self.model_path or str(BUILT_IN_MODEL)
+        """The folder or hub id to load, where it is one."""
+        return next((path for _, path in self.named_paths), str(BUILT_IN_MODEL))
 
     @property
     def model_names(self) -> tuple[str, ...]:
+        """Of the one model."""
         if self.served_model_name:
             return self.served_model_name
-        if not self.model_path:
-            return (DEMO_MODEL_NAME,)
-        path = Path(self.model_path).expanduser()
-        return (path.resolve().name if path.exists() else self.model_path,)
+        return (next((name for name, _ in self.named_paths), DEMO_MODEL_NAME),)
+
+
+def _named(value: str) -> tuple[str, str]:
+    name, path = split_name(value)
+    if path != value:
+        return name, path
+    folder = Path(path).expanduser()
+    return (folder.resolve().name if folder.exists() else path, path)

@@ -1,4 +1,4 @@
-"""The models of a worker that has several: those of a folder, and those that a file names."""
+"""The models of a worker that has several: those of flags, of a folder, and of a file."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from scripts.doctor_checks.findings import Finding, fine, note, wrong
-from scripts.doctor_checks.model import HUB_ID, check_model
+from scripts.doctor_checks.model import HUB_ID, check_model, named_models
 from scripts.own_server import OwnServer
 
-FILE, FOLDER, ONE = "WORKER_MODELS", "WORKER_MODELS_DIR", "WORKER_MODEL_PATH"
+FILE, FOLDER = "WORKER_MODELS", "WORKER_MODELS_DIR"
 
 
 def has_catalogue(own: OwnServer) -> bool:
     """Whether the settings here give a worker several models."""
-    return bool(own.environment.get(FILE) or own.environment.get(FOLDER))
+    told = own.environment.get(FILE) or own.environment.get(FOLDER)
+    return bool(told) or len(named_models(own)) > 1
 
 
 def check_catalogue(own: OwnServer) -> Iterator[Finding]:
     """Look at every model that a worker with these settings would list."""
-    if own.environment.get(ONE):
-        yield wrong(
-            f"{ONE} goes with one model, and {FILE} or {FOLDER} is set as well.",
-            f"Take one of them out of the settings, or name that model in the file of {FILE}.",
-        )
     try:
-        models = {**_of_folder(own.path(FOLDER)), **_of_file(own.path(FILE))}
+        in_folder = _of_folder(own.path(FOLDER))
+        models = {**named_models(own), **in_folder, **_of_file(own.path(FILE))}
     except _Unreadable as error:
         yield wrong(str(error), "Mend it: the worker does not start as it is.")
         return

@@ -13,6 +13,7 @@ from scripts.doctor_checks.findings import GB, Finding, fine, note, wrong
 from scripts.doctor_checks.machine import memory_bytes
 from scripts.installation import ROOT
 from scripts.own_server import OwnServer
+from shared.model_path import split_name
 
 BUILT_IN_MODEL = ROOT / "worker" / "demo_model"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -29,11 +30,19 @@ USABLE_SHARE = 0.75
 
 def check_served_model(own: OwnServer) -> Iterator[Finding]:
     """Look at the model that the settings here name; none: the built-in one."""
-    name, path = own.environment.get("WORKER_MODEL_PATH"), own.path("WORKER_MODEL_PATH")
-    if name and path and not path.is_dir() and HUB_ID.fullmatch(name):
-        yield fine(f"The model {name} comes from the hub; what was fetched is not looked at here")
+    path = next(iter(named_models(own).values()), str(BUILT_IN_MODEL))
+    folder = own.below_home(path)
+    if not folder.is_dir() and HUB_ID.fullmatch(path):
+        yield fine(f"The model {path} comes from the hub; what was fetched is not looked at here")
         return
-    yield from check_model(path or BUILT_IN_MODEL)
+    yield from check_model(folder)
+
+
+def named_models(own: OwnServer) -> dict[str, str]:
+    """What `--model-path` names here, by its name or path: a folder or a hub id."""
+    given = own.environment.get("WORKER_MODEL_PATH", "").split(",")
+    split = [split_name(value.strip(), own.below_home("")) for value in given if value.strip()]
+    return {name or path: path for name, path in split}
 
 
 def check_model(path: Path, memory: int | None = None) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.settings import Settings as GatewaySettings
 from scripts.installation import PROCFILE, command_name, project_file
+from shared.model_path import below, split_name
 from shared.settings import environment_name, flag_name, help_text, meant
 from worker.settings import Settings as WorkerSettings
 
@@ -43,10 +44,14 @@ NO_IPC_PATH = ("/", "@", "*")
 
 @dataclass(frozen=True)
 class Target:
-    """One environment variable a flag sets; `switch` is its value when the flag takes none."""
+    """One environment variable a flag sets; `switch` is its value when the flag takes none.
+
+    Attributes:
+        apart: what stands between several values; empty: there is one.
+    """
 
     variable: str
-    repeatable: bool = False
+    apart: str = ""
     switch: str | None = None
 
 
@@ -60,7 +65,9 @@ def flag_targets() -> dict[str, list[Target]]:
                 targets[flag].append(Target(variable, switch="true"))
                 targets["--no-" + flag[2:]].append(Target(variable, switch="false"))
             else:
-                targets[flag].append(Target(variable, isinstance(field.default, tuple)))
+                apart = "," if field.metadata["spaces"] else " "
+                several = isinstance(field.default, tuple)
+                targets[flag].append(Target(variable, apart if several else ""))
     return targets
 
 
@@ -117,8 +124,8 @@ def read_flags(argv: Sequence[str], here: Path) -> Flags:
             raise ValueError(f"{flag} needs a value")
         value = _absolute(flag, rest.pop(0), here) if takes_value else ""
         for target in known[flag]:
-            if target.repeatable:
-                _check_one_value(flag, value)
+            if target.apart:
+                _check_one_value(flag, value, spaces=target.apart == ",")
             _set(flags.environment, target, value)
             if (tier := target.variable.partition("_")[0]) in TIERS:
                 flags.typed[tier].append(f"{flag}={value}" if takes_value else flag)
@@ -145,33 +152,35 @@ def _absolute(flag: str, value: str, here: Path) -> str:
     if flag in FILES and value:
         return str(here / Path(value).expanduser())
     if flag == FOLDER_OR_HUB_ID and value:
-        folder = here / Path(value).expanduser()
-        return str(folder) if folder.is_dir() else value
+        name, path = split_name(value, here)
+        place = str(below(path, here)) if below(path, here).is_dir() else path
+        return place if path == value else f"{name}={place}"
     if value.startswith(IPC) and not value.removeprefix(IPC).startswith(NO_IPC_PATH):
         return f"{IPC}{here / value.removeprefix(IPC)}"
     return value
 
 
-def _check_one_value(flag: str, value: str) -> None:
-    """A variable that holds several values has commas or spaces between them.
+def _check_one_value(flag: str, value: str, *, spaces: bool) -> None:
+    """A variable that holds several values has commas between them, or spaces where none of them
+    may have any.
 
     Raises:
         ValueError: the tier would read another number of values than one.
     """
-    if not value:
+    if not value and flag != FOLDER_OR_HUB_ID:
         raise ValueError(f"{flag} needs a value, and got an empty one")
-    if re.search(r"[,\s]", value):
+    if re.search("," if spaces else r"[,\s]", value):
         if flag == "--api-key":
             raise ValueError(
                 f"{flag}: a key given here may hold no comma and no space; put it into a file, "
                 "one key a line, and name that: --api-key-file"
             )
         raise ValueError(
-            f"{flag}: a value may hold no comma and no space, got {value!r}; for several, "
-            "repeat the flag"
+            f"{flag}: a value may hold no comma{'' if spaces else ' and no space'}, got "
+            f"{value!r}; for several, repeat the flag"
         )
 
 
 def _set(environment: dict[str, str], target: Target, value: str) -> None:
-    before = environment.get(target.variable, "") if target.repeatable else ""
-    environment[target.variable] = target.switch or f"{before} {value}".strip()
+    before = environment.get(target.variable, "") if target.apart else ""
+    environment[target.variable] = target.switch or f"{before}{target.apart}{value}".strip(" ,")

@@ -116,8 +116,8 @@ def complete(flags: Flags, file: Mapping[str, str]) -> dict[str, str]:
 
 
 def _announce(worker: WorkerSettings, workers: int) -> None:
-    lists = " and ".join(filter(None, (worker.models_dir, worker.models)))
-    what = f"the models of {lists}" if lists else worker.model_path or "the built-in demo model"
+    lists = " and ".join(filter(None, (*worker.model_path, worker.models_dir, worker.models)))
+    what = f"the models of {lists}" if worker.is_host else lists or "the built-in demo model"
     many = "1 worker" if workers == 1 else f"{workers} workers"
     say(f"Starting the gateway and {many} with {what}. Ctrl-C stops.")
 

@@ -161,7 +161,7 @@ def test_every_model_of_a_catalogue_is_looked_at(settings: Path) -> None:
     [
         ("models.toml", "[models.a", "models.toml cannot be read"),
         (".env", "WORKER_MODELS_DIR=none", "no folder"),
-        (".env", "WORKER_MODELS_DIR=models\nWORKER_MODEL_PATH=x/y", "goes with one model"),
+        (".env", "WORKER_MODEL_PATH=models/demo,mine=models/not/there", "mine: There is no folder"),
     ],
 )
 def test_a_catalogue_that_no_worker_takes(settings: Path, file: str, text: str, said: str) -> None:

@@ -27,6 +27,9 @@ def loaded(*flags: str) -> Settings:
         ["--gateway", "ipc://"],
         ["--gateway", "ipc:///tmp/" + "x" * 120],
         ["--max-streams", "4097"],
+        ["--model-path", "=org/name"],
+        ["--model-path", "mine="],
+        ["--served-model-name", "a", "--model-path", "b/c", "--model-path", "d/e"],
         ["--worker-key", "missing"],
         ["--worker-key", "missing", "--gateway-key", "missing"],
     ],
@@ -78,3 +81,16 @@ def test_a_folder_below_home_gives_its_own_name(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "models" / "qwen").mkdir(parents=True)
     assert loaded("--model-path", "~/models/qwen").model_names == ("qwen",)
+
+
+def test_one_model_may_be_given_a_name_and_several_make_a_host(tmp_path: Path) -> None:
+    odd = tmp_path / "a=b, c"
+    odd.mkdir()
+    one = loaded("--model-path", "mine=org/name")
+    assert (one.model, one.model_names, one.is_host) == ("org/name", ("mine",), False)
+    assert loaded("--model-path", str(odd)).model_names == ("a=b, c",)
+    assert loaded("--model-path", f"mine={odd}").named_paths == [("mine", str(odd))]
+    assert loaded("--model-path", "").model_names == ("demo",)
+    assert loaded("--model-path", "a/b", "--model-path", "c/d").is_host
+    told = load(Settings, "WORKER", [], {"WORKER_MODEL_PATH": "/My Models/q, mine=org/name"})
+    assert told.named_paths == [("/My Models/q", "/My Models/q"), ("mine", "org/name")]

@@ -1,4 +1,4 @@
-"""The operator's list: which models a host may load, from a folder of them and a TOML file."""
+"""The operator's list: which models a host may load, from flags, a folder of them and a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.settings import SettingsError, flag_name, with_values
+from shared.settings import SettingsError, with_values
 from worker.host.safetensors_header import has_tensors
 from worker.settings import Settings
 
@@ -39,8 +39,7 @@ class Model:
     Attributes:
         path: a folder or a hub id.
         idle_unload_s: after so many seconds without a job it leaves; 0: never.
-        settings: of its engine process.
-        flags: those that are this model's alone, as its engine's command line has them.
+        settings: all that its engine process is told.
     """
 
     name: str
@@ -50,17 +49,6 @@ class Model:
     pinned: bool = False
     preload: bool = False
     idle_unload_s: float = 0.0
-    flags: tuple[str, ...] = ()
-
-    @property
-    def argv(self) -> list[str]:
-        """What its engine's command line has beside the host's own."""
-        names = [word for name in (self.name, *self.aliases) for word in (NAME_FLAG, name)]
-        of_the_host = ["--models", "", "--models-dir", ""]
-        return [*of_the_host, "--model-path", self.path, *names, *self.flags]
-
-
-NAME_FLAG = flag_name("served_model_name")
 
 
 def read_catalogue(settings: Settings) -> tuple[Model, ...]:
@@ -69,7 +57,15 @@ def read_catalogue(settings: Settings) -> tuple[Model, ...]:
         SettingsError: a name is taken twice, a file cannot be read, or a value cannot be used; the
             message says which.
     """
-    found = {folder.name: str(folder) for folder in _folders(settings.models_dir)}
+    found: dict[str, str] = {}
+    folders = [(folder.name, str(folder)) for folder in _folders(settings.models_dir)]
+    for name, path in (*settings.named_paths, *folders):
+        if name in found:
+            raise SettingsError(
+                f"--model-path: {found[name]} and {path} are both called {name}; name one of them "
+                "otherwise: --model-path NAME=PATH"
+            )
+        found[name] = path
     told = _read_toml(settings.models)
     names = [*found, *(name for name in told if name not in found)]
     models = [_model(name, found.get(name), told.get(name, {}), settings) for name in names]
@@ -123,24 +119,24 @@ def _model(name: str, found: str | None, told: Mapping[str, Any], settings: Sett
         raise SettingsError(f"{where}: path: a folder or a hub id is wanted")
     folder = Path(path).expanduser()
     own = {key: value for key, value in told.items() if key in ENGINE_FLAGS}
-    engine = with_values(settings, own, where)
+    place = str(folder.resolve()) if folder.is_dir() else path
+    aliases = _aliases(told.get("aliases", []), where)
+    alone = dataclasses.replace(
+        settings,
+        models="",
+        models_dir="",
+        model_path=(place,),
+        served_model_name=(name, *aliases),
+    )
     return Model(
         name,
-        str(folder.resolve()) if folder.is_dir() else path,
-        dataclasses.replace(engine, models="", models_dir=""),
-        aliases=_aliases(told.get("aliases", []), where),
+        place,
+        with_values(alone, own, where),
+        aliases=aliases,
         pinned=_switch(told, "pin", where),
         preload=_switch(told, "preload", where),
         idle_unload_s=_seconds(told.get("idle_unload", settings.idle_unload), where),
-        flags=tuple(word for key, value in own.items() for word in _flag(key, value)),
     )
-
-
-def _flag(key: str, value: Any) -> tuple[str, ...]:
-    flag = flag_name(key)
-    if isinstance(value, bool):
-        return (flag if value else "--no-" + flag[2:],)
-    return (flag, str(value))
 
 
 def _aliases(told: Any, where: str) -> tuple[str, ...]:

@@ -35,9 +35,8 @@ LOOK_AGAIN_S = 1.0
 
 
 class Host:
-    def __init__(self, settings: Settings, argv: Sequence[str], name: str) -> None:
+    def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
-        self._argv = argv
         self._name = name
         self._instance = secrets.token_hex(8)
         self._launcher = Launcher()
@@ -95,7 +94,7 @@ class Host:
             self._models[name].leave()
         for name in [] if self._stopping else decision.start:
             log.info("model %s is wanted and starts to load", name)
-            self._models[name].start(self._argv, self._name, self._instance, self._budget)
+            self._models[name].start(self._name, self._instance, self._budget)
         catalogue = self._catalogue(now)
         changed, self._told = _differs(self._told, catalogue), catalogue
         session.tell(lambda: catalogue, now, changed=changed)

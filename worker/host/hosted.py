@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from shared.messages import CatalogueEntry, ModelStatus
+from shared.settings import as_flags
 from worker import memory_share
 from worker.engine.interface import ModelError
 from worker.engine.options import MemoryShare
@@ -68,7 +68,7 @@ class HostedModel:
 
     def become(self, model: Model) -> None:
         """Go by what the operator says of it now. An engine that was told otherwise leaves."""
-        if (model.argv, model.settings) != (self.model.argv, self.model.settings):
+        if model.settings != self.model.settings:
             self.leave()
         if model.idle_unload_s != self.model.idle_unload_s:
             self.idle_unload_s = model.idle_unload_s
@@ -82,17 +82,16 @@ class HostedModel:
             self._wanted_since = now
         self._wanted_until = max(self._wanted_until, now + for_s)
 
-    def start(self, argv: Sequence[str], name: str, instance: str, budget: Budget) -> None:
+    def start(self, name: str, instance: str, budget: Budget) -> None:
         """
         Args:
             instance: the host's, whose engines share the budget.
         """
         share = MemoryShare(budget.bytes, instance, self._estimated_bytes, budget.explicit)
-        flags = [*argv, *self.model.argv]
         own_instance = f"{instance}.{self.model.name}"
         own_name = f"{name}.{self.model.name.replace('/', '-')}"
         self._engine = EngineProcess(
-            flags,
+            as_flags(self.model.settings),
             own_name,
             own_instance,
             self._lost_runs,

@@ -53,8 +53,15 @@ def test_a_model_is_a_folder_where_there_is_one_and_else_a_hub_id(tmp_path: Path
         "mine/model": f"{tmp_path}/mine/model",
         "hub/model": "hub/model",
         "": "",
+        "name=mine/model": f"name={tmp_path}/mine/model",
+        "name=hub/model": "name=hub/model",
     }.items():
         assert environment(tmp_path, "--model-path", value) == {"WORKER_MODEL_PATH": model}
+    (tmp_path / "a b").mkdir()
+    both = environment(tmp_path, "--model-path", "a b", "--model-path=x=hub/model")
+    assert both == {"WORKER_MODEL_PATH": f"{tmp_path}/a b,x=hub/model"}
+    with pytest.raises(ValueError, match="no comma,"):
+        environment(tmp_path, "--model-path", "/models/a,b")
 
 
 def test_a_socket_is_in_the_folder_one_is_in(tmp_path: Path) -> None:

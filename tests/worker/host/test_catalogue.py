@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import SettingsError
+from shared.settings import SettingsError, as_flags, load
 from worker.host.catalogue import Model, read_catalogue
 from worker.settings import BUILT_IN_MODEL, Settings
 
@@ -37,11 +37,8 @@ def test_a_folder_of_models_and_a_file_that_says_more_of_them(tmp_path: Path) ->
     assert list(models) == ["demo", "remote"]
     demo, remote = models["demo"], models["remote"]
     assert (demo.pinned, demo.idle_unload_s, demo.settings.max_concurrency) == (True, 5.0, 4)
-    assert demo.argv[4:] == [
-        *("--model-path", str(BUILT_IN_MODEL)),
-        *("--served-model-name", "demo", "--served-model-name", "gpt-4o"),
-        *("--max-concurrency", "4", "--no-trust-remote-code"),
-    ]
+    assert demo.settings.model == str(BUILT_IN_MODEL)
+    assert demo.settings.model_names == ("demo", "gpt-4o")
     assert (remote.path, remote.preload, remote.idle_unload_s) == ("org/name", True, 60.0)
     assert remote.settings.max_concurrency == 1
 
@@ -69,6 +66,35 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words) as refused:
         read(tmp_path, text)
     assert "\n" not in str(refused.value)
+
+
+def test_an_engine_is_told_its_own_model_whatever_the_environment_names(tmp_path: Path) -> None:
+    models = read(tmp_path, '[models.a]\npath = "x/y"\nmax_streams = 8\nimage_position = "before"')
+    engine = models["a"].settings
+    around = {"WORKER_MAX_STREAMS": "2", "WORKER_MODEL_PATH": "b=y/z", "WORKER_MODELS": "no.toml"}
+    assert load(Settings, "WORKER", as_flags(engine), around) == engine
+    assert not engine.is_host
+
+
+def test_models_named_by_flags_stand_beside_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "demo").symlink_to(BUILT_IN_MODEL)
+    paths = (f"own={BUILT_IN_MODEL}", "org/name", "remote=org/other")
+    models = read(tmp_path, "[models.own]\npin = true", models_dir=str(folder), model_path=paths)
+    assert {name: model.path for name, model in models.items()} == {
+        "own": str(BUILT_IN_MODEL),
+        "org/name": "org/name",
+        "remote": "org/other",
+        "demo": str(BUILT_IN_MODEL),
+    }
+    assert models["own"].pinned and not models["org/name"].pinned
+
+
+@pytest.mark.parametrize("paths", [("x/y", "x/y"), ("a=x/y", "a=y/z")])
+def test_two_models_of_one_name_are_told_apart_by_the_operator(paths: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsError, match="NAME=PATH"):
+        read_catalogue(Settings(model_path=paths))
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
