@@ -77,6 +77,7 @@ def test_a_model_that_was_just_asked_for_is_unloaded_and_stays_so(service: Servi
     ask(service, "b")
     unloaded = service.ask({"model": "b", "wait": True}, "/v1/models/unload")
     assert unloaded.json()["status"]["value"] == "unloaded"
+    assert unloaded.json()["capabilities"]["vision"], "what is known of it stays known"
     assert ask(service, "b") == "The capital of France is Paris."
 
 

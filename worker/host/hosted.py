@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from shared.messages import CatalogueEntry, ModelStatus
 from shared.settings import as_flags
@@ -30,6 +31,8 @@ WORKING_SHARE = 1.1
 """Weights, and what a step works with beside them."""
 TOKENS_A_SLOT = 2048
 MAX_ERROR_CHARACTERS = 1024
+FACTS = frozenset({"context_tokens", "vision"})
+"""What only an engine knows of a model, and what stays true when it has left."""
 
 
 class HostedModel:
@@ -46,6 +49,7 @@ class HostedModel:
         self._preload = model.preload
         self._engine: EngineProcess | None = None
         self._lost_runs = LostRuns()
+        self._facts: dict[str, Any] = {}
         self._error = ""
         self._failures = 0
         self._retry_at = 0.0
@@ -69,6 +73,7 @@ class HostedModel:
     def become(self, model: Model) -> None:
         """Go by what the operator says of it now. An engine that was told otherwise leaves."""
         if model.settings != self.model.settings:
+            self._facts = {}
             self.leave()
         if model.idle_unload_s != self.model.idle_unload_s:
             self.idle_unload_s = model.idle_unload_s
@@ -124,6 +129,7 @@ class HostedModel:
         if not engine.listen(0):
             return self._ended(engine, now)
         if engine.was_ready and not was_ready:
+            self._facts = _facts(engine.report)
             self._loaded_at = self._used_at = now
             self._failures, self._error = 0, ""
         if self.busy:
@@ -205,6 +211,9 @@ class HostedModel:
             memory_bytes=int(report.get("memory_bytes", 0)) or self._estimated_bytes,
             pinned=self.model.pinned,
             idle_s=now - self._used_at if loaded and not self.busy else None,
-            context_tokens=report.get("context_tokens"),
-            vision=report.get("vision"),
+            **(self._facts | _facts(report)),
         )
+
+
+def _facts(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {fact: told for fact, told in report.items() if fact in FACTS}

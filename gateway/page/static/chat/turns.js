@@ -57,7 +57,9 @@ export class AnswerView {
 
   // A line below the answer: what it waits for and how far that is, how long it took, what went wrong.
   say(words, { problem = false, fraction = null } = {}) {
-    const done = fraction === null ? null : element("progress", { max: 1, value: fraction, "aria-label": words });
+    // Whose value is missing only says that something goes on.
+    const value = fraction || null;
+    const done = fraction === null ? null : element("progress", { max: 1, value, "aria-label": words });
     this.note.replaceChildren(...[words, done].filter(Boolean));
     this.note.classList.toggle("problem", problem);
   }

@@ -80,10 +80,15 @@ export function isOnTheWay(model) {
 
 // How it is, in a few words.
 export function standing(model) {
-  if (isOnTheWay(model)) return `${model.status} ${Math.round(model.fraction * 100)} %`;
+  if (isOnTheWay(model)) return `${model.status} ${percent(model.fraction)}`;
   if (model.status === "unloaded") return "not loaded";
   if (isLoaded(model) && isListed(model)) return model.idle_s === null ? "in use" : idle(model.idle_s);
   return model.status;
+}
+
+// Whoever begins has nothing to tell yet.
+function percent(fraction) {
+  return fraction > 0 ? `${Math.round(fraction * 100)} %` : "…";
 }
 
 function idle(seconds) {

@@ -46,7 +46,8 @@ export class ModelRow {
     replace(this.facts, this.state, ...spans("fact", factsOf(model)));
     replace(this.badges, ...spans("badge", badgesOf(model)));
     this.progress.hidden = !isOnTheWay(model);
-    this.progress.value = model.fraction;
+    if (model.fraction) this.progress.value = model.fraction;
+    else this.progress.removeAttribute("value");
     set(this.problem, this.refusal || model.error);
   }
 
