@@ -27,6 +27,8 @@ from worker.supervisor_pipe import (
     EXIT_HOPELESS,
     EXIT_LEFT,
     EXIT_RECYCLE,
+    LEAVE_SOON,
+    LEAVE_WHEN_IDLE,
     PIPE_VARIABLE,
     SupervisorPipe,
 )
@@ -80,8 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     link = Link(settings, name, loop, outputs, report)
     engine = EngineThread(loop)
     engine.start()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (LEAVE_SOON, signal.SIGINT):
         signal.signal(number, lambda *_: link.drain())
+    signal.signal(LEAVE_WHEN_IDLE, lambda *_: link.drain(when_idle=True))
     ending = link.run(engine.is_alive)
     if engine.hopeless is not None:
         pipe.tell(hopeless=str(engine.hopeless))

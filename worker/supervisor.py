@@ -26,7 +26,14 @@ from worker.awake_clock import AwakeClock
 from worker.link.announcements import INSTANCE_VARIABLE, SUPERVISOR_VARIABLE
 from worker.lost_runs import LostRuns
 from worker.settings import Settings
-from worker.supervisor_pipe import EXIT_HOPELESS, EXIT_LEFT, EXIT_RECYCLE, PIPE_VARIABLE
+from worker.supervisor_pipe import (
+    EXIT_HOPELESS,
+    EXIT_LEFT,
+    EXIT_RECYCLE,
+    LEAVE_SOON,
+    LEAVE_WHEN_IDLE,
+    PIPE_VARIABLE,
+)
 
 log = logging.getLogger(__name__)
 
@@ -148,10 +155,16 @@ class EngineProcess:
             return f"jobs are active and it has made no step for {age_s:.1f} s"
         return None
 
-    def tell_to_leave(self) -> None:
-        """The engine drains and leaves. More than one such signal is as good as one."""
+    def tell_to_leave(self, *, when_idle: bool = False) -> None:
+        """The engine takes no more jobs and leaves; more than one such signal is as good as one.
+
+        Args:
+            when_idle: not before the last of its jobs has ended, else within `--drain-timeout`.
+        """
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(
+                LEAVE_WHEN_IDLE if when_idle and self.was_ready else LEAVE_SOON
+            )
 
     def close(self) -> int:
         """Await its end, and read what it still had to say. Returns its exit code."""

@@ -1,9 +1,11 @@
-"""What an engine process tells its supervisor: JSON lines through a pipe, and how it ended."""
+"""What an engine process tells its supervisor: JSON lines through a pipe, and how it ended; and the
+signals that it is told by."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 
 PIPE_VARIABLE = "WORKER_SUPERVISOR_PIPE"
@@ -13,6 +15,11 @@ REPORT_EVERY_S = 0.1
 MAX_RUN_ID_CHARACTERS = 40
 """Ours have 35. Whatever they are, a line with one is written in one piece, which POSIX promises of
 512 bytes."""
+
+LEAVE_SOON = signal.SIGTERM
+"""What runs has `--drain-timeout`."""
+LEAVE_WHEN_IDLE = signal.SIGUSR1
+"""What runs comes to its end. Only for an engine that has been ready: before, this kills it."""
 
 EXIT_LEFT = 0
 EXIT_CRASHED = 1

@@ -69,8 +69,8 @@ class Host:
             session.wait()
             now = time.monotonic()
             self._turn(session, now)
-        for hosted in self._models.values():
-            hosted.leave()
+        for hosted in (*self._models.values(), *self._gone):
+            hosted.stop()
         session.leave(msgspec.structs.replace(self._catalogue(time.monotonic()), leaving=True))
         while any(hosted.running for hosted in (*self._models.values(), *self._gone)):
             time.sleep(0.05)

@@ -111,6 +111,12 @@ class HostedModel:
         self.leave()
 
     def leave(self) -> None:
+        """It takes no more jobs, and ends when those it has are finished."""
+        if self._engine is not None:
+            self.leaving = True
+            self._engine.tell_to_leave(when_idle=True)
+
+    def stop(self) -> None:
         """What runs is finished within `--drain-timeout` or goes on elsewhere; then it ends."""
         if self._engine is not None:
             self.leaving = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from enum import Enum
 
@@ -19,7 +20,8 @@ class Ending(Enum):
 
 
 class Draining:
-    """No new jobs from `begin` on; those that run have `--drain-timeout` to come to their end.
+    """No new jobs from `begin` on; those that run have `--drain-timeout` to come to their end, or
+    all the time they want.
 
     `paused` takes no jobs either, but ends nothing: an operator's drain, until resumed.
     """
@@ -35,11 +37,12 @@ class Draining:
     def refuses(self) -> bool:
         return self.paused or self._until is not None
 
-    def begin(self, ending: Ending) -> None:
-        """The first reason counts, and its time."""
+    def begin(self, ending: Ending, *, when_idle: bool = False) -> None:
+        """The first reason counts, and the earliest time."""
+        until = math.inf if when_idle else time.monotonic() + self._settings.drain_timeout
         if self._until is None:
             self.ending = ending
-            self._until = time.monotonic() + self._settings.drain_timeout
+        self._until = until if self._until is None else min(until, self._until)
 
     def recycle_if_due(self, served: int, memory_bytes: float) -> None:
         """Begin when the engine has served or grown as much as the settings allow.
@@ -56,9 +59,8 @@ class Draining:
                 limit_gib,
                 memory_bytes / GIB,
             )
-        if (after and served >= after) or (grown and served):
-            if self._until is None:
-                log.info("the engine is restarted to stay fresh")
+        if self._until is None and ((after and served >= after) or (grown and served)):
+            log.info("the engine is restarted to stay fresh")
             self.begin(Ending.RECYCLE)
 
     def over(self, running: int, now: float) -> bool:

@@ -118,9 +118,13 @@ class Link:
         self._leave()
         return self._draining.ending
 
-    def drain(self) -> None:
-        """Take no more jobs and leave when those that run have ended; signal handlers call it."""
-        self._draining.begin(Ending.LEAVE)
+    def drain(self, *, when_idle: bool = False) -> None:
+        """Take no more jobs and leave when those that run have ended; signal handlers call it.
+
+        Args:
+            when_idle: however long they take; else what has not ended in time is handed over.
+        """
+        self._draining.begin(Ending.LEAVE, when_idle=when_idle)
 
     def _note_progress(self) -> None:
         """What shows from outside that a step which takes its time is none that hangs."""
