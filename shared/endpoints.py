@@ -6,6 +6,7 @@ libzmq takes most broken ones without a word and then never connects.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import zmq
@@ -16,6 +17,10 @@ from shared.settings import SettingsError
 
 KEY_CHARACTERS = 40
 ANY_PORT = ("*", "0")
+HOST = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9_.%:;\[\]-]*")
+"""What libzmq connects to: with any other character it fails, in the process that is to connect."""
+NO_PATHS = ("", "@")
+ANY_PATH = "*"
 
 
 def check_endpoint(flag: str, endpoint: str, *, listens: bool = False) -> None:
@@ -29,7 +34,7 @@ def check_endpoint(flag: str, endpoint: str, *, listens: bool = False) -> None:
             platform.
     """
     scheme, _, address = endpoint.partition("://")
-    if scheme == "ipc" and address:
+    if scheme == "ipc" and address not in NO_PATHS and (listens or address != ANY_PATH):
         length = len(os.fsencode(address))
         if length > zmq.IPC_PATH_MAX_LEN:
             raise SettingsError(
@@ -41,7 +46,8 @@ def check_endpoint(flag: str, endpoint: str, *, listens: bool = False) -> None:
     bare = host.strip("[]")
     whole = bool(bare) and (":" not in bare or host == f"[{bare}]")
     numbered = port.isascii() and port.isdigit() and 0 < int(port) <= 65535
-    if scheme != "tcp" or not whole or not (numbered or (listens and port in ANY_PORT)):
+    known = listens or HOST.fullmatch(host) is not None
+    if scheme != "tcp" or not (whole and known) or not (numbered or (listens and port in ANY_PORT)):
         raise SettingsError(f"{flag}: expected tcp://HOST:PORT or ipc://PATH, got {endpoint!r}")
 
 

@@ -4,7 +4,9 @@ messages go in and out of them."""
 from __future__ import annotations
 
 import errno
+import os
 import socket as unix
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -133,12 +135,15 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
     """Listen there; return where that really is: port `*` gets a free one.
 
     Raises:
-        zmq.ZMQError: EADDRINUSE and others.
+        zmq.ZMQError: EADDRINUSE, EEXIST and others.
     """
     scheme, _, path = endpoint.partition("://")
-    if scheme == "ipc" and _is_answered(path):
-        # libzmq would take the path away from whoever listens there, without a word.
-        raise zmq.ZMQError(errno.EADDRINUSE)
+    if scheme == "ipc":
+        # libzmq would delete what is there, without a word: somebody's socket, or any file.
+        if _is_answered(path):
+            raise zmq.ZMQError(errno.EADDRINUSE)
+        if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise zmq.ZMQError(errno.EEXIST)
     socket.setsockopt(zmq.IPV6, _is_ipv6(endpoint))
     socket.bind(endpoint)
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)

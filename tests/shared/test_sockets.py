@@ -6,6 +6,7 @@ import errno
 import socket as unix
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import zmq
@@ -61,3 +62,21 @@ def test_a_path_that_a_dead_gateway_left_is_taken(folder: str) -> None:
         dead.listen()
     with zmq.Context() as context, make_router(context, None) as router:
         assert bind(router, f"ipc://{folder}/port") == f"ipc://{folder}/port"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_at_a_path_is_not_deleted(folder: str, linked: bool) -> None:
+    """libzmq would, whatever it is, to put its socket there."""
+    path = Path(folder, "notes")
+    path.write_text("mine")
+    if linked:
+        path = Path(folder, "link")
+        path.symlink_to("notes")
+    with (
+        zmq.Context() as context,
+        make_router(context, None) as router,
+        pytest.raises(zmq.ZMQError) as taken,
+    ):
+        bind(router, f"ipc://{path}")
+    assert taken.value.errno == errno.EEXIST
+    assert path.read_text() == "mine"

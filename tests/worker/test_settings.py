@@ -24,7 +24,15 @@ def loaded(*flags: str) -> Settings:
         ["--gateway", "tcp://mac-1.local:*"],
         ["--gateway", "tcp://mac-1.local:70000"],
         ["--gateway", "tcp://:5555"],
+        ["--gateway", "tcp://*:5555"],
+        ["--gateway", "tcp:// mac-1:5555"],
+        ["--gateway", "tcp://someone@mac-1:5555"],
+        ["--gateway", "tcp://mac-1/path:5555"],
+        ["--gateway", "tcp://-mac:5555"],
+        ["--gateway", "tcp://m\u00e4c:5555"],
         ["--gateway", "ipc://"],
+        ["--gateway", "ipc://@"],
+        ["--gateway", "ipc://*"],
         ["--gateway", "ipc:///tmp/" + "x" * 120],
         ["--max-streams", "4097"],
         ["--model-path", "=org/name"],
@@ -47,7 +55,16 @@ def test_bad_settings_stop_the_start_with_one_line(
 
 
 def test_gateways_may_be_named_in_every_way_that_connects() -> None:
-    endpoints = ("tcp://mac-1.local:5555", "tcp://[fe80::1]:5555", "ipc:///tmp/workers")
+    endpoints = (
+        "tcp://mac-1.local:5555",
+        "tcp://my_service:5555",
+        "tcp://[fe80::1%en0]:5555",
+        "ipc:///tmp/workers",
+        "ipc://@workers",
+    )
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        for endpoint in endpoints:
+            socket.connect(endpoint)
     flags = [flag for endpoint in endpoints for flag in ("--gateway", endpoint)]
     assert loaded(*flags).gateway == endpoints
 
