@@ -306,8 +306,8 @@ def test_a_long_answer_that_was_asked_for_is_believed(
     driver = drive()
     monkeypatch.setattr("worker.engine.schedule.memory_budget.EXPECTED_ANSWER_TOKENS", 1)
     per_token = driver.engine.gauges()["cache_bytes_per_token"]
-    monkeypatch.setattr(MemoryBudget, "for_jobs_bytes", int(400 * per_token))
-    driver.submit(*long_answers(2, 300))
+    monkeypatch.setattr(MemoryBudget, "for_jobs_bytes", int(180 * per_token))
+    driver.submit(*long_answers(2, 120))
     rows = []
     while not all(result.over for result in driver.results.values()):
         driver.turn()
@@ -320,12 +320,13 @@ def test_when_answers_outgrow_memory_the_youngest_waits_and_loses_nothing(
     drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = long_answers(3, None)
-    monkeypatch.setattr("worker.engine.schedule.request.NO_LIMIT", 200)
-    alone = [drive(prefix_cache_bytes=0).solo(made).tokens for made in jobs]
+    monkeypatch.setattr("worker.engine.schedule.request.NO_LIMIT", 80)
+    plain = drive(prefix_cache_bytes=0)
+    alone = [plain.solo(made).tokens for made in jobs]
     driver = drive(prefix_cache_bytes=0)
     monkeypatch.setattr("worker.engine.schedule.memory_budget.EXPECTED_ANSWER_TOKENS", 1)
     per_token = driver.engine.gauges()["cache_bytes_per_token"]
-    monkeypatch.setattr(MemoryBudget, "for_jobs_bytes", int(400 * per_token))
+    monkeypatch.setattr(MemoryBudget, "for_jobs_bytes", int(190 * per_token))
     driver.submit(*jobs)
     driver.until(lambda: driver.engine.gauges()["rows"] == 3)
     driver.until(lambda: driver.engine.gauges()["waiting"] == 1)
