@@ -139,10 +139,8 @@ class MlxEngine:
         return events
 
     def has_work(self) -> bool:
-        may_enter = self._waiting and not self._room.waits_for_others
-        return bool(
-            may_enter or self._prefills or self._batch.busy or self.preparation.has_prepared()
-        )
+        under_way = self._prefills or self._batch.busy or self.preparation.has_prepared()
+        return bool(under_way or (self._waiting and not self._room.waits_for_others))
 
     def gauges(self) -> dict[str, float]:
         vision, prefixes = self.model.vision_cache, self._prefixes
@@ -282,8 +280,7 @@ class MlxEngine:
             return
         spent = time.perf_counter() - started
         self._decoding_s += spent
-        if not disturbed:
-            self._prefills.pacer.note_step(spent)
+        self._prefills.pacer.note_step(spent, disturbed=disturbed)
         self._leave()
         youngest = self._room.exceeded_by(self._requests.values())
         if youngest is not None:

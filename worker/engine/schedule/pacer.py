@@ -30,6 +30,7 @@ class Pacer:
     tokens was cut into more than a hundred. There half of a chunk's time goes to its tokens. That
     must have been seen with small chunks, and lately: told from larger ones, which look back at
     unlike lengths of prompt, it was found where it was not, and streams stood still for a second.
+    The steps beside them must not have become as slow: other work on the machine slows both.
 
     With nobody decoding a chunk is as large as can be, within `LONGEST_WORK_S`.
 
@@ -56,6 +57,7 @@ class Pacer:
         if largest is not None:
             self.LARGEST, self.FIRST = largest, min(self.FIRST, largest)
         self._steps: deque[float] = deque(maxlen=self.REMEMBERED)
+        self._disturbed: deque[float] = deque(maxlen=self.REMEMBERED)
         self._step_s = 0.0
         self._size = 64.0
         self._hurries = False
@@ -85,7 +87,9 @@ class Pacer:
         """How long a chunk may take: `allowance_s`, or twice what even a small one takes where
         that is far longer."""
         fixed_s = min(self._small_s, default=0.0)
-        return 2 * fixed_s if fixed_s > self.FUTILE * self.allowance_s else self.allowance_s
+        beside_s = statistics.median(self._disturbed) if self._disturbed else 0.0
+        is_futile = fixed_s > self.FUTILE * max(self.allowance_s, beside_s)
+        return 2 * fixed_s if is_futile else self.allowance_s
 
     @property
     def _must_try_small(self) -> bool:
@@ -102,8 +106,15 @@ class Pacer:
         """Whether another piece, which takes about as long as those so far, would be too much."""
         return self._steady or 2 * spent_s > self.allowance_s
 
-    def note_step(self, seconds: float) -> None:
-        """Take note of a decode step that no prefill has disturbed."""
+    def note_step(self, seconds: float, *, disturbed: bool = False) -> None:
+        """Take note of a decode step.
+
+        Args:
+            disturbed: whether something was prefilled before it.
+        """
+        if disturbed:
+            self._disturbed.append(seconds)
+            return
         self._steps.append(seconds)
         # Not the mean: after one slow step everybody would have to wait longer, too.
         self._step_s = statistics.median(self._steps)

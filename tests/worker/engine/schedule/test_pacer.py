@@ -164,6 +164,16 @@ def test_small_pieces_that_were_slow_once_are_tried_again() -> None:
     assert max(prompt_pieces(pacer, 1500, 0.0, 700e-6)) * 700e-6 < 1.5 * STEP_S
 
 
+def test_what_slows_the_steps_beside_it_as_much_is_no_fixed_cost() -> None:
+    """Other work came to the machine with the prompt: eight streams stood still for 70 ms."""
+    pacer = paced(*[STEP_S] * 5)
+    for _ in range(5):
+        pacer.note_step(4 * STEP_S, disturbed=True)
+        pacer.note_chunk(Pacer.SMALLEST, 4 * STEP_S)
+    pieces = prompt_pieces(pacer, 1500, 0.0, 700e-6)
+    assert max(pieces) * 700e-6 < 1.5 * STEP_S
+
+
 def test_one_slow_piece_is_no_fixed_cost() -> None:
     pacer = paced(*[STEP_S] * 5)
     prompt_pieces(pacer, 3000, 0.0, 20e-6)
