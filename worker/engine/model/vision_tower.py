@@ -203,8 +203,12 @@ class CachedVisionTower:
         while any(asker in image.askers and not image.done for image in self.underway.values()):
             unfinished = (item for item in self.underway.items() if not item[1].done)
             self._advance(dict(islice(unfinished, len(self._streams))), deadline)
-            if time.perf_counter() >= deadline:
+            if not self._has_time(deadline):
                 return
+
+    def _has_time(self, deadline: float) -> bool:
+        """Whether another layer, which takes about as long as the last one, is done by then."""
+        return time.perf_counter() + self._layer[1] <= deadline
 
     def _split_by_image(self, items: int) -> bool:
         """Whether this call's items are one for each of the prompt's images."""
@@ -260,9 +264,9 @@ class CachedVisionTower:
             done = {key: image for key, image in images.items() if image.done}
             for key, image in done.items():
                 self._note_done(key, image)
-            now = time.perf_counter()
-            self._layer = (size, (now - started) / min(together, layers))
-            if done or now >= deadline:
+            spent = time.perf_counter() - started
+            self._layer = (size, spent / min(together, layers))
+            if done or not self._has_time(deadline):
                 return
 
     def _layers_within(self, seconds: float, size: int) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -98,6 +100,27 @@ def test_every_image_gets_its_own_features(
         assert isinstance(network.tower, Flat)
         for part, wanted in zip(found, expected, strict=True):
             assert np.allclose(np.array(part), wanted, atol=1e-5)
+
+
+class SlowStreams(Streams):
+    """Whatever is computed takes four seconds of a clock of its own."""
+
+    now_s = 0.0
+
+    def compute(self, pieces: Sequence[Any]) -> None:
+        super().compute(pieces)
+        self.now_s += 4.0
+
+
+def test_no_layer_is_begun_that_the_time_does_not_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes four seconds, and there are ten."""
+    network, streams = Model(), SlowStreams(1)
+    monkeypatch.setattr(time, "perf_counter", lambda: streams.now_s)
+    tower = CachedVisionTower(network, "tower", Split.NOT, VisionCache(0), streams)
+    with pytest.raises(MoreToEncode), tower.standing_in(("a",)):
+        network.tower(images(1))
+    tower.advance(("a",), deadline=10.0)
+    assert streams.now_s == 8.0
 
 
 def test_a_tile_is_nobody_elses_picture() -> None:
