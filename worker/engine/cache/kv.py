@@ -6,8 +6,9 @@ axis of 1; batch caches know each row's left padding. Everything here works on w
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -130,6 +131,20 @@ def _in_a_row(parts: Sequence[mx.array], length: int, capacity: int) -> mx.array
     if capacity > length:
         taken.append(mx.zeros((1, heads, capacity - length, width), parts[0].dtype))
     return mx.concatenate(taken, axis=2)
+
+
+@contextlib.contextmanager
+def room_for(row: Cache, tokens: int) -> Iterator[None]:
+    """What is written meanwhile into empty layers of plain keys and values gets room for so many
+    tokens. By themselves they grow by 256, and copy everything each time."""
+    empty = [layer for layer in row if type(layer) is kv.KVCache and layer.empty()]
+    for layer in empty:
+        layer.step *= tokens // layer.step + 1
+    try:
+        yield
+    finally:
+        for layer in empty:
+            del layer.step  # the instance's; its class has it still
 
 
 def is_plain(row: Cache) -> bool:

@@ -43,6 +43,7 @@ class Prefill:
         tokens: the prompt and the output tokens; the last one is left to be fed.
         done: how many tokens the cache holds.
         computed: it holds all but the last one.
+        kept: it is remembered, as far as it is to be.
         cached: how many of them were found in the prefix cache.
         unsplit: the prompt must be prefilled in one piece.
         seconds: time spent on it.
@@ -57,6 +58,7 @@ class Prefill:
     embedded: Embedded | None = None
     done: int = 0
     computed: bool = False
+    kept: bool = False
     cached: int = 0
     unsplit: bool = False
     seconds: float = 0.0
@@ -185,6 +187,7 @@ class Prefiller:
 
     def keep(self, prefill: Prefill) -> None:
         """Remember a finished prefill's cache (which may be changed afterwards)."""
+        prefill.kept = True
         if prefill.cache is not None and self.copying_bytes(prefill):
             copied = partial(caches.snapshots, prefill.cache)
             self._prefixes.put(prefill.cached_key, prefill.salt, copied)
@@ -249,13 +252,14 @@ class Prefiller:
             embeds, inputs = prefill.embedded.part(start, stop)
         else:
             embeds, inputs = None, {}
-        self._model.forward(
-            mx.array([prefill.tokens[start:stop]]),
-            prefill.cache,
-            embeds,
-            inputs,
-            prefill.embedded.rope_delta,
-        )
+        with caches.room_for(prefill.cache, prefill.target):
+            self._model.forward(
+                mx.array([prefill.tokens[start:stop]]),
+                prefill.cache,
+                embeds,
+                inputs,
+                prefill.embedded.rope_delta,
+            )
         prefill.done = stop
 
     def _prefill_part(self, prefill: Prefill, tokens: int) -> int:

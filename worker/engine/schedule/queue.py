@@ -17,7 +17,8 @@ from worker.engine.schedule.request import Request
 from worker.engine.schedule.sequences import State
 
 COPIED_APART_BYTES = 4 << 20
-"""A larger cache is copied, to be remembered, in a piece of its own while others decode."""
+"""A larger cache is copied, to be remembered, in a piece of its own while others decode, and
+once more, to join them, in another one."""
 
 
 CLEARED_TOKENS = 512
@@ -187,10 +188,13 @@ class PrefillQueue:
                 count = self._prefiller.advance(prefill, tokens)
                 middle = before + count / 2
                 self.pacer.note_chunk(count, time.perf_counter() - started, middle)
-                copying_bytes = self._prefiller.copying_bytes(prefill)
-                if not prefill.computed or (decoding and copying_bytes > COPIED_APART_BYTES):
+                if not prefill.computed or self._is_apart(prefill, decoding=decoding):
                     return
-            self._prefiller.keep(prefill)
+            if not prefill.kept:
+                apart = self._is_apart(prefill, decoding=decoding)
+                self._prefiller.keep(prefill)
+                if apart:  # to join copies as much once more
+                    return
         except Exception as error:
             # The boundary of a job: whatever its prefill raises is its own failure.
             self._fail(prefill, error, progress)
@@ -201,6 +205,10 @@ class PrefillQueue:
             mx.clear_cache()
         assert prefill.cache is not None
         progress.prefilled.append(Prefilled([prefill], prefill.cache, is_batch=False))
+
+    def _is_apart(self, prefill: Prefill, *, decoding: bool) -> bool:
+        """Whether its cache is so large that to copy it is a piece of work of its own."""
+        return decoding and self._prefiller.copying_bytes(prefill) > COPIED_APART_BYTES
 
     def _fail(self, prefill: Prefill, error: Exception, progress: Progress) -> None:
         self.remove(prefill.request)

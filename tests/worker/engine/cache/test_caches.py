@@ -9,11 +9,14 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_vlm.models import cache as kv
 
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import assistant, job, picture, user
+from worker.engine.cache import kv as caches
 from worker.engine.cache.keys import common_length
 from worker.engine.prepare.preprocess import cache_key
+from worker.engine.schedule.batches import Batches
 from worker.engine.schedule.prefill import Prefill, Prefiller
 from worker.engine.schedule.queue import PrefillQueue
 
@@ -63,7 +66,8 @@ def test_a_large_cache_is_copied_between_two_steps_of_the_others(
     monkeypatch.setattr("worker.engine.schedule.queue.COPIED_APART_BYTES", 0)
     driver, alone = drive(), drive(prefix_cache_bytes=0)
     done: list[str] = []
-    for owner, name in ((PrefillQueue, "work"), (Prefiller, "advance"), (Prefiller, "keep")):
+    noted = ((PrefillQueue, "work"), (Prefiller, "advance"), (Prefiller, "keep"))
+    for owner, name in (*noted, (Batches, "join")):
         original = getattr(owner, name)
 
         def noting(*args: Any, name: str = name, call: Any = original, **options: Any) -> Any:
@@ -76,8 +80,8 @@ def test_a_large_cache_is_copied_between_two_steps_of_the_others(
     done.clear()
     newcomer = job("newcomer", TEXT, max_tokens=200, ignore_eos=True)
     driver.submit(newcomer)
-    driver.until(lambda: "keep" in done)
-    assert done[-3:] == ["advance", "work", "keep"]
+    driver.until(lambda: "join" in done)
+    assert done[-5:] == ["advance", "work", "keep", "work", "join"]
     again = job("again", TEXT)
     driver.submit(again)  # while the one it was copied from still decodes
     driver.until(lambda: driver.results["again"].over and driver.results["newcomer"].over)
@@ -85,6 +89,20 @@ def test_a_large_cache_is_copied_between_two_steps_of_the_others(
     assert usage.cached_tokens == usage.prompt_tokens - 1
     for made in (newcomer, again):
         assert driver.results[made[0].id].tokens == alone.solo(made).tokens
+
+
+def test_a_prompt_in_pieces_is_not_copied_as_it_grows() -> None:
+    row = [kv.KVCache()]
+    piece = mx.ones((1, 2, 100, 4))
+    with caches.room_for(row, 1000):
+        row[0].update_and_fetch(piece, piece)
+    shape = row[0].keys.shape
+    for _ in range(9):
+        with caches.room_for(row, 1000):
+            row[0].update_and_fetch(piece, piece)
+    assert row[0].keys.shape == shape == (1, 2, 1024, 4)
+    row[0].update_and_fetch(piece, piece)
+    assert row[0].keys.shape[2] == 1000 + 256  # an answer grows as ever
 
 
 def test_prompts_computed_side_by_side_are_known_at_once(
