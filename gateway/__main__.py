@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
@@ -78,7 +79,9 @@ async def serve(
     metrics = link.statistics.metrics
     app = create_app(settings, link, link.status, metrics, keys, on_stop=link.stop)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, read_keys_again, keys, link)
+    asked = threading.Event()
+    threading.Thread(target=read_keys_again, args=(asked, keys, link, loop), daemon=True).start()
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
     announce(settings, keys, listeners, link.endpoints)
     spare_the_collector()
     watch = asyncio.create_task(stop_after(launcher))
@@ -86,14 +89,20 @@ async def serve(
     watch.cancel()
 
 
-def read_keys_again(keys: Keys, link: Link) -> None:
-    try:
-        keys.read()
-    except SettingsError as error:
-        log.warning("SIGHUP: the keys stay as they were: %s", error)
-        return
-    link.read_authorized_workers()
-    log.info("SIGHUP: the keys were read again")
+def read_keys_again(
+    asked: threading.Event, keys: Keys, link: Link, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Whenever it is asked for, for ever. Not on the event loop: a file of keys may be a pipe whose
+    writer takes its time."""
+    while asked.wait():
+        asked.clear()
+        try:
+            keys.read()
+        except SettingsError as error:
+            log.warning("SIGHUP: the keys stay as they were: %s", error)
+        else:
+            loop.call_soon_threadsafe(link.read_authorized_workers)
+            log.info("SIGHUP: the keys were read again")
 
 
 async def stop_after(launcher: Launcher) -> None:
