@@ -15,6 +15,7 @@ from shared.messages import ResponseFormat, Sampling, Tool, ToolPolicy
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, assistant, job, picture, sampled, user
 from tests.worker.engine.prepare.test_structure import calls_of
+from worker.engine.interface import ModelError
 from worker.engine.model.config import SamplingDefaults, sampling_defaults
 from worker.engine.schedule.penalties import Penalties
 from worker.engine.schedule.request import NO_LIMIT, answer_limit
@@ -137,6 +138,25 @@ def test_what_a_greedy_model_says_of_itself_is_kept() -> None:
     given = {"do_sample": False, "temperature": 0.6, "repetition_penalty": 1.8}
     defaults = sampling_defaults(given)
     assert (defaults.temperature, defaults.repetition_penalty) == (0.0, 1.8)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"temperature": "hot"},
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_k": "4"},
+        {"top_p": 5},
+        {"repetition_penalty": 0},
+        {"max_new_tokens": [1]},
+        {"max_new_tokens": 0},
+        {"min_p": True},
+    ],
+)
+def test_a_model_that_says_of_itself_what_cannot_be_is_not_served(given: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=next(iter(given))):
+        sampling_defaults(given)
 
 
 def test_a_models_most_tokens_hold_unless_the_client_says_otherwise() -> None:

@@ -28,6 +28,17 @@ class SamplingDefaults:
     max_new_tokens: int | None = None
 
 
+RANGES = {
+    "temperature": (0.0, 1e6),
+    "top_p": (0.0, 1.0),
+    "top_k": (-1.0, 2.0**31),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (1e-6, 1e6),
+    "max_new_tokens": (1.0, 2.0**31),
+}
+"""What a number of `generation_config.json` can be."""
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in the file; empty when there is no such file.
 
@@ -46,9 +57,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def sampling_defaults(generation: Mapping[str, Any]) -> SamplingDefaults:
-    """Read `generation_config.json`; OpenAI's defaults where it is silent."""
-    names = SamplingDefaults.__dataclass_fields__
-    given = {name: generation[name] for name in names if generation.get(name) is not None}
+    """Read `generation_config.json`; OpenAI's defaults where it is silent.
+
+    Raises:
+        ModelError: it says what cannot be.
+    """
+    given = {name: generation[name] for name in RANGES if generation.get(name) is not None}
+    for name, value in given.items():
+        least, most = RANGES[name]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not least <= value <= most:
+            raise ModelError(f"generation_config.json of the model has {name}: {value!r}.")
+    for name in given.keys() & {"top_k", "max_new_tokens"}:
+        given[name] = int(given[name])
     if generation.get("do_sample") is False:
         given |= {"temperature": 0.0}
     return SamplingDefaults(**given)

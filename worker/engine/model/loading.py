@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import mlx.core as mx
@@ -27,12 +27,14 @@ from tqdm.auto import tqdm
 
 from worker.engine.interface import ModelError, ModelUnavailable, Report
 from worker.engine.model import own_code
+from worker.engine.model.config import read_json
 from worker.engine.model.device import has_gpu
 
 log = logging.getLogger(__name__)
 
 DOWNLOADED = ("json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja")
 """What mlx-vlm reads of a model; hubs hold the same weights in other forms beside it."""
+INDEX = "model.safetensors.index.json"
 TEXT_OPTIONS = frozenset({"padding", "padding_side", "add_special_tokens", "truncation"})
 
 
@@ -103,6 +105,7 @@ def load_weights(folder: Path, *, trust_remote_code: bool = False) -> tuple[nn.M
     """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds no config.json: it is not a model's folder.")
+    _check_shards(folder)
     if trust_remote_code:
         model, processor = _load(folder, trust_remote_code=True)
     else:
@@ -112,6 +115,20 @@ def load_weights(folder: Path, *, trust_remote_code: bool = False) -> tuple[nn.M
     mx.eval(model.parameters())
     _keep_text_options_from_images(processor)
     return model, processor
+
+
+def _check_shards(folder: Path) -> None:
+    """
+    Raises:
+        ModelError: the index of its weights names files that are not the model's.
+    """
+    try:
+        placed = read_json(folder / INDEX).get("weight_map")
+    except ModelError:
+        return  # mlx-vlm takes what lies in the folder
+    for name in set(map(str, placed.values())) if isinstance(placed, dict) else ():
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            raise ModelError(f"{INDEX} of {folder.name} names a file outside its folder: {name}")
 
 
 def _load_without_own_code(folder: Path) -> tuple[nn.Module, Any]:

@@ -23,7 +23,11 @@ from worker.engine.text.harmony import speaks_harmony
 from worker.engine.text.tools import tool_instructions
 
 PROBE = "WHEREAMI"
-_TEMPLATE_ERRORS = (TemplateError, ValueError, TypeError, KeyError, IndexError)
+_TEMPLATE_ERRORS = (
+    *(TemplateError, ValueError, TypeError, LookupError),
+    *(ArithmeticError, AttributeError, RecursionError),
+)
+"""A template is a program: what it trips over is no fault of the server."""
 
 Message = dict[str, Any]
 

@@ -152,6 +152,30 @@ class _Payload:
         return os.mkdir, ("never",)
 
 
+@pytest.mark.parametrize("family", ["llama", "molmo"])
+def test_a_template_cannot_leave_its_sandbox(trap: Callable[[str], Trap], family: str) -> None:
+    """Some processors of mlx-vlm, Molmo's too, would let it."""
+    bad = trap(family)
+    bad.code("never.py")
+    script = f"python {bad.folder / 'never.py'}"
+    template = f"{{{{ cycler.__init__.__globals__.os.system({script!r}) }}}}{{{{ messages }}}}"
+    (bad.folder / "chat_template.jinja").write_text(template)
+    failed = Driver(EngineOptions(model_path=str(bad.folder))).solo(job("a")).failed
+    assert failed is not None and "access to attribute" in failed.message
+    assert not bad.ran
+
+
+@pytest.mark.parametrize("named", ["../aside/x.safetensors", "/dev/zero", "a/../../x.safetensors"])
+def test_weights_are_of_the_folder(trap: Callable[[str], Trap], named: str) -> None:
+    bad = trap("llama")
+    aside = bad.folder.parent / "aside"
+    aside.mkdir()
+    shutil.move(bad.folder / "model.safetensors", aside / "x.safetensors")
+    bad.change("model.safetensors.index.json", weight_map={"a": named})
+    with pytest.raises(ModelError, match=f"outside its folder: {named}"):
+        load_weights(bad.folder)
+
+
 def test_pickles_and_libraries_do_not_run_either(tmp_path: Path) -> None:
     library = tmp_path / "own.so"
     library.write_bytes(b"not one, but nobody is to look")

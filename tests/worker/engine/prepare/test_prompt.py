@@ -63,9 +63,20 @@ def test_a_template_that_takes_no_system_message_gets_a_users(
     assert text == "[user]A\n\nB\n\nhi\n\nC[assistant]yes[user]D"
 
 
-def test_what_a_template_cannot_take_at_all_is_the_clients_error(drive: MakeDriver) -> None:
-    with pytest.raises(JobFault, match="nobody may speak"):
-        written(drive, "{{ raise_exception('nobody may speak') }}", AGENT)
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ raise_exception('nobody may speak') }}", "nobody may speak"),
+        ("{{ 1 // 0 }}", "division"),
+        ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(messages) }}", "recursion"),
+        ("{{ messages.nothing.at_all }}", "no attribute"),
+    ],
+)
+def test_what_a_template_cannot_take_at_all_is_the_clients_error(
+    drive: MakeDriver, template: str, words: str
+) -> None:
+    with pytest.raises(JobFault, match=words):
+        written(drive, template, AGENT)
 
 
 def test_a_conversation_that_is_in_order_stays_as_it_is() -> None:
