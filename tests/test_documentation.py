@@ -33,7 +33,7 @@ OTHER_FLAGS = {
     "--write",  # scripts/clients
     "--from",  # uvx
     *("--config", "--storage"),  # prometheus
-    *("--rm", "--user", "--userns"),  # podman
+    *("--rm", "--user", "--userns", "--format"),  # podman
     *("--prefix", "--head"),  # brew
     "--offline",  # systemd-analyze
 }
