@@ -162,9 +162,8 @@ class EngineProcess:
             when_idle: not before the last of its jobs has ended, else within `--drain-timeout`.
         """
         if self.process.poll() is None:
-            self.process.send_signal(
-                LEAVE_WHEN_IDLE if when_idle and self.was_ready else LEAVE_SOON
-            )
+            # It may have become ready, and taken jobs, without our having heard of it yet.
+            self.process.send_signal(LEAVE_WHEN_IDLE if when_idle else LEAVE_SOON)
 
     def close(self) -> int:
         """Await its end, and read what it still had to say. Returns its exit code."""

@@ -19,7 +19,7 @@ MAX_RUN_ID_CHARACTERS = 40
 LEAVE_SOON = signal.SIGTERM
 """What runs has `--drain-timeout`."""
 LEAVE_WHEN_IDLE = signal.SIGUSR1
-"""What runs comes to its end. Only for an engine that has been ready: before, this kills it."""
+"""What runs comes to its end. Kills an engine process that has just been started."""
 
 EXIT_LEFT = 0
 EXIT_CRASHED = 1
