@@ -73,17 +73,6 @@ def read_catalogue(settings: Settings) -> tuple[Model, ...]:
     return tuple(models)
 
 
-def signature(settings: Settings) -> object:
-    """Another one when what the catalogue is read from may have changed."""
-    file, folder = Path(settings.models).expanduser(), Path(settings.models_dir).expanduser()
-    try:
-        told = file.stat() if settings.models else None
-        inside = sorted(one.name for one in folder.iterdir()) if settings.models_dir else []
-    except OSError:
-        return None
-    return (told and (told.st_mtime_ns, told.st_size, told.st_ino)), inside
-
-
 def _folders(models_dir: str) -> list[Path]:
     if not models_dir:
         return []

@@ -21,17 +21,16 @@ from shared.launcher import Launcher
 from shared.messages import Catalogue, Load, Unload
 from shared.settings import SettingsError
 from worker.host.budget import Budget, default_budget_bytes
-from worker.host.catalogue import Model, read_catalogue, signature
+from worker.host.catalogue import Model, read_catalogue
 from worker.host.hosted import HostedModel
 from worker.host.room import decide, room_for
 from worker.host.session import HostSession
+from worker.host.watch import CatalogueWatch
 from worker.settings import GIB, Settings
 
 log = logging.getLogger(__name__)
 
 ASKING_S = 60.0
-LOOK_AGAIN_S = 1.0
-"""How often it is looked whether the operator's list has changed."""
 
 
 class Host:
@@ -44,8 +43,7 @@ class Host:
         self._models: dict[str, HostedModel] = {}
         self._budget = Budget(0, explicit=False)
         self._widened = True
-        self._signature: object = None
-        self._signed_at = 0.0
+        self._watch = CatalogueWatch(settings)
         self._gone: list[HostedModel] = []
         """Models that are no longer listed, and have yet to end."""
         self._told: Catalogue | None = None
@@ -54,7 +52,6 @@ class Host:
         """Return the exit code: 0 when told to stop, 2 when the catalogue cannot be read."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
-        self._signature = signature(self._settings)
         try:
             models = read_catalogue(self._settings)
         except SettingsError as error:
@@ -100,13 +97,8 @@ class Host:
         session.tell(lambda: catalogue, now, changed=changed)
 
     def _read_again_if_changed(self, now: float) -> None:
-        if now - self._signed_at < LOOK_AGAIN_S:
+        if not self._watch.has_news(now):
             return
-        self._signed_at = now
-        current = signature(self._settings)
-        if current == self._signature:
-            return
-        self._signature = current
         try:
             self._go_by(read_catalogue(self._settings))
         except (SettingsError, OSError) as error:
