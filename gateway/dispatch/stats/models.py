@@ -16,6 +16,9 @@ from shared.messages import CatalogueEntry, Hello, ModelStatus
 STATUS_RANK: tuple[ModelStatus, ...] = ("loaded", "loading", "downloading", "unloaded", "failed")
 """What several hosts say of one model: the best of it is how the model is."""
 
+MOST_ALIASES = 64
+"""Of one model that are listed; each entry has all its workers, whatever each calls the model."""
+
 
 @dataclass
 class Known:
@@ -33,7 +36,8 @@ class Known:
 
 
 def served_models(core: View, created: int) -> list[ServedModel]:
-    """Return all of them, first names first, then each alias as a model of its own.
+    """Return all of them, first names first, then each alias as a model of its own, whose one alias
+    is itself: the others stand in the entry of the first name.
 
     Args:
         created: Unix time in seconds.
@@ -41,7 +45,7 @@ def served_models(core: View, created: int) -> list[ServedModel]:
     models = [_served(known, core, created) for known in _known(core).values()]
     names = {model.id for model in models}
     aliases = {alias: model for model in models for alias in model.aliases if alias not in names}
-    return models + [replace(model, id=alias) for alias, model in aliases.items()]
+    return models + [replace(model, id=alias, aliases=[alias]) for alias, model in aliases.items()]
 
 
 def described_host(host: Host) -> dict[str, Any]:
@@ -104,7 +108,7 @@ def _served(known: Known, core: View, created: int) -> ServedModel:
         pinned=any(listed.pinned for listed in entries),
         idle_s=_idle_s(entries),
         workers=[session.name for session in known.ready],
-        aliases=[*dict.fromkeys(aliases)],
+        aliases=[*dict.fromkeys(aliases)][:MOST_ALIASES],
         hosts=[host.name for host, _ in known.options],
     )
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from shared.messages import Catalogue, CatalogueEntry
 
 MAX_HOSTS = 256
-MAX_LISTED_NAMES = 65_536
+MAX_LISTED_NAMES = 16_384
 """Names and aliases in all catalogues together."""
 
 MAX_NAME_CHARACTERS = 256

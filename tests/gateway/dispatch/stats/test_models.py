@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from gateway.dispatch.stats.models import MOST_ALIASES
 from gateway.dispatch.stats.report import Report
 from gateway.dispatch.stats.statistics import Statistics
 from gateway.status import ServedModel
@@ -33,6 +36,24 @@ def test_the_whole_catalogue_is_listed_in_its_order_and_aliases_after_it() -> No
     assert [one.pinned for one in listed] == [False, False, True, False, False]
     assert listed[-1].aliases == listed[1].aliases == ["x"]
     assert [one.workers for one in listed[:2]] == [["plain"], []]
+
+
+def test_many_aliases_are_not_listed_again_with_each_of_them() -> None:
+    simulation = Simulation()
+    aliases = [f"alias-{number}" for number in range(64)]
+    SimulatedHost(simulation, "mac", 10, Model("a", 4, aliases=aliases))
+    listed = report_of(simulation).models()
+    assert [one.id for one in listed] == ["a", *aliases]
+    assert [one.aliases for one in listed] == [aliases, *([alias] for alias in aliases)]
+
+
+def test_workers_of_a_model_who_each_call_it_otherwise_make_no_list_without_end() -> None:
+    simulation = Simulation()
+    for number in range(100):
+        worker = SimulatedWorker(f"w{number}")
+        names = ["m", *(f"alias-{number}-{other}" for other in range(10))]
+        simulation.connect(worker, msgspec.structs.replace(worker.hello(), models=names))
+    assert len(report_of(simulation).models()) == 1 + MOST_ALIASES
 
 
 def test_a_model_tells_what_becomes_of_it() -> None:
