@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -259,4 +261,6 @@ def test_an_unloaded_model_is_loaded_for_a_picture_and_answers_rightly(
         assert "not loaded" in row_text(page, "first")
         press(page, "second")
         page.await_text(row("second", ".state"), "not loaded")
+        os.killpg(service.workers[0].process.pid, signal.SIGKILL)
+        page.await_text("#memory figcaption", "not connected")
         assert page.console_problems() == []

@@ -29,10 +29,11 @@ export function memoryBar(host, placeOf, wanted = null) {
   const bar = element("div", { class: "memory-bar", role: "img", "aria-label": inWords(host, parts) });
   bar.append(...parts.map((part) => segment(part, whole)));
   if (whole > budget) bar.append(limit(budget / whole));
-  const figures = `${memorySize(used)} of ${memorySize(budget)}`;
+  const here = host.state === "connected";
+  const figures = here ? `${memorySize(used)} of ${memorySize(budget)}` : "not connected";
   const head = element("figcaption", {}, element("strong", {}, host.id), element("span", { class: "hint" }, figures));
   const verdict = wanted && element("p", { class: "hint" }, whatItTakes(wanted, host, free));
-  return element("figure", { class: "memory", "data-host": host.id }, head, bar, verdict);
+  return element("figure", { class: here ? "memory" : "memory away" }, head, bar, verdict);
 }
 
 function partsOf(host, placeOf) {

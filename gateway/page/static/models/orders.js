@@ -21,7 +21,7 @@ export async function order(action, model, signal) {
     if (error.status !== 403 || error.code === "admin_key_required") throw error;
     throw new Problem(
       `This server lets nobody ${action} models from here: only from its own machine, or with an admin key. ` +
-        (action === "load" ? "It loads a model when it is asked something, too." : ""),
+        (action === "load" ? `Asking ${model} something loads it, too.` : ""),
     );
   } finally {
     waiting -= Number(wait);
