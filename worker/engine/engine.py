@@ -73,9 +73,8 @@ class MlxEngine:
         self.model = model
         self.writer = PromptWriter.of(model, options.image_position)
         self._language = language_of(model)
-        # Harmony's calls are messages of their own, which no form concerns.
-        call_start = "" if self._language.harmony else self._language.parser.tool_call_start
-        grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids, call_start)
+        begins = self._language.call_start, self._language.heads
+        grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids, *begins)
         preprocessor = Preprocessor(model, self.writer)
         self.preparation = Preparation(preprocessor, grammars, options.preprocess_threads, wake)
         self.memory = memory

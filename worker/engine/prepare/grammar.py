@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import mlx.core as mx
@@ -33,6 +33,7 @@ class GrammarState:
         param: the request's parameter that demands it.
         instead: tokens with which the model may begin something else, a call, in place of what
             the grammar demands; after one of them anything goes.
+        heads: the mask for where a message has still to begin (`at_head`), in formats of messages.
     """
 
     def __init__(
@@ -42,7 +43,10 @@ class GrammarState:
         at_end: Mask,
         param: str,
         instead: frozenset[int] = frozenset(),
+        heads: Mask | None = None,
     ) -> None:
+        self._heads = heads
+        self.at_head = False
         self._matcher = matcher
         self._instead = instead
         self._begun = False
@@ -59,8 +63,14 @@ class GrammarState:
     def fork(self) -> GrammarState:
         """A state of its own at the same place, for another row."""
         twin = GrammarState(
-            self._matcher.deep_copy(), self._vocabulary, self._at_end, self._param, self._instead
+            self._matcher.deep_copy(),
+            self._vocabulary,
+            self._at_end,
+            self._param,
+            self._instead,
+            self._heads,
         )
+        twin.at_head = self.at_head
         twin.active, twin._begun, twin._left = self.active, self._begun, self._left
         twin._next = self._next
         return twin
@@ -100,6 +110,8 @@ class GrammarState:
 
     def mask(self) -> Mask | None:
         """Which tokens may come next, [vocabulary]; None if any may."""
+        if self.at_head:
+            return self._heads
         return None if not self.active or self._left else self._next
 
     def _allowed(self) -> Mask:
@@ -131,17 +143,23 @@ class GrammarMaker:
     Args:
         vocabulary: how many logits the model has; may be more than the tokenizer's tokens.
         call_start: how the model begins a call within its answer proper; empty: it does not.
+        heads: tokens that begin a message of an answer in a format of messages; empty: it has none.
     """
 
     def __init__(
-        self, tokenizer: Any, vocabulary: int, eos_ids: frozenset[int], call_start: str = ""
+        self,
+        tokenizer: Any,
+        vocabulary: int,
+        eos_ids: frozenset[int],
+        call_start: str = "",
+        heads: frozenset[int] = frozenset(),
     ) -> None:
         self._call_tokens = frozenset(_first_token(tokenizer, call_start))
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._eos_ids = eos_ids
-        self._at_end = np.zeros(vocabulary, np.bool_)
-        self._at_end[[token for token in eos_ids if token < vocabulary]] = True
+        self._at_end = _mask_of(eos_ids, vocabulary)
+        self._heads = _mask_of(heads, vocabulary) if heads else None
         self._lock = threading.Lock()
         self._translated: Any = None
 
@@ -168,7 +186,7 @@ class GrammarMaker:
             raise _unusable(str(error), param) from error
         # A form is for what the model says. Where it may call tools instead, it still may.
         instead = self._call_tokens if _may_call(job) else frozenset()
-        state = GrammarState(matcher, self._vocabulary, self._at_end, param, instead)
+        state = GrammarState(matcher, self._vocabulary, self._at_end, param, instead, self._heads)
         state.unenforced = unenforced
         begun = _begun(job)
         # A call is told as it comes: the client's part of it could not be.
@@ -190,6 +208,12 @@ class GrammarMaker:
                     eos_token=sorted(self._eos_ids),
                 )
             return self._translated
+
+
+def _mask_of(tokens: Iterable[int], vocabulary: int) -> Mask:
+    mask = np.zeros(vocabulary, np.bool_)
+    mask[[token for token in tokens if token < vocabulary]] = True
+    return mask
 
 
 def _first_token(tokenizer: Any, text: str) -> list[int]:

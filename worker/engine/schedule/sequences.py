@@ -102,8 +102,7 @@ class Sequence:
     ) -> None:
         """Its prompt has been read. With `resume`, go over tokens that the client has already."""
         self.answer, self.rules, self.grammar = answer, rules, grammar
-        if grammar is not None:
-            grammar.active = not answer.thinking
+        self._place_grammar()
         if resume is not None:
             for token in resume.tokens:
                 if self.complete:
@@ -124,9 +123,13 @@ class Sequence:
         if self.grammar is not None:
             self.grammar.accept(token)
         piece = self.answer.push(token)
+        self._place_grammar()
+        return piece
+
+    def _place_grammar(self) -> None:
         if self.grammar is not None:
             self.grammar.active = not self.answer.thinking
-        return piece
+            self.grammar.at_head = self.answer.at_head
 
     # --- as a row of the batch -------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from mlx_vlm.tools import ToolParser
 
 from shared.messages import FinishReason, Job, ToolCallDelta
 from worker.engine.text.detokenizer import Vocabulary
-from worker.engine.text.harmony import HarmonyCallReader, HarmonySplitter
+from worker.engine.text.harmony import MARKERS, SIGN, HarmonyCallReader, HarmonySplitter
 from worker.engine.text.reasoning import ReasoningSplitter, ThinkMarkers
 from worker.engine.text.stop import StopFinder
 from worker.engine.text.tools import CallNames, CallReader, ForcedCallReader, MarkedCallReader
@@ -31,6 +31,7 @@ class Language:
 
     Attributes:
         harmony: it writes gpt-oss's messages, which mark both in their own way.
+        heads: tokens that begin one of these.
     """
 
     vocabulary: Vocabulary
@@ -38,6 +39,12 @@ class Language:
     markers: ThinkMarkers | None
     parser: ToolParser
     harmony: bool = False
+    heads: frozenset[int] = frozenset()
+
+    @property
+    def call_start(self) -> str:
+        """How a call begins within the answer proper; "": harmony's are messages of their own."""
+        return "" if self.harmony else self.parser.tool_call_start
 
 
 Splitter = ReasoningSplitter | HarmonySplitter
@@ -59,6 +66,7 @@ class Answer:
         self._eos_ids = frozenset() if job.ignore_eos else language.eos_ids
         self._ended = language.eos_ids
         goes_on = job.continue_final_message or bool(job.prompt or job.prompt_ids)
+        self._vocabulary = language.vocabulary
         self._detokenizer = language.vocabulary.detokenizer(begins=not goes_on)
         self._splitter = _splitter(language, job, choice, prompt)
         self._stops = StopFinder(job.stop)
@@ -73,6 +81,11 @@ class Answer:
     def thinking(self) -> bool:
         return self._splitter.thinking
 
+    @property
+    def at_head(self) -> bool:
+        """Whether it has to say first what its next part is: harmony's answers are messages."""
+        return isinstance(self._splitter, HarmonySplitter) and self._splitter.at_head
+
     def is_end(self, token: int) -> bool:
         """Whether the model says with this token that it has finished."""
         return token in self._ended
@@ -83,13 +96,21 @@ class Answer:
         if token in self._eos_ids:
             return self._end("stop")
         self.reasoning_tokens += self._splitter.thinking
-        said = "" if token in self._ended else self._detokenizer.push(token)
-        piece = self._read(*self._splitter.push(said))
+        piece = self._read(*self._splitter.push(self._said(token)))
         if self._stops.found:
             return self._end("stop", piece)
         if len(self.tokens) >= self.limit:
             return self._end("length", piece)
         return piece
+
+    def _said(self, token: int) -> str:
+        if token in self._ended:
+            return ""
+        if isinstance(self._splitter, HarmonySplitter):
+            mark = self._vocabulary.added_token(token)
+            if mark in MARKERS:
+                return f"{self._detokenizer.finish()}{SIGN}{mark}"
+        return self._detokenizer.push(token)
 
     def _read(self, reasoning: str, content: str) -> Piece:
         passed = self._stops.push(content)

@@ -60,6 +60,10 @@ class Vocabulary:
             return WindowDetokenizer(self._tokenizer, self.hidden, begins=begins)
         return ByteDetokenizer(self, trim_space=self._trims and begins)
 
+    def added_token(self, token: int) -> str | None:
+        """What it is called if it is one that was added to the vocabulary: no text has it."""
+        return self._added.get(token)
+
     def bytes_of(self, token: int) -> bytes:
         """The bytes that a token adds to a text; also for tokens that are not shown."""
         known = self._known.get(token)

@@ -14,23 +14,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 from shared.messages import ToolCallDelta
 from worker.engine.text.stop import held_back
 from worker.engine.text.tools import CallNames, CallReader
 
-START, CHANNEL, MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
+START, CHANNEL, MESSAGE, END = "<|start|>", "<|channel|>", "<|message|>", "<|end|>"
 ENDS = ("<|call|>", "<|return|>")
 """An answer ends with either."""
-MARKERS = frozenset({START, CHANNEL, MESSAGE, "<|end|>", "<|constrain|>", *ENDS})
+MARKERS = frozenset({START, CHANNEL, MESSAGE, END, "<|constrain|>", *ENDS})
 
-CLOSING = ("<|end|>", *ENDS, START, CHANNEL)
+SIGN = "\udc00"
+"""Stands before a marker that is one: no text has it, for it is half of a character."""
+_START, _CHANNEL, _MESSAGE = (SIGN + mark for mark in (START, CHANNEL, MESSAGE))
+_MARKERS = frozenset(SIGN + mark for mark in MARKERS)
+_CLOSING = tuple(SIGN + mark for mark in (END, *ENDS, START, CHANNEL))
 """What ends a message's text; the last two where the model forgot its end."""
-HEADS = (START, CHANNEL, MESSAGE, "to=")
+_HEADS = (_START, _CHANNEL, _MESSAGE, "to=")
 """How the head of a message begins, after the role that the prompt may have written."""
+_ANY_MARKER = re.compile("|".join(map(re.escape, MARKERS)))
 CHANNEL_NAME = re.compile(r"<\|channel\|>\s*(\w+)")
-RECIPIENT = re.compile(r"\bto=([^\s<]+)")
+RECIPIENT = re.compile(rf"\bto=([^\s<{SIGN}]+)")
 FUNCTION = "functions."
 
 Kind = Literal["reasoning", "content", "call"]
@@ -38,6 +43,17 @@ Kind = Literal["reasoning", "content", "call"]
 
 def speaks_harmony(template: str | None) -> bool:
     return template is not None and all(mark in template for mark in (START, CHANNEL, MESSAGE))
+
+
+def signed(text: str) -> str:
+    """The text with its markers told from the same letters: all that are there are markers."""
+    return _ANY_MARKER.sub(lambda found: SIGN + found[0], text)
+
+
+def first_tokens(tokenizer: Any) -> frozenset[int]:
+    """Those with which the head of a message begins, a call's recipient among them."""
+    spelled = (START, CHANNEL, MESSAGE, "to=", " to=")
+    return frozenset(tokenizer.encode(one, add_special_tokens=False)[0] for one in spelled)
 
 
 class HarmonySplitter:
@@ -59,17 +75,27 @@ class HarmonySplitter:
         self._said: set[Kind] = set()
         self._argued = False
         self.calls = 0
-        place = prompt.rfind(START)
+        prompt = signed(prompt)
+        place = prompt.rfind(_START)
         if place >= 0:
-            _, has_head, text = prompt[place:].partition(MESSAGE)
+            _, has_head, text = prompt[place:].partition(_MESSAGE)
             if not has_head:
                 self._head = prompt[place:]
-            elif not any(mark in text for mark in CLOSING):
+            elif not any(mark in text for mark in _CLOSING):
                 self._open(prompt[place:])  # an answer that the client has begun
         self.thinking = self._kind != "content"
         """Whether what comes next is no part of the answer proper."""
 
+    @property
+    def at_head(self) -> bool:
+        """Whether the next message has still to begin."""
+        return self._kind is None and not self._held
+
     def push(self, text: str) -> tuple[str, str]:
+        """
+        Args:
+            text: as `signed` has it: letters that spell a marker are none.
+        """
         self._held += text
         said: dict[Kind, str] = {"reasoning": "", "content": "", "call": ""}
         while self._step(said):
@@ -83,7 +109,7 @@ class HarmonySplitter:
         if self._kind is not None:
             self._say(self._held, said)
             self._close()
-        elif not self._held.lstrip().startswith(HEADS):
+        elif not self._held.lstrip().startswith(_HEADS):
             said["content"] = self._held
         self._held = ""
         return said["reasoning"], said["content"]
@@ -103,29 +129,29 @@ class HarmonySplitter:
         if not self._may_be_head(self._held.lstrip()):
             self._begin("content")  # a model that does not keep to the format
             return True
-        place = self._held.find(MESSAGE)
+        place = self._held.find(_MESSAGE)
         if place < 0:
             return False
         self._open(self._head + self._held[:place])
-        self._held = self._held[place + len(MESSAGE) :]
+        self._held = self._held[place + len(_MESSAGE) :]
         return True
 
     def _may_be_head(self, text: str) -> bool:
-        return any(text.startswith(head) or head.startswith(text) for head in HEADS)
+        return any(text.startswith(head) or head.startswith(text) for head in _HEADS)
 
     def _read_text(self, said: dict[Kind, str]) -> bool:
-        places = [(self._held.find(mark), mark) for mark in MARKERS if mark in self._held]
+        places = [(self._held.find(mark), mark) for mark in _MARKERS if mark in self._held]
         if not places:
-            keep = max(held_back(self._held, mark) for mark in MARKERS)
+            keep = max(held_back(self._held, mark) for mark in _MARKERS)
             end = len(self._held) - keep
             self._say(self._held[:end], said)
             self._held = self._held[end:]
             return False
         place, mark = min(places)
         self._say(self._held[:place], said)
-        if mark in CLOSING:
+        if mark in _CLOSING:
             self._close()
-        opens = mark in (START, CHANNEL)
+        opens = mark in (_START, _CHANNEL)
         self._held = self._held[place + (0 if opens else len(mark)) :]
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,15 @@ from tests.worker.engine.driving import job, sampled, user
 from tests.worker.engine.model.test_families import reference
 from worker.engine.text.answer import Answer, Language
 from worker.engine.text.detokenizer import Vocabulary
-from worker.engine.text.harmony import ENDS, MARKERS, HarmonySplitter, speaks_harmony
+from worker.engine.text.harmony import (
+    ENDS,
+    MARKERS,
+    SIGN,
+    HarmonySplitter,
+    first_tokens,
+    signed,
+    speaks_harmony,
+)
 from worker.engine.text.tools import CallNames, find_parser
 
 PROMPT = "<|start|>user<|message|>How is it?<|end|><|start|>assistant"
@@ -45,13 +54,16 @@ PREAMBLE = "<|channel|>commentary<|message|>I will look.<|end|>"
 LOOK = ("look", {"at": "x<y"})
 CUTS = st.lists(st.integers(0, 400), max_size=8)
 
+PIECES = re.compile("|".join([*map(re.escape, sorted(MARKERS)), "."]), re.DOTALL)
+"""Markers are tokens, and come whole."""
+
 Found = tuple[str, str, list[tuple[str, Any]]]
 
 
 def read(pieces: list[str], tools: list[str], prompt: str = PROMPT) -> Found:
     """Reasoning, content and calls, as a client would put them together."""
     splitter = HarmonySplitter(prompt, tools, CallNames("a", 0))
-    said = [splitter.push(piece) for piece in pieces] + [splitter.finish()]
+    said = [splitter.push(signed(piece)) for piece in pieces] + [splitter.finish()]
     calls: list[list[str]] = []
     for delta in splitter.take_calls():
         if delta.name:
@@ -92,7 +104,7 @@ def test_messages_are_told_apart_however_they_are_cut(
     said: str, tools: list[str], expected: Found
 ) -> None:
     assert read([said], tools) == expected
-    assert read(list(said), tools) == expected
+    assert read(PIECES.findall(said), tools) == expected
 
 
 @given(
@@ -104,11 +116,12 @@ def test_messages_are_told_apart_however_they_are_cut(
 @settings(max_examples=examples(300), deadline=None)
 def test_no_cut_changes_anything_and_no_marker_shows(messages: list[str], cuts: list[int]) -> None:
     said = NEXT.join(messages)
-    places = sorted({0, len(said), *(cut % (len(said) + 1) for cut in cuts)})
-    pieces = [said[start:stop] for start, stop in itertools.pairwise(places)]
+    parts = PIECES.findall(said)
+    places = sorted({0, len(parts), *(cut % (len(parts) + 1) for cut in cuts)})
+    pieces = ["".join(parts[start:stop]) for start, stop in itertools.pairwise(places)]
     whole = read([said], ["look"])
     assert read(pieces, ["look"]) == whole
-    assert not any(marker in part for marker in MARKERS for part in whole[:2])
+    assert not any(marker in part for marker in (*MARKERS, SIGN) for part in whole[:2])
 
 
 @pytest.mark.parametrize(
@@ -275,3 +288,29 @@ def test_marks_in_what_the_client_has_begun_are_text(drive: MakeDriver, spelled:
     result = driver.solo(made)
     assert not any(delta.reasoning for delta in result.deltas)
     assert (result.text, result.finish_reason) == ('ed"}', "stop")
+
+
+def test_markers_that_are_spelled_in_letters_are_text(drive: MakeDriver) -> None:
+    """The model writes about its own format, or has to."""
+    driver = drive("gpt_oss")
+    words = " ".join(sorted(MARKERS))
+    schema = {"type": "object", "properties": {"it": {"const": words}}, "required": ["it"]}
+    head = driver.model.tokenizer.encode("<|channel|>final<|message|>", add_special_tokens=False)
+    form = ResponseFormat(schema=schema)
+    made = job("x", response_format=form, resume=[Resume(tokens=head)], max_tokens=200)
+    result = driver.solo(made)
+    assert json.loads(result.text) == {"it": words}
+    assert result.finish_reason == "stop"
+
+
+def test_where_a_form_is_demanded_the_answer_begins_with_a_head(drive: MakeDriver) -> None:
+    """Words without one would be the answer's, and in no form."""
+    driver = drive("gpt_oss")
+    heads = first_tokens(driver.model.tokenizer)
+    form = ResponseFormat()
+    for seed in range(4):
+        made = job(str(seed), response_format=form, sampling=sampled(seed), choices=2)
+        result = driver.solo(made)
+        assert {result.tokens_of(choice)[0] for choice in range(2)} <= heads
+    free = [driver.solo(job(f"free{seed}", sampling=sampled(seed))) for seed in range(4)]
+    assert not all(result.tokens[0] in heads for result in free)
