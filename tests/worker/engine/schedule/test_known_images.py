@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -13,6 +14,7 @@ from tests.worker.engine.driving import Driver, Result, assistant, job, picture,
 from worker.engine.load import go_by
 from worker.engine.options import EngineOptions
 from worker.engine.proof.proof import Proof
+from worker.settings import BUILT_IN_MODEL
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
 FIRST = [user("What is in this image, and where in the image is it?", 0)]
@@ -39,17 +41,20 @@ def assert_same(found: Result, expected: Result) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "images_apart"), [("qwen2_vl", True), ("qwen3_vl", True), ("idefics3", False)]
+    ("model", "images_apart"),
+    [(BUILT_IN_MODEL, True), ("qwen3_vl", True), ("idefics3", False)],
+    ids=["the built-in one", "qwen3_vl", "idefics3"],
 )
 def test_later_turns_do_not_encode_what_is_known(
-    family: str, images_apart: bool, drive: MakeDriver
+    model: Path | str, images_apart: bool, drive: MakeDriver
 ) -> None:
     """With no features kept at all: a second turn, then one with another picture.
 
     Args:
         images_apart: each image's places are known; else a known start has all of a prompt's.
     """
-    driver, plain = drive(family, vision_cache_bytes=0), drive(family, prefix_cache_bytes=0)
+    where = {"family": model} if isinstance(model, str) else {"model_path": model}
+    driver, plain = drive(**where, vision_cache_bytes=0), drive(**where, prefix_cache_bytes=0)
     turns = [
         (FIRST, [RED], 1),
         (FIRST, [RED], 0),
