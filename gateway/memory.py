@@ -73,6 +73,10 @@ class MemoryBudget:
     def fits(self, size_bytes: int) -> bool:
         return self.used_bytes + size_bytes <= self.max_bytes
 
+    def is_all_of(self, owner: Holding) -> bool:
+        """Whether nobody but this request holds anything."""
+        return all(holder.owner is owner for holder in self._holders)
+
     def grows(self, holding: Holding) -> int:
         """Return how old the request is."""
         self._growing.add(holding)
@@ -261,7 +265,8 @@ class Holding:
             param: the request's field that it is needed for; None: the body.
 
         Raises:
-            BodyTooLarge: with what the request holds already it is more than there is for all.
+            BodyTooLarge: with what the request holds, and what is held beside it, it is more than
+                there is for all.
             QueueFull: others hold too much at the moment.
         """
         expected = min(size_bytes, self._expected_bytes)
@@ -269,18 +274,22 @@ class Holding:
         more_bytes = size_bytes - expected
         self.check(more_bytes, param)
         if not self._budget.fits(more_bytes):
+            if self._budget.is_all_of(self.owner):
+                raise self._too_large(param)
             raise QueueFull(retry_after_s=RETRY_S, param=param)
         self.hold(more_bytes)
 
     def check(self, size_bytes: int, param: str | None = None) -> None:
         """Raises BodyTooLarge as `take` would, which is the same at any time."""
         if size_bytes > self.most_more_bytes:
-            most = self._budget.max_bytes
-            raise BodyTooLarge(
-                f"The request takes more than {most} bytes of memory, its images and their "
-                "pixels included (--max-buffered-bytes); send fewer or smaller images.",
-                param=param,
-            )
+            raise self._too_large(param)
+
+    def _too_large(self, param: str | None) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"The request takes more than {self._budget.max_bytes} bytes of memory, its images and "
+            "their pixels included (--max-buffered-bytes); send fewer or smaller images.",
+            param=param,
+        )
 
     def hold(self, size_bytes: int) -> None:
         self.held_bytes += size_bytes

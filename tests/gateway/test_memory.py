@@ -62,6 +62,21 @@ def test_what_does_not_fit_is_refused_and_what_never_fits_is_told_apart() -> Non
     assert sorted(freed) == [20, 40, 50]
 
 
+def test_a_request_that_fills_all_with_its_own_is_too_large() -> None:
+    """With what is held beside it, too: it would be refused whenever it came back."""
+    memory = budget(100)
+    with memory.open() as request, memory.open() as other:
+        request.take(40 * MIB)
+        with request.beside() as room:
+            room.hold(50 * MIB)
+            with pytest.raises(BodyTooLarge) as large:
+                request.take(20 * MIB, "messages[0]")
+            assert large.value.param == "messages[0]"
+            other.take(MIB)
+            with pytest.raises(QueueFull):
+                request.take(20 * MIB)
+
+
 async def test_bodies_leave_half_to_what_requests_come_to_need() -> None:
     memory, line = budget(80), Line()
     bodies = [memory.open(f"client{number}") for number in range(3)]
