@@ -98,6 +98,20 @@ def test_a_refused_question_goes_back_to_be_mended(page: Page) -> None:
     page.browser.get_log("browser")
 
 
+def test_a_bad_picture_is_named_as_its_owner_knows_it(page: Page) -> None:
+    page.find("#clear").click()
+    page.drop(EXAMPLE)
+    page.drop(base64.b64encode(b"no picture").decode(), "holiday.png")
+    page.ask("What is this?")
+    page.await_text("#notice", "holiday.png: this is no PNG")
+    assert "messages[" not in page.text("#notice")
+    page.find("#clear").click()
+    for _ in range(2):
+        page.find("#pictures button").click()
+    page.find("#question").clear()
+    page.browser.get_log("browser")  # it notes the status
+
+
 def test_what_a_model_writes_is_never_markup(page: Page) -> None:
     page.ask("<img src=x onerror=document.title='broken'>")
     page.await_answer()

@@ -4,11 +4,13 @@ import { apiKey } from "./key.js";
 
 // What went wrong, in words for the user; `reason` is without the advice when to try again.
 export class Problem extends Error {
-  constructor(reason, { status = 0, code = "", retryAfterS = 0 } = {}) {
+  // `param`: which field of the request is wrong, as the API names it.
+  constructor(reason, { status = 0, code = "", param = "", retryAfterS = 0 } = {}) {
     super(retryAfterS ? `${reason} Try again in about ${retryAfterS} s.` : reason);
     this.reason = reason;
     this.status = status;
     this.code = code;
+    this.param = param ?? "";
     this.retryAfterS = retryAfterS;
   }
 }
@@ -40,7 +42,7 @@ async function problem(answer) {
     // It is no answer of ours: something between here and the gateway speaks.
   }
   const retryAfterS = Number(answer.headers.get("Retry-After") ?? 0);
-  return new Problem(error.message, { status, code: error.code, retryAfterS });
+  return new Problem(error.message, { status, code: error.code, param: error.param, retryAfterS });
 }
 
 // Yields {event, data} of a server-sent event stream; data is the parsed JSON, or "[DONE]".

@@ -8,11 +8,13 @@ const SAVE_EVERY_MS = 500;
 const END_PX = 40;
 
 export class Answer {
-  // `named`: the model's name, where it is worth a word.
-  constructor(turn, place, actions, { save, named }) {
+  // `named`: the model's name, where it is worth a word. `pictureName(message, part)`: what the user
+  // calls a picture of the request.
+  constructor(turn, place, actions, { save, named, pictureName }) {
     this.turn = turn;
     this.save = save;
     this.named = named;
+    this.pictureName = pictureName;
     this.isRetrying = false;
     this.startedAt = performance.now();
     this.firstAt = null;
@@ -37,15 +39,24 @@ export class Answer {
       if (!this.came) return "The model gave an empty answer.";
     } catch (error) {
       const stopped = error.name === "AbortError";
-      this.turn.note = stopped ? "stopped" : error.message;
+      this.turn.note = stopped ? "stopped" : this.inWords(error);
       this.turn.problem = !stopped;
-      if (!this.came) return stopped ? "Stopped." : error.message;
+      if (!this.came) return stopped ? "Stopped." : this.turn.note;
     } finally {
       this.turns.removeEventListener("scroll", this.onScroll);
     }
     this.view.show();
     this.follow();
     return null;
+  }
+
+  // For who does not know how a request is written.
+  inWords({ message, param }) {
+    const [, at, part] = /^messages\[(\d+)\]\.content\[(\d+)\]/.exec(param) ?? [];
+    if (at === undefined) return message;
+    const reason = message.replace(`${param}: `, "");
+    const name = this.pictureName(at, part);
+    return name ? `${name}: ${reason}` : reason;
   }
 
   get came() {

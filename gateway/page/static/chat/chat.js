@@ -270,7 +270,9 @@ class Chat {
       this.save(conversation, asked, turn);
     };
     const named = this.models.all.length > 1 ? body.model : "";
-    const answer = new Answer(turn, this.place(turn), this.actions(), { save, named });
+    const sent = conversation.sent(asked.id);
+    const pictureName = (message, part) => sent.at(message - body.messages.length)?.pictures?.[part]?.name;
+    const answer = new Answer(turn, this.place(turn), this.actions(), { save, named, pictureName });
     byId("turns").lastChild.replaceWith(answer.view.item);
     byId("turns").scrollTop = byId("turns").scrollHeight;
     const stop = new AbortController();

@@ -52,9 +52,14 @@ export class Conversation {
     return below ? (this.lastBelow(below.id) ?? below.id) : null;
   }
 
-  // As the API takes it.
+  // The turns that are sent when it goes on below `leaf`.
+  sent(leaf = this.leaf) {
+    return this.path(leaf).filter((turn) => turn.role === "user" || turn.text);
+  }
+
+  // As the API takes them.
   messages(leaf = this.leaf) {
-    return this.path(leaf).filter((turn) => turn.role === "user" || turn.text).map(asMessage);
+    return this.sent(leaf).map(asMessage);
   }
 }
 
