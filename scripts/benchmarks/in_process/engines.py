@@ -34,7 +34,8 @@ from shared.messages import (  # noqa: E402
 )
 from worker.engine.interface import EngineEvent  # noqa: E402
 from worker.engine.load import load_engine  # noqa: E402
-from worker.engine.model.loading import load_weights, resolve_folder  # noqa: E402
+from worker.engine.model.download import resolve_folder  # noqa: E402
+from worker.engine.model.loading import load_weights  # noqa: E402
 from worker.engine.options import EngineOptions  # noqa: E402
 from worker.engine.prepare.preprocess import decode_image  # noqa: E402
 

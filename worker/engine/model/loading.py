@@ -1,7 +1,7 @@
-"""From a folder or a hub id to a model in memory.
+"""From a folder to a model in memory.
 
 Whatever is wrong with the model itself becomes a `ModelError`: restarting the worker would not
-heal it. A download that breaks off is not the model's fault and becomes a `ModelUnavailable`.
+heal it.
 """
 
 from __future__ import annotations
@@ -13,84 +13,18 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    DryRunError,
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from mlx.utils import tree_flatten
-from tqdm.auto import tqdm
 
-from worker.engine.interface import ModelError, ModelUnavailable, Report
+from worker.engine.interface import ModelError
 from worker.engine.model import own_code
 from worker.engine.model.config import read_json
 from worker.engine.model.device import has_gpu
+from worker.engine.model.download import one_line
 
 log = logging.getLogger(__name__)
 
-DOWNLOADED = ("json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja")
-"""What mlx-vlm reads of a model; hubs hold the same weights in other forms beside it."""
 INDEX = "model.safetensors.index.json"
 TEXT_OPTIONS = frozenset({"padding", "padding_side", "add_special_tokens", "truncation"})
-
-
-def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool = False) -> Path:
-    """Return the model's folder, downloading it if `model_path` is a hub id.
-
-    Args:
-        trust_remote_code: whether the model's Python is fetched, too.
-
-    Raises:
-        ModelError: there is no such folder, no such model on the hub, or no hub to ask.
-        ModelUnavailable: the download broke off; what has come stays for the next try.
-    """
-    folder = Path(model_path).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.is_absolute() or model_path.startswith((".", "~")) or model_path.count("/") != 1:
-        raise ModelError(f"No model at {model_path}: it is neither a folder nor a hub id.")
-    patterns = [f"*.{kind}" for kind in (*DOWNLOADED, *(["py"] if trust_remote_code else []))]
-    missing: int | None = 0
-    try:
-        missing = _bytes_to_download(model_path, patterns)
-        bar = _reporting_bar(report, missing or 0)
-        return Path(snapshot_download(model_path, allow_patterns=patterns, tqdm_class=bar))
-    except GatedRepoError as error:
-        raise ModelError(
-            f"The model {model_path} wants its terms accepted on the hub, and a token (HF_TOKEN)."
-        ) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        raise ModelError(f"The hub has no model {model_path}, or it is private.") from error
-    except Exception as error:
-        if missing is None and isinstance(error, LocalEntryNotFoundError):
-            raise ModelError(
-                f"The model {model_path} is not on this machine, and the hub cannot be reached "
-                f"({_one_line(error.__cause__ or error)}). Connect to the network, or give "
-                "--model-path a folder."
-            ) from error
-        # Of the hub's library, its HTTP library or the file system, whose classes change.
-        log.debug("downloading failed", exc_info=True)
-        raise ModelUnavailable(
-            f"The model {model_path} cannot be downloaded now: {_one_line(error)}"
-        ) from error
-
-
-def _bytes_to_download(model_path: str, patterns: list[str]) -> int | None:
-    """0 when all is here, None when the hub cannot be asked."""
-    try:
-        files = snapshot_download(
-            model_path,
-            allow_patterns=patterns,
-            dry_run=True,
-            tqdm_class=_reporting_bar(lambda part: None, 0),
-        )
-    except DryRunError:
-        return None
-    return sum(file.file_size or 0 for file in files if file.will_download)
 
 
 def load_weights(folder: Path, *, trust_remote_code: bool = False) -> tuple[nn.Module, Any]:
@@ -154,7 +88,7 @@ def _load(folder: Path, *, trust_remote_code: bool) -> tuple[nn.Module, Any]:
     except Exception as error:
         # mlx-vlm raises whatever its models and processors trip over; none of it heals.
         log.debug("loading failed", exc_info=True)
-        raise ModelError(f"mlx-vlm cannot load {folder.name}: {_one_line(error)}") from error
+        raise ModelError(f"mlx-vlm cannot load {folder.name}: {one_line(error)}") from error
 
 
 def versions() -> dict[str, str]:
@@ -186,42 +120,3 @@ def _keep_text_options_from_images(processor: Any) -> None:
         return strict(images, *args, **known)
 
     image_processor.preprocess = preprocess
-
-
-def _reporting_bar(report: Report, total_bytes: int) -> type[Any]:
-    """Return a class of bars that draw nothing and pass on how much of the bytes is here.
-
-    The hub's library makes several bars, for bytes received and for bytes written, whose totals
-    grow with each file it begins: the bar that is furthest is measured by the sum known before.
-    """
-    furthest = 0.0
-
-    class ReportingBar(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
-            kwargs["disable"] = False
-            kwargs["file"] = _Nowhere()
-            super().__init__(*args, **kwargs)
-
-        def update(self, n: float | None = 1) -> Any:
-            nonlocal furthest
-            result = super().update(n)
-            if self.unit == "B" and total_bytes and self.n > furthest:
-                furthest = self.n
-                report(min(1.0, furthest / total_bytes))
-            return result
-
-    return ReportingBar
-
-
-class _Nowhere:
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass
-
-
-def _one_line(error: BaseException) -> str:
-    words = " ".join(str(error).split()) or type(error).__name__
-    return words if len(words) <= 300 else words[:297] + "..."

@@ -21,7 +21,7 @@ from worker.engine.cache.footprint import Footprint
 from worker.engine.cache.kv import Cache, heads, is_plain
 from worker.engine.cache.vision import VisionCache
 from worker.engine.interface import ModelFacts, Report
-from worker.engine.model import loading
+from worker.engine.model import download, loading
 from worker.engine.model.config import (
     SamplingDefaults,
     context_tokens,
@@ -315,7 +315,7 @@ def load_model(options: EngineOptions, report: Report) -> LoadedModel:
         ModelError: the model cannot be served.
     """
     trusted = options.trust_remote_code
-    folder = loading.resolve_folder(
+    folder = download.resolve_folder(
         options.model_path, lambda part: report(part * 0.8), trust_remote_code=trusted
     )
     report(0.8)

@@ -15,7 +15,7 @@ from huggingface_hub import constants
 
 from tests.waiting import free_port
 from worker.engine.interface import ModelError, ModelUnavailable
-from worker.engine.model.loading import resolve_folder
+from worker.engine.model.download import resolve_folder
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"config.json": b"{}", "model.safetensors": b"x" * 300_000, "b.safetensors": b"y" * 700_000}
