@@ -92,9 +92,21 @@ class Host:
         for name in [] if self._stopping else decision.start:
             log.info("model %s is wanted and starts to load", name)
             self._models[name].start(self._name, self._instance, self._budget)
+        self._download_next(now)
         catalogue = self._catalogue(now)
         changed, self._told = _differs(self._told, catalogue), catalogue
         session.tell(lambda: catalogue, now, changed=changed)
+
+    def _download_next(self, now: float) -> None:
+        """One at a time, the longest wanted first: two would share the same line."""
+        everybody = self._models.values()
+        waiting = [hosted for hosted in everybody if hosted.waits_for_download(now)]
+        if waiting and not self._stopping and not any(hosted.downloads for hosted in everybody):
+            first = min(waiting, key=lambda hosted: hosted.wanted_since or now)
+            log.info(
+                "model %s is fetched from the hub, or looked for in its cache", first.model.name
+            )
+            first.download()
 
     def _read_again_if_changed(self, now: float) -> None:
         if not self._watch.has_news(now):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from worker.engine.interface import ModelError
 from worker.engine.options import MemoryShare
 from worker.host.budget import Budget
 from worker.host.catalogue import Model
+from worker.host.download import Download
 from worker.host.estimate import estimate_folder
 from worker.host.room import Place
 from worker.host.safetensors_header import HeaderError
@@ -39,6 +41,7 @@ class HostedModel:
     """
     Attributes:
         leaving: whether its engine was told to finish and end.
+        wanted_since: since when somebody waits for it; None: nobody does.
     """
 
     def __init__(self, model: Model, *, widened: bool) -> None:
@@ -47,13 +50,16 @@ class HostedModel:
         self.idle_unload_s = model.idle_unload_s
         self._widened = widened
         self._preload = model.preload
+        self._folder = _folder_of(model)
+        """Where it lies; None: it has yet to be fetched, or looked for."""
+        self._download: Download | None = None
         self._engine: EngineProcess | None = None
         self._lost_runs = LostRuns()
         self._facts: dict[str, Any] = {}
         self._error = ""
         self._failures = 0
         self._retry_at = 0.0
-        self._wanted_since: float | None = None
+        self.wanted_since: float | None = None
         self._wanted_until = 0.0
         self._loaded_at = self._used_at = 0.0
         self._estimated_bytes = self._estimate()
@@ -61,8 +67,10 @@ class HostedModel:
     def _estimate(self) -> int:
         """0 where the model is not here yet, or cannot be read: its engine says why."""
         settings = self.model.settings
+        if self._folder is None:
+            return 0
         try:
-            told = estimate_folder(Path(self.model.path), widened=self._widened)
+            told = estimate_folder(self._folder, widened=self._widened)
         except (OSError, ModelError, HeaderError):
             return 0
         tokens = TOKENS_A_SLOT * (settings.max_concurrency + settings.max_streams)
@@ -75,6 +83,7 @@ class HostedModel:
         if model.settings != self.model.settings:
             self._facts = {}
             self.leave()
+            self._folder = _folder_of(model)
         if model.idle_unload_s != self.model.idle_unload_s:
             self.idle_unload_s = model.idle_unload_s
         self.model = model
@@ -83,8 +92,8 @@ class HostedModel:
     # --- wishes and orders -------------------------------------------------------------------
 
     def want(self, now: float, for_s: float = WISH_S) -> None:
-        if self._wanted_since is None:
-            self._wanted_since = now
+        if self.wanted_since is None:
+            self.wanted_since = now
         self._wanted_until = max(self._wanted_until, now + for_s)
 
     def start(self, name: str, instance: str, budget: Budget) -> None:
@@ -93,10 +102,11 @@ class HostedModel:
             instance: the host's, whose engines share the budget.
         """
         share = MemoryShare(budget.bytes, instance, self._estimated_bytes, budget.explicit)
+        settings = replace(self.model.settings, model_path=(str(self._folder),))
         own_instance = f"{instance}.{self.model.name}"
         own_name = f"{name}.{self.model.name.replace('/', '-')}"
         self._engine = EngineProcess(
-            as_flags(self.model.settings),
+            as_flags(settings),
             own_name,
             own_instance,
             self._lost_runs,
@@ -105,29 +115,43 @@ class HostedModel:
         )
         self._preload = self.leaving = False
 
+    def download(self) -> None:
+        """Fetch it; it can be loaded when that is done."""
+        self._download = Download(self.model.path, self.model.settings)
+
     def unload(self) -> None:
         """By order. What was wished before is void: whoever still waits for it asks again."""
-        self._wanted_since, self._wanted_until = None, 0.0
+        self.wanted_since, self._wanted_until = None, 0.0
         self.leave()
 
     def leave(self) -> None:
-        """It takes no more jobs, and ends when those it has are finished."""
+        """It takes no more jobs, and ends when those it has are finished. If it is being fetched,
+        it is not any more."""
+        self._stop_download()
         if self._engine is not None:
             self.leaving = True
             self._engine.tell_to_leave(when_idle=True)
 
     def stop(self) -> None:
         """What runs is finished within `--drain-timeout` or goes on elsewhere; then it ends."""
+        self._stop_download()
         if self._engine is not None:
             self.leaving = True
             self._engine.tell_to_leave()
+
+    def _stop_download(self) -> None:
+        if self._download is not None:
+            self._download.stop()
+            self._download = None
 
     # --- what has become of it -----------------------------------------------------------------
 
     def look(self, now: float) -> str | None:
         """Hear its engine. Returns why it had to be killed, or how it ended; None: all is well."""
-        if self._wanted_since is not None and now > self._wanted_until:
-            self._wanted_since = None
+        if self.wanted_since is not None and now > self._wanted_until:
+            self.wanted_since = None
+        if self._download is not None and not self._download.look():
+            return self._downloaded(self._download, now)
         engine = self._engine
         if engine is None:
             return None
@@ -145,6 +169,11 @@ class HostedModel:
             engine.process.kill()
         return reason
 
+    def _downloaded(self, download: Download, now: float) -> str | None:
+        self._download, self._folder = None, download.folder
+        self._estimated_bytes = self._estimate()
+        return self._failed(download.error, now) if self._folder is None else None
+
     def _ended(self, engine: EngineProcess, now: float) -> str | None:
         code = engine.close()
         self._engine, left, self.leaving = None, self.leaving or code == 0, False
@@ -155,12 +184,18 @@ class HostedModel:
         if engine.was_ready:
             self.want(now, COMES_BACK_S)
             return "its engine has ended and is started again"
-        self._failures += 1
-        self._retry_at = now + min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** (self._failures - 1))
         hopeless = engine.report.get("hopeless") if code == EXIT_HOPELESS else None
         ending = f"signal {-code}" if code < 0 else f"code {code}"
-        self._error = str(hopeless or f"Its process ended while it was loaded ({ending}).")
-        return self._error
+        words = str(hopeless or f"Its process ended while it was loaded ({ending}).")
+        return self._failed(words, now)
+
+    def _failed(self, error: str, now: float) -> str:
+        self._failures += 1
+        self._retry_at = now + min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** (self._failures - 1))
+        self._error = error
+        if self._folder is not None and not self._folder.is_dir():
+            self._folder = None
+        return error
 
     @property
     def running(self) -> bool:
@@ -174,7 +209,19 @@ class HostedModel:
     def _status(self, now: float) -> ModelStatus:
         if self._engine is not None:
             return "loaded" if self._engine.was_ready else "loading"
+        if self._download is not None or self.waits_for_download(now):
+            return "downloading"
         return "failed" if self._error and now < self._retry_at else "unloaded"
+
+    @property
+    def downloads(self) -> bool:
+        return self._download is not None
+
+    def waits_for_download(self, now: float) -> bool:
+        """Whether it is to be fetched as soon as nothing else is."""
+        asked = self.wanted_since is not None or self._preload
+        failed = bool(self._error) and now < self._retry_at
+        return asked and not failed and self._folder is None and self._download is None
 
     @property
     def size_bytes(self) -> int:
@@ -186,17 +233,18 @@ class HostedModel:
         state: Literal["out", "loading", "in", "leaving"] = "out"
         if self._engine is not None:
             state = "leaving" if self.leaving else "in" if self._engine.was_ready else "loading"
-        failed = self._status(now) == "failed"
+        # What is not here yet needs no room yet.
+        absent = self._status(now) == "failed" or self._folder is None
         return Place(
             self.model.name,
             self.size_bytes,
             state,
-            busy=self.busy or (state == "in" and self._wanted_since is not None),
+            busy=self.busy or (state == "in" and self.wanted_since is not None),
             pinned=self.model.pinned,
             loaded_at=self._loaded_at,
             used_at=self._used_at,
-            wanted_since=None if failed else self._wanted_since,
-            preload=self._preload and not failed,
+            wanted_since=None if absent else self.wanted_since,
+            preload=self._preload and not absent,
             idle_limit_s=self.idle_unload_s,
         )
 
@@ -205,13 +253,14 @@ class HostedModel:
         settings, engine, status = self.model.settings, self._engine, self._status(now)
         report = engine.report if engine is not None else {}
         loaded = status == "loaded"
+        downloaded = self._download.fraction if self._download is not None else 0.0
         return CatalogueEntry(
             name=self.model.name,
             status=status,
             slots=settings.max_concurrency,
             stream_slots=settings.max_streams,
             aliases=list(self.model.aliases),
-            fraction=1.0 if loaded else float(report.get("fraction", 0.0)),
+            fraction=1.0 if loaded else float(report.get("fraction", downloaded)),
             error=self._error[:MAX_ERROR_CHARACTERS] if status == "failed" else "",
             retry_s=max(0.0, self._retry_at - now) if status == "failed" else 0.0,
             memory_bytes=int(report.get("memory_bytes", 0)) or self._estimated_bytes,
@@ -223,3 +272,8 @@ class HostedModel:
 
 def _facts(report: Mapping[str, Any]) -> dict[str, Any]:
     return {fact: told for fact, told in report.items() if fact in FACTS}
+
+
+def _folder_of(model: Model) -> Path | None:
+    folder = Path(model.path)
+    return folder if folder.is_dir() else None

@@ -1,16 +1,18 @@
 """From a hub id to a folder of this machine.
 
 What the hub does not have becomes a `ModelError`: trying again would not heal it. A download that
-breaks off becomes a `ModelUnavailable`, and goes on where it was when it is tried again.
+breaks off becomes a `ModelUnavailable`; files that have come whole are not fetched again. The hub's
+library goes on within a file when its connection breaks, not after its process has been killed.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     DryRunError,
     GatedRepoError,
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 DOWNLOADED = ("json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja")
 """What mlx-vlm reads of a model; hubs hold the same weights in other forms beside it."""
+ORPHANED_AFTER_S = 3600.0
+"""A file that nobody has written to for so long is nobody's download."""
 
 
 def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool = False) -> Path:
@@ -37,7 +41,7 @@ def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool =
 
     Raises:
         ModelError: there is no such folder, no such model on the hub, or no hub to ask.
-        ModelUnavailable: the download broke off; what has come stays for the next try.
+        ModelUnavailable: the download broke off; files that have come stay for the next try.
     """
     folder = Path(model_path).expanduser()
     if folder.is_dir():
@@ -47,6 +51,7 @@ def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool =
     patterns = [f"*.{kind}" for kind in (*DOWNLOADED, *(["py"] if trust_remote_code else []))]
     missing: int | None = 0
     try:
+        _remove_orphans(model_path)
         missing = _bytes_to_download(model_path, patterns)
         bar = _reporting_bar(report, missing or 0)
         return Path(snapshot_download(model_path, allow_patterns=patterns, tqdm_class=bar))
@@ -68,6 +73,14 @@ def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool =
         raise ModelUnavailable(
             f"The model {model_path} cannot be downloaded now: {one_line(error)}"
         ) from error
+
+
+def _remove_orphans(model_path: str) -> None:
+    """Files that a killed download has left half: the library never goes on with one."""
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{model_path.replace('/', '--')}" / "blobs"
+    for file in folder.glob("*.incomplete"):
+        if time.time() - file.stat().st_mtime > ORPHANED_AFTER_S:
+            file.unlink(missing_ok=True)
 
 
 def _bytes_to_download(model_path: str, patterns: list[str]) -> int | None:

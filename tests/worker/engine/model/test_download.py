@@ -2,80 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
-import msgspec
 import pytest
 from huggingface_hub import constants
 
+from tests.hub import Hub, serving_hub
 from tests.waiting import free_port
 from worker.engine.interface import ModelError, ModelUnavailable
 from worker.engine.model.download import resolve_folder
 
-REVISION = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"config.json": b"{}", "model.safetensors": b"x" * 300_000, "b.safetensors": b"y" * 700_000}
 UNWANTED = {"model.gguf": b"z" * 900_000}
 CODE = {"modeling.py": b"print('it runs')"}
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's API as a download needs."""
-
-    everything: ClassVar[dict[str, bytes]] = FILES | UNWANTED | CODE
-    withheld: ClassVar[str] = ""
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def _answer(self, *, body: bool) -> None:
-        name = self.path.rpartition("/")[2]
-        content = self.everything.get(name)
-        if not self.path.removeprefix("/api/models").startswith("/someone/model"):
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            content = b""
-        elif name == self.withheld:
-            self.send_response(403)
-            content = b""
-        elif "/resolve/" in self.path and content is not None:
-            self.send_response(200)
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", REVISION)
-        else:
-            listing: object = {"id": "someone/model", "sha": REVISION, "siblings": []}
-            if "/tree/" in self.path:
-                listing = [
-                    {"type": "file", "path": path, "size": len(data), "oid": path}
-                    for path, data in self.everything.items()
-                ]
-            content = msgspec.json.encode(listing)
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    point_at(monkeypatch, tmp_path, server.server_address[1])
-    yield
-    server.shutdown()
-    server.server_close()
+    monkeypatch.setattr(Hub, "everything", FILES | UNWANTED | CODE)
+    with serving_hub() as port:
+        point_at(monkeypatch, tmp_path, port)
+        yield
 
 
 def point_at(monkeypatch: pytest.MonkeyPatch, cache: Path, port: int) -> None:

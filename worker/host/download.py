@@ -1,0 +1,149 @@
+"""A download as a process of its own: `python -m worker.host.download HUB-ID`.
+
+It tells how far it is in JSON lines on its standard output. Files that an earlier one has fetched
+whole are here already. The hub's library has threads that nobody can end, and a host waits for
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared import logs
+from worker.engine.interface import ModelError, ModelUnavailable
+from worker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TELL_EVERY_S = 0.2
+LOG_EVERY = 0.1
+"""Share of the whole between two lines in the log."""
+READ_BYTES = 65536
+
+
+class Download:
+    """One such process, seen from its host.
+
+    Attributes:
+        fraction: of the bytes of all files.
+        folder: where the model lies, once all of it is here.
+        error: why it has failed, once it has ended; empty: it has not.
+    """
+
+    def __init__(self, model: str, settings: Settings) -> None:
+        self.fraction = 0.0
+        self.folder: Path | None = None
+        self.error = ""
+        self._model = model
+        trusted = ["--trust-remote-code"] if settings.trust_remote_code else []
+        logged = ["--log-level", settings.log_level, "--log-format", settings.log_format]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "worker.host.download", model, *trusted, *logged],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
+        assert self._process.stdout is not None
+        self._told = self._process.stdout.fileno()
+        self._rest = b""
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._told, selectors.EVENT_READ)
+
+    def look(self) -> bool:
+        """Hear it, without waiting. Returns whether it still runs."""
+        while self._selector.select(0):
+            data = os.read(self._told, READ_BYTES)
+            if not data:
+                self._ended()
+                return False
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._take_in(line)
+        return True
+
+    def stop(self) -> None:
+        """End it; files that have come whole stay for the next one."""
+        self._process.kill()
+        self._close()
+
+    def _take_in(self, line: bytes) -> None:
+        told = json.loads(line)
+        self.fraction = max(self.fraction, told.get("fraction", 0.0))
+        self.error = told.get("error", self.error)
+        self.folder = Path(told["folder"]) if "folder" in told else self.folder
+
+    def _ended(self) -> None:
+        code = self._close()
+        if self.folder is None and not self.error:
+            ending = f"signal {-code}" if code < 0 else f"code {code}"
+            self.error = f"The download of {self._model} was ended ({ending})."
+
+    def _close(self) -> int:
+        self._selector.close()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return self._process.wait()
+
+
+class Teller:
+    """Of the process' own side: passes on how far it is, now and then."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        # What a library prints is not for the host.
+        self._told = os.dup(sys.stdout.fileno())
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        self._told_at = float("-inf")
+        self._logged = 0.0
+
+    def progress(self, fraction: float) -> None:
+        now = time.monotonic()
+        if fraction < 1.0 and now - self._told_at < TELL_EVERY_S:
+            return
+        self._told_at = now
+        self.say(fraction=fraction)
+        if fraction >= self._logged + LOG_EVERY or fraction >= 1.0:
+            self._logged = fraction
+            log.info("model %s: %.0f%% downloaded", self._model, 100 * fraction)
+
+    def say(self, **told: object) -> None:
+        try:
+            os.write(self._told, json.dumps(told).encode() + b"\n")
+        except BrokenPipeError:  # the host is gone
+            os._exit(1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    from worker.engine.model.download import resolve_folder  # the hub's library takes its time
+
+    parser = argparse.ArgumentParser(prog="python -m worker.host.download")
+    parser.add_argument("model")
+    parser.add_argument("--trust-remote-code", action="store_true")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", default="auto")
+    given = parser.parse_args(argv)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    logs.configure(given.log_level, given.log_format, "download")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells every request
+    teller = Teller(given.model)
+    try:
+        trusted = given.trust_remote_code
+        folder = resolve_folder(given.model, teller.progress, trust_remote_code=trusted)
+    except (ModelError, ModelUnavailable) as error:
+        teller.say(error=str(error))
+        return 1
+    teller.say(folder=str(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
