@@ -157,9 +157,11 @@ def _add(piece: Piece, more: Piece) -> None:
 
 
 def _splitter(language: Language, job: Job, choice: int, prompt: str) -> Splitter:
-    if not language.harmony:
+    if not job.messages:
         # A raw prompt's answer is all text, also where the prompt ends within a thought.
-        return ReasoningSplitter(language.markers if job.messages else None, prompt)
+        return ReasoningSplitter(None, prompt)
+    if not language.harmony:
+        return ReasoningSplitter(language.markers, prompt)
     policy = job.tool_policy
     tools = [tool.name for tool in policy.tools] if policy is not None else []
     return HarmonySplitter(prompt, tools, CallNames(job.answer_id, choice))

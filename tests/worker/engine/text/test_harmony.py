@@ -314,3 +314,13 @@ def test_where_a_form_is_demanded_the_answer_begins_with_a_head(drive: MakeDrive
         assert {result.tokens_of(choice)[0] for choice in range(2)} <= heads
     free = [driver.solo(job(f"free{seed}", sampling=sampled(seed))) for seed in range(4)]
     assert not all(result.tokens[0] in heads for result in free)
+
+
+@pytest.mark.parametrize("end", ["", "<|start|>assistant<|channel|>analysis<|message|>"])
+def test_a_raw_prompts_answer_is_all_text(drive: MakeDriver, end: str) -> None:
+    driver = drive("gpt_oss")
+    channel = driver.model.tokenizer.convert_tokens_to_ids("<|channel|>")
+    often = sampled(1, logit_bias={channel: 6.0})
+    answer = driver.solo(job("x", prompt=f"What is it?{end}", sampling=often, max_tokens=30))
+    assert not any(delta.reasoning for delta in answer.deltas)
+    assert answer.text.count("<|channel|>") == answer.tokens.count(channel) > 0
