@@ -108,7 +108,8 @@ def joined(parts: Sequence[Cache], length: int, capacity: int) -> Cache:
     """Copy the first tokens of parts that follow on one another into one row, lazily.
 
     Args:
-        capacity: for how many tokens it has room, more than one part has.
+        capacity: for how many tokens the row has room; of a single part more than `length`, since
+            no two caches may hold the same array.
     """
     return [_joined(layers, length, capacity) for layers in zip(*parts, strict=True)]
 
@@ -125,7 +126,7 @@ def _in_a_row(parts: Sequence[mx.array], length: int, capacity: int) -> mx.array
     """[1, heads, tokens, width] each, to as many tokens as `capacity` says."""
     taken, left = [], length
     for part in parts:
-        taken.append(part[:, :, :left])
+        taken.append(part if part.shape[2] <= left else part[:, :, :left])
         left -= taken[-1].shape[2]
     _, heads, _, width = parts[0].shape
     if capacity > length:

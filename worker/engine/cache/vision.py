@@ -32,7 +32,7 @@ class VisionCache:
     """Features by key, least recently used forgotten first.
 
     Args:
-        limit_bytes: most memory to keep between requests; 0 remembers nothing.
+        limit_bytes: most memory to keep between requests; 0 remembers no features.
     """
 
     def __init__(self, limit_bytes: int) -> None:
