@@ -86,7 +86,7 @@ def _made(
 def _expected(options: EngineOptions) -> Taken:
     """What an engine will take, as long as it is not known: the others leave it so much."""
     files = Path(options.model_path).expanduser().glob("*.safetensors")
-    weights_bytes = sum(file.stat().st_size for file in files)
+    weights_bytes = sum(file.stat().st_size for file in files if file.is_file())
     share = options.memory
     return Taken(share.group, claimed_bytes=max(share.claimed_bytes, weights_bytes))
 

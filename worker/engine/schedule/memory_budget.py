@@ -137,6 +137,8 @@ class MemoryBudget:
             "cache_tokens": int(self.for_jobs_bytes / max(1.0, self.bytes_per_token)),
         }
         log.info("memory for key-value caches", extra={"fields": fields})
+        if not self.for_jobs_bytes:
+            log.warning("the model leaves no memory for requests%s", self._beside_others())
 
     def estimate(self, prompt_tokens: int, answer_tokens: int, rows: int, *, asked: bool) -> int:
         """Bytes that a job's rows will take at their longest.

@@ -45,7 +45,7 @@ class Pacer:
     FIRST = 64
     """Before anything was measured."""
     GENTLE_STEPS, HURRIED_STEPS = 1.0, 4.0
-    REMEMBERED = 15
+    REMEMBERED, SMALL_REMEMBERED = 15, 8
     FUTILE = 2.0
     """What a small chunk takes, in allowances, above which smaller ones are no remedy."""
 
@@ -61,7 +61,7 @@ class Pacer:
         self._step_s = 0.0
         self._size = 64.0
         self._hurries = False
-        self._small_s: deque[float] = deque(maxlen=3)
+        self._small_s: deque[float] = deque(maxlen=self.SMALL_REMEMBERED)
         self._since_small = 0
         self._speed = PieceSpeed()
 

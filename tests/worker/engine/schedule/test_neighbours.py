@@ -159,6 +159,15 @@ def test_a_request_waits_for_what_others_will_give_back_and_is_refused_the_rest(
     own.leave()
 
 
+def test_a_budget_that_the_model_fills_is_said_at_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    budget(budget_bytes=PAGE + 1, explicit=True).describe()
+    assert not caplog.records
+    budget(budget_bytes=PAGE, explicit=True).describe()
+    assert "no memory for requests" in caplog.text
+
+
 def test_two_that_reserve_at_once_do_not_both_get_the_last_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

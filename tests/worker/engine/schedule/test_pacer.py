@@ -174,6 +174,16 @@ def test_what_slows_the_steps_beside_it_as_much_is_no_fixed_cost() -> None:
     assert max(pieces) * 700e-6 < 1.5 * STEP_S
 
 
+def test_a_few_slow_small_pieces_in_a_row_are_no_fixed_cost() -> None:
+    """Other work took the cores for a moment; the steps between them were spared."""
+    pacer = paced(*[STEP_S] * 5)
+    for seconds in [STEP_S] * 5 + [4 * STEP_S] * 4:
+        pacer.note_step(STEP_S, disturbed=True)
+        pacer.note_chunk(Pacer.SMALLEST, seconds)
+    pieces = prompt_pieces(pacer, 1500, 0.0, 700e-6)
+    assert max(pieces) * 700e-6 < 1.5 * STEP_S
+
+
 def test_one_slow_piece_is_no_fixed_cost() -> None:
     pacer = paced(*[STEP_S] * 5)
     prompt_pieces(pacer, 3000, 0.0, 20e-6)
