@@ -31,8 +31,32 @@ def _deepseekocr() -> None:
     deepseekocr.SAMViTConfig = small
 
 
+def _fastvlm() -> None:
+    from mlx_vlm.models.fastvlm.config import VisionConfig
+
+    VisionConfig.layers, VisionConfig.embed_dims = [1] * 5, [16, 16, 16, 32, 32]
+
+
+def _gemma3n() -> None:
+    from mlx_vlm.models.gemma3n import config, vision
+
+    fusion = vision.MobileNetV5MultiScaleFusionAdapter
+    edge = config.EdgeResidualConfig
+    inverted = partial(config.UniversalInvertedResidualConfig, 5, 5, strides=2)
+    attention = config.MultiQueryAttentionBlockConfig(num_heads=2, kv_dim=8)
+    wide, wider = inverted(filters=16), inverted(filters=32)
+    stages = [[edge(filters=16, strides=2)], [wide], [wide, attention], [wider, attention]]
+    vision.gemma3n_mobilenet_def = lambda: stages
+    vision.MobileNetV5MultiScaleFusionAdapter = lambda **_: fusion([16 + 32], 32, (2, 2))
+
+
 def _nothing() -> None:
     pass
 
 
-MAKERS: dict[str, Callable[[], None]] = {"phi3_v": _phi3_v, "deepseekocr": _deepseekocr}
+MAKERS: dict[str, Callable[[], None]] = {
+    "deepseekocr": _deepseekocr,
+    "fastvlm": _fastvlm,
+    "gemma3n": _gemma3n,
+    "phi3_v": _phi3_v,
+}

@@ -14,7 +14,7 @@ from scripts.checkpoints.families import SWEPT, family
 from scripts.family_sweep.row import Row
 from scripts.family_sweep.table import DOCUMENT, with_tables
 
-LIMIT_S = 120
+LIMIT_S = 600
 MARK = "found: "
 """Before the line that a family's process ends with: mlx-vlm's processors write lines of theirs."""
 

@@ -36,11 +36,14 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """`equal`, `partly off`, `refused`, `wrong` or `broken`."""
+        """`equal`, `partly off`, `refused`, `wrong`, `broken`, or `not comparable` where mlx-vlm
+        itself has no answer at all."""
         if self.refused or self.broken:
             return "refused" if self.refused else "broken"
         if set(self.said.values()) - {EQUAL, NOT_ASKED, OFF}:
             return "wrong"
+        if EQUAL not in self.said.values():
+            return "not comparable"
         return "partly off" if self.off else "equal"
 
     def as_json(self) -> dict[str, object]:

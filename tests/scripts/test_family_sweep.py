@@ -53,6 +53,7 @@ def test_a_row_is_judged_by_the_worst_that_was_found() -> None:
     assert Row("a", 2, {"text": "="}, off=["batching"]).verdict == "partly off"
     assert Row("a", 2, {"text": "=", "cold": "≠"}, off=["batching"]).verdict == "wrong"
     assert Row("a", 2, {"text": "internal_error"}).verdict == "wrong"
+    assert Row("a", 0, {"text": "-", "cold": "-"}).verdict == "not comparable"
     assert Row("a", 2, refused="It writes by diffusion.").verdict == "refused"
     assert Row("a", 2, broken="its process ended with code 1").verdict == "broken"
 
