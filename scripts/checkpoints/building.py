@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten, tree_map
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from scripts.checkpoints.families import ChatFormat, Json, family
+from scripts.checkpoints.sizes import small_sizes
 
 WORDS = (
     "The image shows a red circle at the top left and a blue square at the bottom right on a "
@@ -56,6 +57,8 @@ def build(
         token.content: index for index, token in tokenizer.get_added_tokens_decoder().items()
     }
     config = made.config_for(_text_config(width, layers, size, context, head), special)
+    if not made.most_pictures:
+        config = {**small_sizes(config["model_type"]), **config}
     _write(folder / "config.json", config)
     _write(folder / "preprocessor_config.json", made.preprocessor)
     if made.processor:

@@ -97,7 +97,7 @@ def family(name: str) -> Family:
             return Family(**_read(path))
     described = _of_text()[name]
     scale = described.pop("embedding_scale", 1.0)
-    config = {"model_type": name, **described}
+    config = {"model_type": name, "eos_token_id": "<|im_end|>", **described}
     return Family("plain", config, most_pictures=0, embedding_scale=scale)
 
 
