@@ -76,6 +76,8 @@ class Loading:
         self._wanted: dict[str, Demand] = {}
         self._ordered: dict[str, float] = {}
         """Models that an operator has asked for, or who could not wait, and until when."""
+        self._taken_back: set[str] = set()
+        """Models whose order to load was ended by one to unload."""
         self._unloading: dict[str, set[bytes]] = {}
         """Models that an operator has ordered away, and the hosts that still have them."""
         self._unlisted: set[str] = set()
@@ -168,6 +170,7 @@ class Loading:
         for pool in unlisted:
             self._wanted.pop(pool, None)
             self._ordered.pop(pool, None)
+            self._taken_back.discard(pool)
         loaded = {session.pool for session in self._registry.sessions.values()}
         concerned = unlisted & (loaded | self._dispatcher.pools_waited_for())
         self._unlisted |= concerned
@@ -309,16 +312,25 @@ class Loading:
         elif not self._is_coming(pool):
             check_loads(pool, self._hosts.listing(pool))
             self._ordered[pool] = now + self._order_timeout_s
+            self._taken_back.discard(pool)
             self._changes.wanted.add(pool)
 
     def _unload(self, pool: str) -> None:
-        self._ordered.pop(pool, None)
-        options = self._hosts.listing(pool)
-        there = {host.routing_id for host, entry in options if host.here and on_the_way(entry)}
-        for routing_id in there:
+        if self._ordered.pop(pool, None) is not None:
+            self._taken_back.add(pool)
+            self._changes.wanted.add(pool)
+        demand = self._wanted.get(pool)
+        # Who was asked for it may have begun without having said so yet.
+        asked = demand.host if demand is not None else b""
+        told = {
+            host.routing_id
+            for host, entry in self._hosts.listing(pool)
+            if host.here and (on_the_way(entry) or host.routing_id == asked)
+        }
+        for routing_id in told:
             self._dispatcher.send(routing_id, Unload(model=pool))
-        if there:
-            self._unloading[pool] = there
+        if told:
+            self._unloading[pool] = told
 
     def _check_served(self, order: OrderModel) -> None:
         hellos = self._registry.available_hellos()
@@ -335,7 +347,7 @@ class Loading:
     def failure(self, model: str) -> ApiError | None:
         """Why an order to load it that is not pending any more was given up; None: it was not."""
         pool = self._hosts.pool_of(model)
-        if pool is None or self._is_coming(pool):
+        if pool is None or self._is_coming(pool) or pool in self._taken_back:
             return None
         options = self._hosts.listing(pool)
         if all(refused(entry) for _, entry in options):

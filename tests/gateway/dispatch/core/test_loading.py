@@ -607,6 +607,25 @@ def test_an_order_to_unload_goes_to_whoever_has_it() -> None:
     assert host.models["a"].loads == 1
 
 
+def test_an_order_to_unload_takes_one_to_load_back() -> None:
+    simulation, host = one_host(Model("a", 6), Model("b", 6), queue_timeout_s=5)
+    simulation.order_model("a", "load")
+    simulation.pass_time(LOADING_TAKES_S)
+    simulation.request(model="a", stream=True)
+    simulation.order_model("b", "load")
+    simulation.order_model("b", "unload")
+    view = simulation.core.view
+    assert not view.is_pending(OrderModel("b", "load"))
+    assert not view.is_pending(OrderModel("b", "unload"))
+    assert Unload(model="b") in host.heard, "it was asked for it, and has said nothing of it yet"
+    assert view.load_failure("b") is None, "nothing was tried in vain"
+    simulation.order_model("b", "load")
+    for _ in range(6):
+        run(simulation, 1)
+        simulation.pass_time(1)
+    assert isinstance(view.load_failure("b"), NoMemory)
+
+
 def test_an_order_to_unload_outlives_the_hosts_connection() -> None:
     simulation, host = one_host(Model("a", 6))
     simulation.order_model("a", "load")
