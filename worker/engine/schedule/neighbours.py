@@ -80,7 +80,7 @@ class Neighbours:
         """Say what this engine takes from now on."""
         if taken != self._told:
             self._told = taken
-            self._write()
+            self._tell()
 
     def others(self) -> list[Taken]:
         """What each of the other living engines takes."""
@@ -108,11 +108,16 @@ class Neighbours:
         """The file gets its name once it is locked and written: before, others would sweep it."""
         path = self._folder / self._name
         unnamed = path.with_suffix(".new")
-        self._descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        self._forget = weakref.finalize(self, _take_away, self._descriptor, path)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        self._write()
-        unnamed.rename(path)
+        descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _write(descriptor, self._told)
+            unnamed.rename(path)
+        except OSError:
+            _take_away(descriptor, unnamed)
+            raise
+        self._descriptor = descriptor
+        self._forget = weakref.finalize(self, _take_away, descriptor, path)
 
     def _enter_again(self) -> None:
         self.leave()
@@ -122,11 +127,11 @@ class Neighbours:
         except OSError as error:
             log.warning("memory is no longer shared with other engines: %s", error)
 
-    def _write(self) -> None:
+    def _tell(self) -> None:
         if self._forget is None:
             return
         try:
-            os.pwrite(self._descriptor, msgspec.json.encode(self._told).ljust(RECORD_BYTES), 0)
+            _write(self._descriptor, self._told)
         except OSError as error:
             log.warning("other engines cannot be told what this one takes: %s", error)
 
@@ -150,6 +155,10 @@ def _make_own(folder: Path) -> None:
     others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others_write:
         raise PermissionError(f"{folder} is not this user's alone")
+
+
+def _write(descriptor: int, taken: Taken) -> None:
+    os.pwrite(descriptor, msgspec.json.encode(taken).ljust(RECORD_BYTES), 0)
 
 
 def _read(path: Path) -> Taken | None:

@@ -99,6 +99,24 @@ def test_a_folder_that_others_may_write_is_not_believed(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_who_cannot_enter_is_alone_and_says_so_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a file system has no locks."""
+    mine = Neighbours()
+    next(folder.iterdir()).unlink()
+
+    def no_locks(*_: object) -> None:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    for _ in range(3):
+        assert mine.others() == []
+        mine.tell(Taken(passing_bytes=5))
+    assert caplog.text.count("no locks available") == 1
+    assert list(folder.iterdir()) == []
+
+
 def test_what_is_no_record_is_nobody(folder: Path) -> None:
     mine = Neighbours()
     (folder / "strange.engine").write_text("{}")
