@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, NotASafetensorsRepoError
+from huggingface_hub.errors import NotASafetensorsRepoError, RepositoryNotFoundError
 
 from worker.engine.interface import ModelError
 from worker.engine.model.config import read_json
@@ -105,8 +105,14 @@ def _of_the_hub(model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         headers = HfApi().get_safetensors_metadata(model)
     except NotASafetensorsRepoError as error:
         raise PlanError(f"The hub's model {model} has no safetensors.") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise PlanError(f"The hub does not give {model}: {str(error).splitlines()[0]}") from error
+    except RepositoryNotFoundError as error:
+        raise PlanError(f"The hub has no model {model}, or it is private.") from error
+    except PlanError:
+        raise
+    except Exception as error:
+        # Of the hub's library or its HTTP library, whose classes change.
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise PlanError(f"The hub does not give {model}: {why}") from error
     return read_json(config), {
         name: Tensor(told.dtype, tuple(told.shape))
         for file in headers.files_metadata.values()

@@ -22,7 +22,12 @@ def parse_arguments(own: OwnServer, argv: Sequence[str] | None = None) -> argpar
     )
     actions = parser.add_subparsers(dest="action", required=True)
     parents = order_flags(own, again=True)
-    actions.add_parser("list", help="show all models and how they are", parents=parents)
+    listing = actions.add_parser("list", help="show all models and how they are", parents=parents)
+    listing.add_argument(
+        "--cached",
+        action="store_true",
+        help="instead, what the hub's cache on this machine holds, for --model-path",
+    )
     for action, meaning in (
         ("load", "load a model of a worker's catalogue, and wait until it is loaded"),
         ("unload", "unload a model, pinned or not, when what runs is finished"),
@@ -49,6 +54,9 @@ def main() -> int:
 def _act(options: argparse.Namespace, key: str) -> str | None:
     if options.action == "plan":
         return _plan(options.model, options.memory_budget_gib)
+    if options.action == "list" and options.cached:
+        _show_cached()
+        return None
     with GatewayClient(options.url, key) as gateway:
         if options.action == "list":
             show(gateway.listed("/v1/models"))
@@ -71,6 +79,16 @@ def _plan(model: str, budget_gib: float | None) -> str | None:
         return str(error)
     print("\n".join(plan.lines()))
     return None if plan.fits else "More memory is wanted."
+
+
+def _show_cached() -> None:
+    from scripts.cached_models import cached_models  # the hub's library takes its time
+
+    rows = [
+        (model.name, f"{model.bytes / GIB:.2f} GiB", "whole" if model.whole else "in part")
+        for model in cached_models()
+    ]
+    print_table([("MODEL", "SIZE", "HERE"), *rows])
 
 
 def show(models: Sequence[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -77,6 +78,11 @@ def run_order(
     problem: str | None
     try:
         problem = act(options, key)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has had enough. What is still to be written at the exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except httpx.HTTPStatusError as error:
         problem = refusal(error.response)
     except httpx.ConnectError:

@@ -8,9 +8,12 @@ import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
+import pytest
+from huggingface_hub import constants
 
 from tests.waiting import TIMEOUT_S
 
@@ -26,6 +29,8 @@ class Hub(BaseHTTPRequestHandler):
     stopped: ClassVar[str] = ""
     """The file of which only the first half comes, until `goes_on` is set."""
     goes_on: ClassVar[threading.Event] = threading.Event()
+    sent_bytes: ClassVar[int] = 0
+    """Of all files together."""
     fetched: ClassVar[list[str]] = []
     """Names of the files whose content was asked for, once for each time."""
 
@@ -76,6 +81,7 @@ class Hub(BaseHTTPRequestHandler):
     def _write(self, name: str, content: bytes) -> None:
         if "/resolve/" in self.path:
             self.fetched.append(name)
+            Hub.sent_bytes += len(content)
         half = len(content) // 2
         with contextlib.suppress(OSError):  # who asked is gone
             self.wfile.write(content[:half])
@@ -94,3 +100,13 @@ def serving_hub() -> Iterator[int]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, cache: Path, port: int) -> None:
+    """Let the hub's library in this process look there."""
+    url = f"http://127.0.0.1:{port}"
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))

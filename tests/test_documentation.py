@@ -22,6 +22,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 FILE = re.compile(r"`((?:docs|scripts|gateway|worker|shared|tests)/[\w./-]+\w)`")
 MODULE = re.compile(r"`(\w+\.py)`")
 OTHER_FLAGS = {
+    "--cached",
     "--help",
     "--version",
     "--workers",  # scripts/serve

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from scripts.checkpoints.building import build
 from scripts.model_plan import PlanError, make_plan
+from tests.hub import Hub, point_at, serving_hub
 from worker.settings import BUILT_IN_MODEL
+
+WEIGHTS = "model.safetensors"
 
 
 def test_a_plan_says_what_fits_and_what_does_not() -> None:
@@ -47,3 +51,21 @@ def test_a_damaged_folder_is_one_sentence(harm: Callable[[Path], None], tmp_path
 def test_what_is_neither_a_folder_nor_a_hub_id_is_named() -> None:
     with pytest.raises(PlanError, match=r"no model at nowhere"):
         make_plan("nowhere", budget_gib=1.0)
+
+
+def test_a_model_of_the_hub_is_planned_by_its_headers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = {name: (BUILT_IN_MODEL / name).read_bytes() for name in ("config.json", WEIGHTS)}
+    monkeypatch.setattr(Hub, "everything", files)
+    monkeypatch.setattr(Hub, "sent_bytes", 0)
+    with serving_hub() as port:
+        point_at(monkeypatch, tmp_path, port)
+        plan = make_plan("someone/model", budget_gib=0.1)
+        assert plan.found == make_plan(str(BUILT_IN_MODEL), budget_gib=0.1).found
+        assert Hub.sent_bytes < len(files[WEIGHTS]) / 50
+        with pytest.raises(PlanError, match="The hub has no model someone/else"):
+            make_plan("someone/else", budget_gib=0.1)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(PlanError, match="offline"):
+            make_plan("someone/model", budget_gib=0.1)

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
-from tests.hub import Hub, serving_hub
+from tests.hub import Hub, point_at, serving_hub
 from tests.waiting import free_port
 from worker.engine.interface import ModelError, ModelUnavailable
 from worker.engine.model.download import resolve_folder
@@ -24,15 +23,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     with serving_hub() as port:
         point_at(monkeypatch, tmp_path, port)
         yield
-
-
-def point_at(monkeypatch: pytest.MonkeyPatch, cache: Path, port: int) -> None:
-    url = f"http://127.0.0.1:{port}"
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
 
 
 @pytest.mark.usefixtures("hub")
