@@ -80,12 +80,12 @@ def test_every_place_of_a_conversation_is_text(drive: MakeDriver) -> None:
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "llama"])
-@pytest.mark.parametrize("text", ["a <", "> b", "a<b>c", "|>", "ü 你好 🙂", "Hello!", "s> 1 </"])
-def test_marks_leave_no_trace_in_the_tokens(drive: MakeDriver, family: str, text: str) -> None:
+def test_marks_leave_no_trace_in_the_tokens(drive: MakeDriver, family: str) -> None:
     driver = drive(family)
-    prompt = driver.prompt(job("a", text))
-    assert text in prompt.text
-    assert prompt.ids == driver.model.tokenizer.encode(prompt.text)
+    for text in ("a <", "> b", "a<b>c", "|>", "ü 你好 🙂", "Hello!", "s> 1 </"):
+        prompt = driver.prompt(job("a", text))
+        assert text in prompt.text
+        assert prompt.ids == driver.model.tokenizer.encode(prompt.text)
 
 
 def test_characters_of_the_mark_are_text_too(drive: MakeDriver) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from shared.messages import ChatMessage, TextPart
-from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import assistant, job, user
 from worker.engine.faults import JobFault
+from worker.engine.model.model import LoadedModel, load_model
+from worker.engine.options import EngineOptions
 from worker.engine.prepare.prompt import PromptWriter, systems_first
 
 TOLERANT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
@@ -29,10 +33,14 @@ def system(text: str) -> ChatMessage:
 AGENT = [system("A"), system("B"), user("hi"), system("C"), assistant("yes"), system("D")]
 
 
+@pytest.fixture(scope="module")
+def model(checkpoint: Callable[[str], Path]) -> LoadedModel:
+    return load_model(EngineOptions(model_path=str(checkpoint("qwen2_vl"))), lambda part: None)
+
+
 def written(
-    drive: MakeDriver, template: str, messages: list[ChatMessage], model_type: str = "qwen2_vl"
+    model: LoadedModel, template: str, messages: list[ChatMessage], model_type: str = "qwen2_vl"
 ) -> str:
-    model = drive().model
     writer = PromptWriter(
         model.tokenizer,
         model.processor,
@@ -44,22 +52,22 @@ def written(
     return writer.write(job("x", messages)[0])
 
 
-def test_a_template_that_takes_all_messages_gets_them_as_they_are(drive: MakeDriver) -> None:
-    text = written(drive, TOLERANT, AGENT)
+def test_a_template_that_takes_all_messages_gets_them_as_they_are(model: LoadedModel) -> None:
+    text = written(model, TOLERANT, AGENT)
     assert text == "[system]A[system]B[user]hi[system]C[assistant]yes[system]D"
 
 
-def test_a_template_that_takes_one_system_message_gets_one(drive: MakeDriver) -> None:
-    text = written(drive, STRICT, AGENT)
+def test_a_template_that_takes_one_system_message_gets_one(model: LoadedModel) -> None:
+    text = written(model, STRICT, AGENT)
     assert text == "[system]A\n\nB[user]hi\n\nC[assistant]yes[user]D"
 
 
 @pytest.mark.parametrize("template", [NONE_AT_ALL, SILENT])
 def test_a_template_that_takes_no_system_message_gets_a_users(
-    drive: MakeDriver, template: str
+    model: LoadedModel, template: str
 ) -> None:
-    assert written(drive, template, [system("A"), user("hi")]) == "[user]A\n\nhi"
-    text = written(drive, template, AGENT)
+    assert written(model, template, [system("A"), user("hi")]) == "[user]A\n\nhi"
+    text = written(model, template, AGENT)
     assert text == "[user]A\n\nB\n\nhi\n\nC[assistant]yes[user]D"
 
 
@@ -73,10 +81,10 @@ def test_a_template_that_takes_no_system_message_gets_a_users(
     ],
 )
 def test_what_a_template_cannot_take_at_all_is_the_clients_error(
-    drive: MakeDriver, template: str, words: str
+    model: LoadedModel, template: str, words: str
 ) -> None:
     with pytest.raises(JobFault, match=words):
-        written(drive, template, AGENT)
+        written(model, template, AGENT)
 
 
 def test_a_conversation_that_is_in_order_stays_as_it_is() -> None:
@@ -86,8 +94,8 @@ def test_a_conversation_that_is_in_order_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("last", [[user("And this?", 0)], [user("x", 0), user("And this?")]])
 def test_where_the_prompt_is_one_bare_text_it_is_the_last_turn(
-    drive: MakeDriver, last: list[ChatMessage]
+    model: LoadedModel, last: list[ChatMessage]
 ) -> None:
     """Also when the picture is of an earlier turn."""
     messages = [user("hi"), assistant("yes"), *last]
-    assert written(drive, TOLERANT, messages, "moondream3") == "And this?"
+    assert written(model, TOLERANT, messages, "moondream3") == "And this?"
