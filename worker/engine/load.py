@@ -93,7 +93,7 @@ def _expected(options: EngineOptions) -> Taken:
 
 def _proof_of(engine: MlxEngine, options: EngineOptions, trying: Trying) -> Proof:
     """An earlier start's, or a new one."""
-    digest = remembered.digest(engine.model.folder)
+    digest = remembered.digest(engine.model.folder, trust_remote_code=options.trust_remote_code)
     file = remembered.folder(options.proof_cache) / f"{digest}.json"
     proof = remembered.recall(file)
     if proof is None:

@@ -39,10 +39,11 @@ def folder(named: str) -> Path:
     return Path(above) / "proxy-oai-compat" / "proofs"
 
 
-def digest(model: Path) -> str:
-    """Names a proof of the model in this folder."""
+def digest(model: Path, *, trust_remote_code: bool = False) -> str:
+    """Names a proof of the model in this folder, with its own Python or without."""
     found = hashlib.sha256()
-    for word in (VERSION, platform.machine(), device_name(), *sorted(versions().items())):
+    programs = (trust_remote_code, VERSION, *sorted(versions().items()))
+    for word in (platform.machine(), device_name(), *programs):
         found.update(repr(word).encode())
     for path in (*_files(SOURCES, "*.py"), *_files(model, "*")):
         facts = path.stat()

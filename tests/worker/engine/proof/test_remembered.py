@@ -71,6 +71,7 @@ def test_what_a_proof_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "weights").write_bytes(bytes(remembered.WHOLE_BYTES + 1))
     names = {remembered.digest(tmp_path)}
     assert remembered.digest(tmp_path) in names
+    names.add(remembered.digest(tmp_path, trust_remote_code=True))
     (tmp_path / "weights").write_bytes(bytes(remembered.WHOLE_BYTES + 2))
     names.add(remembered.digest(tmp_path))
     monkeypatch.setattr(remembered, "versions", lambda: {"mlx": "next"})
@@ -81,7 +82,7 @@ def test_what_a_proof_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "sources" / "engine.py").write_text("1")
     monkeypatch.setattr(remembered, "SOURCES", tmp_path / "sources")
     names.add(remembered.digest(tmp_path))
-    assert len(names) == 5
+    assert len(names) == 6
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"abilities": {"magic": true}}', "\udc80"])
