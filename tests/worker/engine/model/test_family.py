@@ -11,7 +11,7 @@ import pytest
 from mlx_vlm.models.cache import KVCache
 
 from scripts.checkpoints.families import FAMILIES, SEEING
-from worker.engine.model.families import QUIRKS, family_of
+from worker.engine.model.families import QUIRKS, family_of, first_picture_only, quirks_of
 from worker.engine.model.family import Abilities, Split
 from worker.engine.model.loading import load_weights
 from worker.engine.model.positions import PositionState
@@ -75,3 +75,12 @@ def test_positions_go_on_after_each_rows_own_tokens() -> None:
     batch = KVCache.merge([row, longer])
     side_by_side = state.after([batch], mx.array([[1], [2]]), mx.array([[-3], [1]]))
     assert side_by_side.tolist() == [[[2], [10]]] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("granite-vision", "granite_vision"), ("granite4-vision", "granite4_vision")],
+)
+def test_a_quirk_is_its_familys_by_whichever_name_it_goes(name: str, other: str) -> None:
+    assert quirks_of(name) == quirks_of(other) == [first_picture_only]
+    assert not quirks_of("llama") and not quirks_of("mistral")

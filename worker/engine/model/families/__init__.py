@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import mlx.nn as nn
+from mlx_vlm.utils import MODEL_REMAPPING
 
 from worker.engine.model.families import (
     chunked_attention,
@@ -54,7 +55,12 @@ def family_of(network: nn.Module, processor: Any) -> Family:
     """
     check_served(network)
     family = derived(network, processor)
-    for quirk in QUIRKS:
-        if family.model_type in quirk.MODEL_TYPES:
-            family = quirk.adjusted(family, network)
+    for quirk in quirks_of(family.model_type):
+        family = quirk.adjusted(family, network)
     return family
+
+
+def quirks_of(model_type: str) -> list[Quirk]:
+    """Those of this type, by whichever of its names a `config.json` calls it."""
+    names = {model_type, MODEL_REMAPPING.get(model_type, model_type)}
+    return [quirk for quirk in QUIRKS if names & quirk.MODEL_TYPES]

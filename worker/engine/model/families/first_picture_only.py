@@ -8,7 +8,7 @@ import mlx.nn as nn
 
 from worker.engine.model.family import Family
 
-MODEL_TYPES = frozenset({"granite_vision", "llava_next"})
+MODEL_TYPES = frozenset({"granite4_vision", "granite_vision", "llava_next"})
 
 
 def adjusted(family: Family, network: nn.Module) -> Family:
