@@ -184,6 +184,11 @@ class _Trial:
             self._try_pictures()
         for stage in later_stages(self._model, self._abilities, self._turns(), self._long):
             self._try(stage)
+            if self._abilities.prefix_cache and self._proven.get("pieces") is False:
+                # A prompt that goes on from a prefix is computed in pieces, cut where no question
+                # here may have been.
+                self._abilities = self._abilities.without("prefix_cache")
+                self._note("prefix_cache", f"pieces are off: {self._reasons['pieces']}")
 
     def _turns(self) -> list[Question]:
         return [later for later in (TEXT_LATER, PICTURE_LATER) if self._can_be_asked(later)]

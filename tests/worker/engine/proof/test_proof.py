@@ -161,6 +161,24 @@ def test_prompts_that_go_on_wrongly(drive: MakeDriver, monkeypatch: Patch) -> No
     assert off(proof_of(driver)) == {"prefix_cache", "pieces"}
 
 
+def test_pictures_that_do_not_go_on(drive: MakeDriver, monkeypatch: Patch) -> None:
+    """granite4_vision cuts a picture's deep features by what its cache holds already. Questions
+    begin with too few tokens in common to find a prefix before their picture: users' do not."""
+    driver = drive()
+    placeholders = driver.model.family.placeholders
+
+    def spoil(tokens: mx.array, cache: Any) -> None:
+        if (
+            tokens.shape[1] > 1
+            and offset_of(cache[0])
+            and placeholders.intersection(np.array(tokens).ravel())
+        ):
+            raise ValueError("a picture after the start")
+
+    before_the_language_model(driver, monkeypatch, spoil)
+    assert off(proof_of(driver)) == {"prefix_cache", "pieces"}
+
+
 def test_the_picture_before_under_the_same_text(drive: MakeDriver, monkeypatch: Patch) -> None:
     """molmo: a key without its pictures finds what another picture has left."""
     driver = drive()
