@@ -179,8 +179,8 @@ class GrammarMaker:
             raise JobFault("invalid_request", words, param)
         try:
             schema, tokens = prepared(demanded_schema(job)), self._tokens()
-            for part in strict_parts(job, schema):
-                compiled(tokens, part, strict=True)
+            for part in strict_parts(job):
+                compiled(tokens, prepared(part), strict=True)
             matcher, unenforced = compiled(tokens, schema, strict=False)
         except (ValueError, RuntimeError, TypeError) as error:
             raise _unusable(str(error), param) from error

@@ -55,7 +55,7 @@ def demanded_schema(job: Job) -> dict[str, Any]:
     """The schema that the job's answer must keep, whichever parameter demands it.
 
     Raises:
-        ValueError: a tool's parameters are none.
+        ValueError: a tool takes something else than an object.
     """
     if job.tool_policy is not None and job.tool_policy.mode == "required":
         return calls_schema(job.tool_policy)
@@ -110,7 +110,7 @@ def _arguments_schema(tool: Tool) -> dict[str, Any]:
     """What a tool takes: an object, and one without members if it lists no parameters.
 
     Raises:
-        ValueError: its parameters are none.
+        ValueError: it takes something else.
     """
     kinds = tool.parameters.get("type", "object")
     if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
@@ -121,13 +121,18 @@ def _arguments_schema(tool: Tool) -> dict[str, Any]:
     return parameters
 
 
-def strict_parts(job: Job, schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """The schemas of which nothing may be left out: tools say so one by one."""
+def strict_parts(job: Job) -> list[dict[str, Any]]:
+    """The schemas of which nothing may be left out: tools say so one by one.
+
+    Raises:
+        ValueError: a tool takes something else than an object.
+    """
     policy = job.tool_policy
     if policy is not None and policy.mode == "required":
         alone = [msgspec.structs.replace(policy, tools=[tool]) for tool in policy.tools]
         return [calls_schema(one) for one in alone if one.tools[0].strict and _may_be_called(one)]
-    return [schema] if job.response_format is not None and job.response_format.strict else []
+    is_strict = job.response_format is not None and job.response_format.strict
+    return [demanded_schema(job)] if is_strict else []
 
 
 def _may_be_called(policy: ToolPolicy) -> bool:

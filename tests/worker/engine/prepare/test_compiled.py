@@ -84,6 +84,16 @@ def test_an_expression_that_cannot_be_read_is_told_why(driver: Driver) -> None:
     assert failed is not None and "look-around" in failed.message
 
 
+@pytest.mark.parametrize("part", ENFORCED, ids=str)
+def test_a_strict_tool_may_ask_for_all_that_is_enforced(
+    driver: Driver, part: dict[str, Any]
+) -> None:
+    tool = Tool(name="f", parameters=within(part), strict=True)
+    policy = ToolPolicy(tools=[tool], mode="required", parallel=False)
+    result = driver.solo(job("x", tool_policy=policy, max_tokens=1))
+    assert told(result) == []
+
+
 def test_tools_say_one_by_one_whether_they_are_strict(driver: Driver) -> None:
     loose = Tool(name="loose", parameters=within(TEXT | {"format": "binary"}))
     strict = Tool(name="strict", parameters=within(TEXT), strict=True)
