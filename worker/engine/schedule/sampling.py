@@ -158,7 +158,8 @@ class Sampler:
 
 
 def _draw(logits: mx.array, numbers: mx.array) -> mx.array:
-    """The first token whose cumulated probability exceeds the row's number.
+    """The first token whose cumulated probability exceeds the row's number; NOTHING where there are
+    no probabilities.
 
     The sums are of float32, and computed in parts: they may fall from one token to the next, or
     never exceed the number. A token without a chance is not drawn for that.
@@ -169,7 +170,9 @@ def _draw(logits: mx.array, numbers: mx.array) -> mx.array:
     last = logits.shape[-1]
     reached = (cumulated > wanted) & (chances > 0)
     drawn = mx.min(mx.where(reached, mx.arange(last), last), axis=-1).astype(mx.int32)
-    return mx.where(drawn < last, drawn, mx.argmax(chances, axis=-1).astype(mx.int32))
+    drawn = mx.where(drawn < last, drawn, mx.argmax(chances, axis=-1).astype(mx.int32))
+    its_chance = mx.take_along_axis(chances, drawn[:, None], axis=-1)[:, 0]
+    return mx.where(its_chance > 0, drawn, NOTHING)
 
 
 def narrowed(logits: mx.array, rules: Sequence[Rules], *, sorts: bool) -> mx.array:

@@ -217,6 +217,19 @@ def test_company_changes_no_token() -> None:
     assert together == alone
 
 
+@pytest.mark.parametrize("kind", [{}, {"top_p": 0.9}, {"top_k": 300}, {"top_k": 5}, {"min_p": 0.1}])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_where_one_number_is_none_no_token_is_the_models(
+    kind: dict[str, Any], wrong: float
+) -> None:
+    """Whatever can be computed of the others: it was the vocabulary's first token, for ever."""
+    logits = np.random.default_rng(6).standard_normal((2, 600)).astype(np.float32)
+    logits[0, 5] = wrong
+    broken, whole = tokens_of([rules(**kind)] * 2, logits)
+    assert broken == sampling.NOTHING
+    assert whole != sampling.NOTHING
+
+
 def test_a_token_without_a_chance_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where the sums that they are drawn by fall, or never reach the number."""
     logits = np.full((1, 6), -np.inf, np.float32)
