@@ -109,6 +109,8 @@ class EngineProcess:
         self.was_ready = False
         self.runs: dict[str, None] = {}
         """What the engine has begun and not ended, in that order."""
+        self.begun = 0
+        """How many runs it has begun."""
         self.trying = ""
         """What it does to make its model ready."""
         self._pipe = read_end
@@ -136,6 +138,7 @@ class EngineProcess:
     def _take_in(self, told: dict[str, Any]) -> None:
         if "begun" in told:
             self.runs[told["begun"]] = None
+            self.begun += 1
         elif "ended" in told:
             self.runs.pop(told["ended"], None)
         elif "trying" in told:

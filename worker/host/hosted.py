@@ -155,14 +155,14 @@ class HostedModel:
         engine = self._engine
         if engine is None:
             return None
-        was_ready = engine.was_ready
+        was_ready, begun = engine.was_ready, engine.begun
         if not engine.listen(0):
             return self._ended(engine, now)
         if engine.was_ready and not was_ready:
             self._facts = _facts(engine.report)
             self._loaded_at = self._used_at = now
             self._failures, self._error = 0, ""
-        if self.busy:
+        if self.busy or engine.begun > begun:  # a short one has ended between two looks
             self._used_at = now
         reason = engine.stuck(self.model.settings.stall_timeout)
         if reason is not None:
