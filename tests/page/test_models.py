@@ -22,6 +22,7 @@ from tests.waiting import await_condition
 
 TAB, ENTER, DOWN = "\ue004", "\ue007", "\ue015"
 KEY, ADMIN_KEY = "a-key", "an-admin-key"
+RADIO_HAS_FOCUS = "return document.activeElement.type === 'radio'"
 VERDICT = "#memory .hint:last-child"
 
 
@@ -47,7 +48,7 @@ def page(browser: Any, service: Service, host: ToldHost) -> Iterator[Page]:
 def open_picker(page: Page) -> None:
     await_condition(lambda: page.find("#model").is_displayed(), "the picker's button")
     page.find("#model").click()
-    await_condition(lambda: row_text(page, "qwen"), "the picker's rows")
+    await_condition(lambda: page.browser.execute_script(RADIO_HAS_FOCUS), "the keyboard in it")
 
 
 def row(model: str, part: str = "") -> str:
@@ -169,6 +170,14 @@ def test_a_question_to_a_model_on_its_way_says_so(page: Page, host: ToldHost) ->
     page.await_text(".turn.assistant .note", "gemma is loading 80 %")
     page.find("#stop").click()
     page.await_text("#notice", "Stopped.")
+    host.say("tiny", room="busy")
+    open_picker(page)
+    page.find(row("tiny", "label")).click()
+    page.escape()
+    page.find("#question").send_keys("\n")  # it was given back
+    page.await_text(".turn.assistant .note", "tiny is loaded first")
+    page.await_text(".turn.assistant .note", "tiny is not loaded yet and waits for memory")
+    page.find("#stop").click()
 
 
 def test_a_screen_reader_finds_its_way(page: Page) -> None:
@@ -249,7 +258,7 @@ def test_an_unloaded_model_is_loaded_for_a_picture_and_answers_rightly(
         page.escape()
         page.drop(EXAMPLE)
         page.ask("What is in this image?")
-        page.await_text(".turn.assistant .note", "second is loading")
+        page.await_text(".turn.assistant .note", "second is load")  # "… loaded first", "… loading"
         page.await_text(".turn.assistant .note", "in all")
         assert page.text(".turn.assistant .note").startswith("second · ")
         assert page.await_answer() == answers.caption(example_scene())

@@ -6,6 +6,7 @@ import { AnswerView } from "./turns.js";
 
 const SAVE_EVERY_MS = 500;
 const END_PX = 40;
+const LOOKS_UNTIL_IT_LOADS = 3; // the feed tells of each second
 
 export class Answer {
   // `named`: the model's name, where it is worth a word. `pictureName(message, part)`: what the user
@@ -16,6 +17,7 @@ export class Answer {
     this.named = named;
     this.pictureName = pictureName;
     this.isRetrying = false;
+    this.looks = 0;
     this.startedAt = performance.now();
     this.firstAt = null;
     this.savedAt = performance.now();
@@ -75,7 +77,9 @@ export class Answer {
     if (this.firstAt !== null || this.isRetrying || !this.view.isGrowing) return;
     if (isLoaded(model)) this.view.say("");
     else if (isOnTheWay(model)) this.view.say(`${model.id} is ${standing(model)}`, { fraction: model.fraction });
+    else if (this.looks < LOOKS_UNTIL_IT_LOADS) this.view.say(`${model.id} is loaded first …`, { fraction: 0 });
     else this.view.say(`${model.id} is not loaded yet and waits for memory that others use.`);
+    this.looks += 1;
     this.follow();
   }
 

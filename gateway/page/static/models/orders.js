@@ -20,8 +20,8 @@ export async function order(action, model, signal) {
   } catch (error) {
     if (error.status !== 403 || error.code === "admin_key_required") throw error;
     throw new Problem(
-      `This server lets nobody ${action} models from here: only from its own machine, or with an admin key. ` +
-        (action === "load" ? `Asking ${model} something loads it, too.` : ""),
+      `This server lets nobody ${action} models from here: only from its own machine, or with an admin key.` +
+        (action === "load" ? ` Asking ${model} something loads it, too.` : ""),
     );
   } finally {
     waiting -= Number(wait);
