@@ -8,8 +8,11 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
-HOST_HEADER = re.compile(rb"([A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fvV:.]+\])(:[0-9]*)?")
-"""What RFC 9110 lets a Host header be. Names of containers may have an underscore."""
+HOST_HEADER = re.compile(
+    rb"([A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fvV:.]+(%[A-Za-z0-9._~%-]+)?\])(:[0-9]*)?"
+)
+"""What RFC 9110 lets a Host header be, and the zone that some clients leave at an address' end.
+Names of containers may have an underscore."""
 PREFIX = re.compile(r"(/[\w.~-]+)+")
 
 

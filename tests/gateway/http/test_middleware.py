@@ -57,6 +57,8 @@ async def test_every_answer_has_an_id_of_its_own() -> None:
         ("localhost.evil.example", 403),
         ("127.0.0.1.evil.example", 403),
         ("192.168.0.1", 403),
+        ("[fe80::1%25en0]:8000", 403),
+        ("[fe80::1%en0]", 403),
     ],
 )
 async def test_on_loopback_only_loopback_names_are_answered(host: str, status: int) -> None:
