@@ -62,15 +62,23 @@ def _of_text(rows: Sequence[Row]) -> str:
 
 def _upstream(rows: Sequence[Row]) -> str:
     lines = [
-        f"- {row.family}, {column}: {words}"
+        f"- {row.family}, {', '.join(columns)}: {words}"
         for row in sorted(rows, key=lambda row: row.family)
-        for column, words in row.upstream.items()
+        for words, columns in _by_words(row).items()
     ]
     return (
         "\n".join(["mlx-vlm by itself fails where there is nothing to compare with:", "", *lines])
         if lines
         else ""
     )
+
+
+def _by_words(row: Row) -> dict[str, list[str]]:
+    """What mlx-vlm fails with, and what was asked then."""
+    found: dict[str, list[str]] = {}
+    for column, words in row.upstream.items():
+        found.setdefault(words, []).append(column)
+    return found
 
 
 def _remark(row: Row) -> str:

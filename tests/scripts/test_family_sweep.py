@@ -62,13 +62,13 @@ def test_the_tables_take_the_place_of_those_before(tmp_path: Path) -> None:
     rows = [
         Row("seeing", 2, {"text": "=", "picture": "="}, off=["prefix_cache"]),
         Row("reading", 0, {"text": "="}),
-        Row("failing", 1, {"text": "="}, upstream={"picture": "ValueError: no"}),
+        Row("failing", 1, {"text": "="}, upstream=dict.fromkeys(["picture", "turns"], "no")),
     ]
     text = with_tables(f"Before.\n{BEGIN}\nold\n{END}\nAfter.", rows)
     assert text.startswith("Before.\n") and text.endswith("\nAfter.") and "old" not in text
     assert "| seeing | = | = | - | - | - | - | prefix cache |" in text
     assert "Equal: reading." in text
-    assert "failing, picture: ValueError: no" in text
+    assert "failing, picture, turns: no" in text
     assert with_tables(text, rows) == text
 
 
