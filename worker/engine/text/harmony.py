@@ -51,9 +51,9 @@ def signed(text: str) -> str:
 
 
 def first_tokens(tokenizer: Any) -> frozenset[int]:
-    """Those with which the head of a message begins, a call's recipient among them."""
-    spelled = (START, CHANNEL, MESSAGE, "to=", " to=")
-    return frozenset(tokenizer.encode(one, add_special_tokens=False)[0] for one in spelled)
+    """Markers with which the head of a message begins. A recipient may come first, too, but "to"
+    is also how a word begins, and no head."""
+    return frozenset(tokenizer.convert_tokens_to_ids([START, CHANNEL, MESSAGE]))
 
 
 class HarmonySplitter:

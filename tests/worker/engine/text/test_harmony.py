@@ -51,6 +51,7 @@ CALL_BEFORE = (
     ' to=functions.look<|channel|>commentary <|constrain|>json<|message|>{"at": "x<y"}<|call|>'
 )
 PREAMBLE = "<|channel|>commentary<|message|>I will look.<|end|>"
+HEADS = ("<|start|>", "<|channel|>", "<|message|>")
 LOOK = ("look", {"at": "x<y"})
 CUTS = st.lists(st.integers(0, 400), max_size=8)
 
@@ -307,6 +308,7 @@ def test_where_a_form_is_demanded_the_answer_begins_with_a_head(drive: MakeDrive
     """Words without one would be the answer's, and in no form."""
     driver = drive("gpt_oss")
     heads = first_tokens(driver.model.tokenizer)
+    assert heads == set(driver.model.tokenizer.convert_tokens_to_ids(list(HEADS)))
     form = ResponseFormat()
     for seed in range(4):
         made = job(str(seed), response_format=form, sampling=sampled(seed), choices=2)
