@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from worker.engine.model.config import ids_of
 from worker.engine.model.model import LoadedModel
 from worker.engine.text.answer import Language
 from worker.engine.text.detokenizer import Vocabulary
-from worker.engine.text.harmony import MARKERS, first_tokens, speaks_harmony
+from worker.engine.text.harmony import BEGINNINGS, MARKERS, speaks_harmony
 from worker.engine.text.reasoning import find_markers
 from worker.engine.text.tools import find_parser
 
@@ -21,5 +22,5 @@ def language_of(model: LoadedModel) -> Language:
     if harmony:
         shown |= MARKERS
     vocabulary = Vocabulary(model.tokenizer, frozenset(shown))
-    heads = first_tokens(model.tokenizer) if harmony else frozenset()
+    heads = ids_of(model.tokenizer, BEGINNINGS) if harmony else frozenset()
     return Language(vocabulary, model.eos_ids, markers, parser, harmony, heads)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Literal
 
 from shared.messages import ToolCallDelta
 from worker.engine.text.stop import held_back
@@ -24,6 +24,9 @@ START, CHANNEL, MESSAGE, END = "<|start|>", "<|channel|>", "<|message|>", "<|end
 ENDS = ("<|call|>", "<|return|>")
 """An answer ends with either."""
 MARKERS = frozenset({START, CHANNEL, MESSAGE, END, "<|constrain|>", *ENDS})
+BEGINNINGS = (START, CHANNEL, MESSAGE)
+"""Markers with which the head of a message begins. A recipient may come first, too, but "to" is
+also how a word begins, and no head."""
 
 SIGN = "\udc00"
 """Stands before a marker that is one: no text has it, for it is half of a character."""
@@ -48,12 +51,6 @@ def speaks_harmony(template: str | None) -> bool:
 def signed(text: str) -> str:
     """The text with its markers told from the same letters: all that are there are markers."""
     return _ANY_MARKER.sub(lambda found: SIGN + found[0], text)
-
-
-def first_tokens(tokenizer: Any) -> frozenset[int]:
-    """Markers with which the head of a message begins. A recipient may come first, too, but "to"
-    is also how a word begins, and no head."""
-    return frozenset(tokenizer.convert_tokens_to_ids([START, CHANNEL, MESSAGE]))
 
 
 class HarmonySplitter:

@@ -31,11 +31,11 @@ from tests.worker.engine.model.test_families import reference
 from worker.engine.text.answer import Answer, Language
 from worker.engine.text.detokenizer import Vocabulary
 from worker.engine.text.harmony import (
+    BEGINNINGS,
     ENDS,
     MARKERS,
     SIGN,
     HarmonySplitter,
-    first_tokens,
     signed,
     speaks_harmony,
 )
@@ -51,7 +51,6 @@ CALL_BEFORE = (
     ' to=functions.look<|channel|>commentary <|constrain|>json<|message|>{"at": "x<y"}<|call|>'
 )
 PREAMBLE = "<|channel|>commentary<|message|>I will look.<|end|>"
-HEADS = ("<|start|>", "<|channel|>", "<|message|>")
 LOOK = ("look", {"at": "x<y"})
 CUTS = st.lists(st.integers(0, 400), max_size=8)
 
@@ -307,8 +306,7 @@ def test_markers_that_are_spelled_in_letters_are_text(drive: MakeDriver) -> None
 def test_where_a_form_is_demanded_the_answer_begins_with_a_head(drive: MakeDriver) -> None:
     """Words without one would be the answer's, and in no form."""
     driver = drive("gpt_oss")
-    heads = first_tokens(driver.model.tokenizer)
-    assert heads == set(driver.model.tokenizer.convert_tokens_to_ids(list(HEADS)))
+    heads = set(driver.model.tokenizer.convert_tokens_to_ids(list(BEGINNINGS)))
     form = ResponseFormat()
     for seed in range(4):
         made = job(str(seed), response_format=form, sampling=sampled(seed), choices=2)
