@@ -86,6 +86,8 @@ class HostedModel:
             self._folder = _folder_of(model)
         if model.idle_unload_s != self.model.idle_unload_s:
             self.idle_unload_s = model.idle_unload_s
+        if model.preload != self.model.preload:
+            self._preload = model.preload and not self.running
         self.model = model
         self._estimated_bytes = self._estimate()
 

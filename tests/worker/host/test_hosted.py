@@ -1,0 +1,39 @@
+"""One model of a catalogue, as the operator's list changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from worker.host.catalogue import Model
+from worker.host.hosted import HostedModel
+from worker.settings import BUILT_IN_MODEL, Settings
+
+SETTINGS = Settings(model_path=(str(BUILT_IN_MODEL),), served_model_name=("demo",))
+MODEL = Model("demo", str(BUILT_IN_MODEL), SETTINGS)
+
+
+def test_what_is_to_be_loaded_beforehand_may_be_said_later() -> None:
+    hosted = HostedModel(MODEL, widened=True)
+    assert not hosted.place(0.0).preload
+    hosted.become(replace(MODEL, preload=True))
+    assert hosted.place(0.0).preload
+    hosted.become(MODEL)
+    assert not hosted.place(0.0).preload
+
+
+def test_a_model_that_has_moved_to_the_hub_is_fetched_before_it_is_given_room() -> None:
+    hosted = HostedModel(MODEL, widened=True)
+    hosted.want(0.0)
+    assert not hosted.waits_for_download(0.0) and hosted.place(0.0).wanted_since == 0.0
+    moved = replace(SETTINGS, model_path=("someone/model",))
+    hosted.become(replace(MODEL, path="someone/model", settings=moved))
+    assert hosted.waits_for_download(0.0)
+    assert hosted.place(0.0).wanted_since is None
+    assert hosted.entry(0.0).status == "downloading" and hosted.size_bytes == 0
+
+
+def test_a_folder_that_is_gone_is_looked_for_again(tmp_path: Path) -> None:
+    hosted = HostedModel(replace(MODEL, path=str(tmp_path / "gone")), widened=True)
+    hosted.want(0.0)
+    assert hosted.waits_for_download(0.0)
