@@ -160,6 +160,11 @@ def can_trim(row: Cache) -> bool:
 def trim(row: Cache, tokens: int) -> None:
     for layer in row:
         layer.trim(tokens)
+        if type(layer) is kv.RotatingKVCache and layer.keys.shape[2] > layer.max_size:
+            # It has just taken more than its window in one piece, all in their order: it would
+            # keep the last ones of its array, also those that were taken back.
+            layer.keys = layer.keys[..., : layer._idx, :]  # noqa: SLF001
+            layer.values = layer.values[..., : layer._idx, :]  # noqa: SLF001
 
 
 def snapshot(row: Cache) -> Cache:

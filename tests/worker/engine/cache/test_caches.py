@@ -223,3 +223,17 @@ def test_the_first_request_pays_nothing_for_being_first(drive: MakeDriver) -> No
             spent.append(time.process_time() - started)
         ratios.append(spent[0] / float(np.median(spent[1:])))
     assert float(np.median(ratios)) <= 1.5
+
+
+def test_a_window_that_is_over_takes_its_last_token_back() -> None:
+    """Prefilled in one piece for attention that looks ahead, which is longer than the window."""
+    whole, apart = kv.RotatingKVCache(max_size=8), kv.RotatingKVCache(max_size=8)
+    tokens = mx.arange(12.0).reshape(1, 1, 12, 1)
+    whole.update_and_fetch(tokens, tokens)
+    caches.trim([whole], 1)
+    apart.update_and_fetch(tokens[..., :11, :], tokens[..., :11, :])
+    for token in (11.0, 12.0):
+        one = mx.array([[[[token]]]])
+        seen, wanted = (cache.update_and_fetch(one, one)[0] for cache in (whole, apart))
+        assert sorted(seen.reshape(-1).tolist()) == sorted(wanted.reshape(-1).tolist())
+        assert whole.offset == apart.offset
