@@ -263,14 +263,18 @@ class LoadedModel:
         logits: mx.array = getattr(output, "logits", output)
         return logits
 
-    def takes_chunks(self, embedded: Embedded, cache: Cache) -> bool:
-        """Whether this prompt may be prefilled in pieces: not where attention looks ahead."""
+    def takes_chunks(self, ids: Sequence[int], embedded: Embedded, cache: Cache) -> bool:
+        """Whether this prompt of these tokens may be prefilled in pieces: not where attention
+        looks ahead."""
         keywords = {**embedded.aligned, **embedded.fixed}
         for module in (self.network, self._language):
             policy = getattr(module, "chunked_prefill_policy", None)
             if callable(policy):
                 verdict = policy(
-                    inputs_embeds=embedded.embeds, prompt_cache=cache, prefill_kwargs=keywords
+                    input_ids=mx.array([list(ids)]),
+                    inputs_embeds=embedded.embeds,
+                    prompt_cache=cache,
+                    prefill_kwargs=keywords,
                 )
                 return bool(getattr(verdict, "enabled", verdict))
         modules = (self.network, self._language)

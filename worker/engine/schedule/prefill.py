@@ -227,7 +227,7 @@ class Prefiller:
 
     def _known(self, prefill: Prefill, embedded: Embedded) -> int:
         """How many of its first tokens a cache is there for."""
-        if not self._model.takes_chunks(embedded, self._model.new_cache()):
+        if not self._model.takes_chunks(prefill.prompt.ids, embedded, self._model.new_cache()):
             return 0
         return self._prefixes.known(prefill.cached_key, prefill.salt)
 
@@ -235,7 +235,8 @@ class Prefiller:
         """Start from the longest cache that is known, or from an empty one."""
         assert prefill.embedded is not None
         prefill.cache = self._model.new_cache()
-        prefill.unsplit = not self._model.takes_chunks(prefill.embedded, prefill.cache)
+        ids = prefill.prompt.ids
+        prefill.unsplit = not self._model.takes_chunks(ids, prefill.embedded, prefill.cache)
         if prefill.unsplit or not self._prefixes.limit_bytes:
             return
         hit = self._prefixes.find(prefill.key, prefill.salt)
