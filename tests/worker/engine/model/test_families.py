@@ -189,3 +189,19 @@ def test_images_stand_where_they_are_wanted(family: str, position: str, drive: M
     places = {"before": 0, "as-sent": 1, "after": 2}
     order = sorted(["first", marker, "last"], key=text.index)
     assert order.index(marker) == places[position]
+
+
+def test_whether_a_prompt_may_be_cut_is_asked_with_its_tokens(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gemma4_unified looks for pictures among them."""
+    driver = drive("llama")
+    asked: list[mx.array] = []
+
+    def policy(**given: Any) -> bool:
+        asked.append(given["input_ids"])
+        return True
+
+    monkeypatch.setattr(driver.model.network, "chunked_prefill_policy", policy, raising=False)
+    answer = driver.solo(job("x", "Hello"))
+    assert {ids.shape for ids in asked} == {(1, answer.done.usage.prompt_tokens)}
