@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from shared.messages import Cancelled, Delta, Done, Failed, Job, WorkerState
+from worker.awake_clock import AwakeAge
 from worker.engine.interface import (
     Engine,
     EngineEvent,
@@ -76,16 +77,17 @@ class Progress:
     loaded_fraction: float = 0.0
     steps: int = 0
     turned_at: float = field(default_factory=time.monotonic)
-    woke_at: float = 0.0
-    """When this process went on after it had stood still; the link's thread writes it."""
     computed_at: float = 0.0
     """When it was last seen to compute inside a step; the link's thread writes it."""
     facts: ModelFacts | None = None
     gauges: dict[str, float] = field(default_factory=dict)
+    _age: AwakeAge = field(default_factory=AwakeAge)
 
     def age_s(self) -> float:
-        """Seconds since the loop last came round or computed, or could have."""
-        return time.monotonic() - max(self.turned_at, self.woke_at, self.computed_at)
+        """Seconds, as far as this process ran, since the loop last came round or computed; for the
+        link's thread, several times a second. A stop counts at no point of its turn: it could lie
+        between a look at the clock and the report, and a healthy engine was killed for it."""
+        return self._age.of(max(self.turned_at, self.computed_at))
 
 
 class EngineLoop:

@@ -129,8 +129,6 @@ class Link:
     def _note_progress(self) -> None:
         """What shows from outside that a step which takes its time is none that hangs."""
         progress = self._loop.progress
-        if self._clock.stood_still:
-            progress.woke_at = time.monotonic()
         if self._compute_watch.computed():
             now = time.monotonic()
             if now - progress.turned_at < MOST_STALLS * self._settings.stall_timeout:
