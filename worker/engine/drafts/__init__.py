@@ -1,1 +1,0 @@
-"""What a row is likely to say next, guessed on the host; no MLX."""
