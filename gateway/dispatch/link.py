@@ -224,7 +224,7 @@ class Link:
         if isinstance(effect, Tell):
             ticket = self._tickets.get(effect.job_id)
             if ticket is not None:
-                ticket.tell(effect.news)
+                ticket.tell(effect.events, effect.error)
         elif isinstance(effect, Ended):
             self._tickets.pop(effect.record.id, None)
             self.statistics.ended(effect.record)

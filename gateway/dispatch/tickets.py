@@ -39,10 +39,9 @@ class JobTicket:
         self._events.clear()
         return events
 
-    def tell(self, news: Event | ApiError) -> None:
-        if isinstance(news, ApiError):
-            self._error = news
-        else:
-            self._events.append(news)
+    def tell(self, events: Sequence[Event], error: ApiError | None = None) -> None:
+        self._events.extend(events)
+        if error is not None:
+            self._error = error
         if self._news is not None and not self._news.done():
             self._news.set_result(None)

@@ -315,7 +315,7 @@ class Dispatcher:
         self, record: JobRecord, error: ApiError, now: float, outcome: Outcome = "failed"
     ) -> None:
         record.error_code = error.code
-        self.tell(record, error)
+        self.effects.append(Tell(record.id, error=error))
         self.end(record, outcome, now)
 
     def end(self, record: JobRecord, outcome: Outcome, now: float) -> None:
@@ -339,8 +339,8 @@ class Dispatcher:
         else:
             self._changes.stirred.add(record.pool)
 
-    def tell(self, record: JobRecord, news: Event | ApiError) -> None:
-        self.effects.append(Tell(record.id, news))
+    def tell(self, record: JobRecord, *events: Event) -> None:
+        self.effects.append(Tell(record.id, events))
 
     def send(self, routing_id: bytes, message: Message) -> None:
         self.effects.append(Send(routing_id, message))

@@ -21,10 +21,11 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class Tell(msgspec.Struct, frozen=True):
-    """News for the request's handler: an event, or the error that ends it."""
+    """News for the request's handler: events in their order, or the error that ends it."""
 
     job_id: str
-    news: Event | ApiError
+    events: Sequence[Event] = ()
+    error: ApiError | None = None
 
 
 class Ended(msgspec.Struct, frozen=True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from gateway.dispatch.core.dispatcher import Dispatcher
@@ -21,6 +23,8 @@ from shared.messages import (
     Message,
     Rejected,
 )
+
+RUN_OF = attrgetter("job")
 
 
 class Results:
@@ -69,31 +73,34 @@ class Results:
     def _deltas(self, session: Session, message: Deltas, now: float) -> None:
         for accepted in message.accepted:
             self._accepted(session, accepted, now)
-        live_job = self._dispatcher.live_job
-        for delta in message.items:
-            record = live_job(session, delta.job)
-            if record is None:
-                continue
-            if delta.sequence != record.next_sequence or delta.choice >= len(record.choices):
-                # A message was lost, or says what cannot be.
-                self._dispatcher.run_again(record, now)
-            else:
-                self._delta(session, record, delta, now)
+        for run_id, deltas in groupby(message.items, RUN_OF):
+            record = self._dispatcher.live_job(session, run_id)
+            if record is not None:
+                self._brought(session, record, list(deltas), now)
         for done in message.done:
             self._done(session, done, now)
 
-    def _delta(self, session: Session, record: JobRecord, delta: Delta, now: float) -> None:
-        record.next_sequence += 1
-        record.absorb(delta)
-        session.tokens += len(delta.tokens)
-        if delta.tokens:
-            self._token_came(record.at, now)
+    def _brought(
+        self, session: Session, record: JobRecord, deltas: list[Delta], now: float
+    ) -> None:
+        """Deltas of one job. They are told together: a whole answer's may all come at once."""
+        for index, delta in enumerate(deltas):
+            if delta.sequence != record.next_sequence or delta.choice >= len(record.choices):
+                # A message was lost, or says what cannot be.
+                self._dispatcher.tell(record, *deltas[:index])
+                self._dispatcher.run_again(record, now)
+                return
+            record.next_sequence += 1
+            record.absorb(delta)
+            if delta.tokens:
+                session.tokens += len(delta.tokens)
+                self._token_came(record.at, now)
         if record.kind == "streaming":
             record.deadline_at = now + self._token_timeout_s
         if record.overflows:
             self._dispatcher.fail(record, not_finished(record), now)
         else:
-            self._dispatcher.tell(record, delta)
+            self._dispatcher.tell(record, *deltas)
 
     def _token_came(self, at: Milestones, now: float) -> None:
         if at.last_token_at is None:

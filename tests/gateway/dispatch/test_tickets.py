@@ -21,9 +21,8 @@ def ticket(acts: list[Act] | None = None) -> JobTicket:
 
 async def test_news_comes_in_order_and_the_error_after_it() -> None:
     mine = ticket()
-    mine.tell(ACCEPTED)
-    mine.tell(DELTA)
-    mine.tell(WorkerFailed("x"))
+    mine.tell([ACCEPTED, DELTA])
+    mine.tell([], WorkerFailed("x"))
     assert await mine.next_events() == [ACCEPTED, DELTA]
     for _ in range(2):
         with pytest.raises(WorkerFailed):
@@ -34,7 +33,7 @@ async def test_a_wait_ends_with_the_news() -> None:
     mine = ticket()
     waiting = asyncio.create_task(mine.next_events())
     await asyncio.sleep(0)
-    mine.tell(ACCEPTED)
+    mine.tell([ACCEPTED])
     assert await waiting == [ACCEPTED]
 
 
@@ -43,7 +42,7 @@ async def test_a_cancelled_wait_loses_nothing() -> None:
     waiting = asyncio.create_task(mine.next_events())
     await asyncio.sleep(0)
     waiting.cancel()
-    mine.tell(ACCEPTED)
+    mine.tell([ACCEPTED])
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await mine.next_events() == [ACCEPTED]

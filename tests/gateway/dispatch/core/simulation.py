@@ -255,12 +255,15 @@ class Simulation:
 
     @staticmethod
     def _tell(client: Client, effect: Tell) -> None:
-        if isinstance(effect.news, Delta):
-            client.tokens.extend(effect.news.tokens)
-        elif isinstance(effect.news, Accepted):
-            client.accepted.append(effect.news)
-        else:
-            client.ends.append(effect.news)
+        for event in effect.events:
+            if isinstance(event, Delta):
+                client.tokens.extend(event.tokens)
+            elif isinstance(event, Accepted):
+                client.accepted.append(event)
+            else:
+                client.ends.append(event)
+        if effect.error is not None:
+            client.ends.append(effect.error)
 
     def _sent(self, send: Send) -> bool:
         self.sent.append(send)
