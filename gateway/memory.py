@@ -91,8 +91,10 @@ class MemoryBudget:
     def changed(self, holding: Holding, more_bytes: int) -> None:
         """Told by each holding of what it takes and gives back."""
         self.used_bytes += more_bytes
-        self._held_by[holding.client] += more_bytes
-        if not self._held_by[holding.client]:
+        of_client = self._held_by[holding.client] + more_bytes
+        if of_client:
+            self._held_by[holding.client] = of_client
+        else:
             del self._held_by[holding.client]
         if holding.held_bytes:
             self._holders.add(holding)

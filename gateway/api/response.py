@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -30,9 +31,8 @@ _FOREIGN = re.compile(r"[^A-Za-z0-9_.:$-]")
 _MOST_CHARACTERS = 64
 
 
-def unenforced_header(events: list[Event]) -> list[tuple[bytes, bytes]]:
+def unenforced_header(names: Sequence[str]) -> list[tuple[bytes, bytes]]:
     """Return the header that names what of a schema the worker takes for a remark, if anything."""
-    names = [name for event in events if isinstance(event, Accepted) for name in event.unenforced]
     # A worker's words, made of a client's.
     clean = [_FOREIGN.sub("_", name[:_MOST_CHARACTERS]) for name in names]
     return [(UNENFORCED, ", ".join(clean).encode())] if clean else []
@@ -74,16 +74,13 @@ class GenerationResponse(Response):
 
     async def _send_answer(self, ticket: Ticket, identity: Identity, send: Send) -> None:
         answer = CollectedAnswer(self._generation.answers)
-        unenforced: list[tuple[bytes, bytes]] = []
         while not answer.done:
-            events = await ticket.next_events()
-            unenforced = unenforced or unenforced_header(events)
-            answer.add(events)
+            answer.add(await ticket.next_events())
         body = self._renderer.non_streaming(identity, answer)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
-            *unenforced,
+            *unenforced_header(answer.unenforced),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -92,6 +89,7 @@ class GenerationResponse(Response):
         self, ticket: Ticket, identity: Identity, scope: Scope, send: Send
     ) -> None:
         events = await first_events(ticket)
+        names = next((event.unenforced for event in events if isinstance(event, Accepted)), [])
         stream = self._renderer.stream(identity)
         writer = EventWriter(
             scope,
@@ -100,7 +98,7 @@ class GenerationResponse(Response):
             keep_alive_s=self._settings.keep_alive_interval,
         )
         try:
-            await writer.start(unenforced_header(events))
+            await writer.start(unenforced_header(names))
             await self._pump(ticket, stream, writer, events)
         finally:
             writer.close()

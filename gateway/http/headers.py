@@ -13,6 +13,8 @@ HOST_HEADER = re.compile(
 )
 """What RFC 9110 lets a Host header be, and the zone that some clients leave at an address' end.
 Names of containers may have an underscore."""
+BY_NAME = "proxy_oai_compat.headers"
+"""Where a scope keeps its headers for the next who asks: each request is asked for six."""
 PREFIX = re.compile(r"(/[\w.~-]+)+")
 
 
@@ -22,10 +24,10 @@ def header(scope: Scope, name: bytes) -> bytes:
     Args:
         name: in lower case.
     """
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return b""
+    by_name: dict[bytes, bytes] | None = scope.get(BY_NAME)
+    if by_name is None:
+        by_name = scope[BY_NAME] = dict(reversed(scope["headers"]))
+    return by_name.get(name, b"")
 
 
 def says_its_host(scope: Scope) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.api.common.blocks import Block, Blocks, Kind
 from gateway.generation import Event
@@ -61,6 +61,8 @@ class CollectedAnswer:
         self.done = False
         self.usage = Usage(prompt_tokens=0, completion_tokens=0)
         self.timings = Timings()
+        self.unenforced: Sequence[str] = ()
+        """What of a schema the worker takes for a remark."""
 
     def add(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -68,6 +70,8 @@ class CollectedAnswer:
                 self.choices[event.choice].add(event)
             elif isinstance(event, Done):
                 self._end(event)
+            else:
+                self.unenforced = self.unenforced or event.unenforced
 
     def _end(self, done: Done) -> None:
         for choice in self.choices:

@@ -5,6 +5,7 @@ Opened ─▶ Grown* ─▶ Closed, then the next block; never two at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,7 +41,7 @@ class Opened(msgspec.Struct, frozen=True):
 class Grown(msgspec.Struct, frozen=True):
     block: Block
     piece: str
-    logprobs: list[TokenLogprob]
+    logprobs: Sequence[TokenLogprob]
 
 
 class Closed(msgspec.Struct, frozen=True):
@@ -83,16 +84,15 @@ class Blocks:
         events: list[BlockEvent],
         kind: Kind,
         piece: str,
-        logprobs: list[TokenLogprob] | None = None,
+        logprobs: Sequence[TokenLogprob] = (),
     ) -> None:
-        if self._open is None or self._open.kind != kind:
-            self._begin(events, kind)
         block = self._open
-        assert block is not None
+        if block is None or block.kind != kind:
+            block = self._begin(events, kind)
         if piece or logprobs:
             block.pieces.append(piece)
-            block.logprobs += logprobs or []
-            events.append(Grown(block, piece, logprobs or []))
+            block.logprobs += logprobs
+            events.append(Grown(block, piece, logprobs))
 
     def _begin(
         self,
@@ -101,10 +101,11 @@ class Blocks:
         call_id: str = "",
         name: str = "",
         number: int = 0,
-    ) -> None:
+    ) -> Block:
         self._close(events)
-        self._open = Block(len(self.closed), kind, call_id, name, number)
-        events.append(Opened(self._open))
+        block = self._open = Block(len(self.closed), kind, call_id, name, number)
+        events.append(Opened(block))
+        return block
 
     def _close(self, events: list[BlockEvent]) -> None:
         if self._open is not None:

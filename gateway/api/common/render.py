@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -96,7 +97,7 @@ def timings_content(timings: Timings) -> dict[str, float]:
     }
 
 
-def logprob_content(entries: list[TokenLogprob]) -> list[dict[str, Any]]:
+def logprob_content(entries: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
     """Return OpenAI's `logprobs.content` list."""
     return [
         {

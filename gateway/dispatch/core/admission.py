@@ -142,8 +142,7 @@ class Admission:
         if pool is None:
             return []
         promoted = []
-        for stream in (False, True):
-            line = pool.line(stream)
+        for stream, line in ((False, pool.waiting), (True, pool.waiting_streams)):
             while line and pool.has_free_slot(stream):
                 record = next((r for r in line if r.has_claim(now)), line[0])
                 line.remove(record)

@@ -80,10 +80,10 @@ class ChoiceProgress(msgspec.Struct):
     in_word: bool = False
 
     def count_text(self, text: str) -> None:
-        if text:
-            continues = self.in_word and not text[0].isspace()
-            self.words += len(text.split()) - continues
-            self.in_word = not text[-1].isspace()
+        """`text`: not empty."""
+        continues = self.in_word and not text[0].isspace()
+        self.words += len(text.split()) - continues
+        self.in_word = not text[-1].isspace()
 
 
 class Milestones(msgspec.Struct):
@@ -212,17 +212,26 @@ class JobRecord(msgspec.Struct, eq=False):
     def words(self) -> int:
         return sum(choice.words for choice in self.choices)
 
-    def absorb(self, delta: Delta) -> None:
-        """Remember what the client is about to see, so that another worker can go on from it."""
+    def absorb(self, delta: Delta) -> bool:
+        """Remember what the client is about to see, so that another worker can go on from it.
+        Returns whether it is what comes next in this run."""
+        if delta.sequence != self.next_sequence or delta.choice >= len(self.choices):
+            return False
+        self.next_sequence += 1
         choice = self.choices[delta.choice]
         if delta.tokens:
+            count = len(delta.tokens)
             choice.tokens.extend(delta.tokens)
-            self.completion_tokens += len(delta.tokens)
-            self.run_tokens += len(delta.tokens)
+            self.completion_tokens += count
+            self.run_tokens += count
         choice.finish_reason = delta.finish_reason
-        choice.count_text(delta.reasoning)
-        choice.count_text(delta.text)
-        self.characters += len(delta.reasoning) + len(delta.text)
+        if delta.reasoning:
+            choice.count_text(delta.reasoning)
+            self.characters += len(delta.reasoning)
+        if delta.text:
+            choice.count_text(delta.text)
+            self.characters += len(delta.text)
+        return True
 
     def give_up_run(self, now: float, *, rejected: bool) -> None:
         """Count the run that is over before the job is."""

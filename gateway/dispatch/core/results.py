@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import groupby
+from itertools import groupby, takewhile
 from operator import attrgetter
 from typing import Any
 
@@ -84,23 +84,21 @@ class Results:
         self, session: Session, record: JobRecord, deltas: list[Delta], now: float
     ) -> None:
         """Deltas of one job. They are told together: a whole answer's may all come at once."""
-        for index, delta in enumerate(deltas):
-            if delta.sequence != record.next_sequence or delta.choice >= len(record.choices):
-                # A message was lost, or says what cannot be.
-                self._dispatcher.tell(record, *deltas[:index])
-                self._dispatcher.run_again(record, now)
-                return
-            record.next_sequence += 1
-            record.absorb(delta)
-            if delta.tokens:
-                session.tokens += len(delta.tokens)
-                self._token_came(record.at, now)
-        if record.kind == "streaming":
-            record.deadline_at = now + self._token_timeout_s
+        tokens_before = record.completion_tokens
+        good = list(takewhile(record.absorb, deltas))
+        tokens = record.completion_tokens - tokens_before
+        if tokens:
+            session.tokens += tokens
+            self._token_came(record.at, now)
         if record.overflows:
             self._dispatcher.fail(record, not_finished(record), now)
-        else:
-            self._dispatcher.tell(record, *deltas)
+            return
+        if good:
+            if record.kind == "streaming":
+                record.deadline_at = now + self._token_timeout_s
+            self._dispatcher.tell(record, *good)
+        if len(good) < len(deltas):  # a message was lost, or says what cannot be
+            self._dispatcher.run_again(record, now)
 
     def _token_came(self, at: Milestones, now: float) -> None:
         if at.last_token_at is None:
