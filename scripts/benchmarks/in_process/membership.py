@@ -18,8 +18,8 @@ from scripts.benchmarks.report import Row, median  # noqa: E402
 from shared.messages import Sampling  # noqa: E402
 from worker.engine.cache.slots import SlotCache  # noqa: E402
 from worker.engine.model.config import SamplingDefaults  # noqa: E402
-from worker.engine.schedule.penalties import Penalties, Said  # noqa: E402
-from worker.engine.schedule.sampling import Rules, narrowed, rules_for  # noqa: E402
+from worker.engine.sampling.penalties import Penalties, Said  # noqa: E402
+from worker.engine.sampling.sampling import Rules, narrowed, rules_for  # noqa: E402
 
 ROWS, LAYERS, HEADS, WIDTH = 32, 4, 4, 128
 NEWCOMER_TOKENS = 500

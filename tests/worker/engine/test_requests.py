@@ -17,9 +17,9 @@ from tests.worker.engine.driving import Driver, assistant, job, picture, sampled
 from tests.worker.engine.prepare.test_structure import calls_of
 from worker.engine.interface import ModelError
 from worker.engine.model.config import SamplingDefaults, sampling_defaults
-from worker.engine.schedule.penalties import Penalties
+from worker.engine.sampling.penalties import Penalties
+from worker.engine.sampling.sampling import NOTHING, Sampler, rules_for
 from worker.engine.schedule.request import NO_LIMIT, answer_limit
-from worker.engine.schedule.sampling import NOTHING, Sampler, rules_for
 from worker.engine.text.detokenizer import Vocabulary
 
 

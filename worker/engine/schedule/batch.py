@@ -23,9 +23,9 @@ from worker.engine.cache.padded import PaddedCache
 from worker.engine.cache.slots import SlotCache
 from worker.engine.model.model import LoadedModel
 from worker.engine.prepare.grammar import apply_masks
-from worker.engine.schedule.logprobs import LogprobReader
-from worker.engine.schedule.penalties import Penalties, Said
-from worker.engine.schedule.sampling import Sampler
+from worker.engine.sampling.logprobs import LogprobReader
+from worker.engine.sampling.penalties import Penalties, Said
+from worker.engine.sampling.sampling import Sampler
 from worker.engine.schedule.sequences import Chosen, Rows, Sequence
 
 SETTLE_EVERY_STEPS = 32

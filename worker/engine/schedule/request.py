@@ -11,7 +11,7 @@ from worker.engine.faults import JobFault
 from worker.engine.model.config import SamplingDefaults
 from worker.engine.prepare.grammar import GrammarState
 from worker.engine.prepare.preprocess import Prompt, check_length
-from worker.engine.schedule.sampling import NOTHING, rules_for
+from worker.engine.sampling.sampling import NOTHING, rules_for
 from worker.engine.schedule.sequences import Chosen, Sequence, State
 from worker.engine.text.answer import Answer, Language, Piece
 from worker.engine.text.detokenizer import Vocabulary

@@ -22,7 +22,7 @@ import numpy as np
 from shared.messages import Resume
 from worker.engine.cache.keys import Key
 from worker.engine.prepare.grammar import GrammarState
-from worker.engine.schedule.sampling import Rules
+from worker.engine.sampling.sampling import Rules
 from worker.engine.text.answer import Answer, Piece
 
 if TYPE_CHECKING:

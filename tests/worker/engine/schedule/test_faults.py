@@ -17,9 +17,9 @@ from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, job, picture, sampled
 from worker.engine.model.vision_tower import CachedVisionTower
 from worker.engine.prepare.preprocess import Preprocessor
+from worker.engine.sampling.sampling import Rules, Sampler
 from worker.engine.schedule.batch import DecodeBatch
 from worker.engine.schedule.memory_budget import MemoryBudget
-from worker.engine.schedule.sampling import Rules, Sampler
 
 OOM = "[malloc] Unable to allocate 123 bytes."
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from shared.messages import Sampling
 from tests.properties import examples
 from worker.engine.model.config import SamplingDefaults
-from worker.engine.schedule import penalties, sampling
-from worker.engine.schedule.penalties import Penalties, Said
-from worker.engine.schedule.sampling import Rules, Sampler, rules_for
+from worker.engine.sampling import penalties, sampling
+from worker.engine.sampling.penalties import Penalties, Said
+from worker.engine.sampling.sampling import Rules, Sampler, rules_for
 
 VOCABULARY = 24
 

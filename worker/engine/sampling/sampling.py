@@ -21,7 +21,7 @@ import numpy.typing as npt
 from shared.messages import Sampling
 from worker.engine.model.config import SamplingDefaults
 from worker.engine.model.device import has_gpu
-from worker.engine.schedule.penalties import Bias, Penalties
+from worker.engine.sampling.penalties import Bias, Penalties
 
 BELOW_ONE = 1.0 - 2.0**-22
 """Keeps float32 rounding from drawing beyond the last probable token."""

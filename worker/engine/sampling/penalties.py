@@ -18,7 +18,7 @@ import numpy.typing as npt
 from worker.engine.cache.arrays import start
 
 if TYPE_CHECKING:
-    from worker.engine.schedule.sampling import Rules
+    from worker.engine.sampling.sampling import Rules
 
 BLOCK_PLACES = 8
 """The table grows by so many places, copying everything once."""

@@ -1,0 +1,1 @@
+"""What a row draws: its own rules, penalties, randomness and log probabilities."""
