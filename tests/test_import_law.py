@@ -21,6 +21,7 @@ FORBIDDEN = {
     "worker/link": MLX,
     "worker/engine": {"zmq"},
     "worker/engine/text": {"mlx", "zmq"},
+    "worker/engine/drafts": {"mlx", "zmq"},
     "scripts": {"tests"},
 }
 """What no module of a folder imports, itself or through other modules of ours."""

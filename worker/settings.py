@@ -67,6 +67,12 @@ class Settings:
         help="where images stand in a user message, relative to its text",
         choices=("as-sent", "before", "after"),
     )
+    speculate: str = option(
+        "off",
+        help="compute what an answer is likely to say next together, which changes nothing but the "
+        "time; auto, lookup: as it, or its prompt, has gone on before",
+        choices=("off", "auto", "lookup"),
+    )
     stall_timeout: float = option(
         30.0,
         help="how long the engine may neither step nor compute, jobs active, before it is killed",
@@ -131,6 +137,7 @@ class Settings:
             trust_remote_code=self.trust_remote_code,
             max_context=self.max_context,
             image_position=self.image_position,
+            speculate=self.speculate,
             prefix_cache_bytes=int(self.prefix_cache_gib * GIB),
             vision_cache_bytes=int(self.vision_cache_gib * GIB),
             proof_cache=self.proof_cache,

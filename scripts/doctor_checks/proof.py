@@ -18,6 +18,7 @@ WITHOUT = {
     "prefix_cache": "Every turn of a conversation is read from its start.",
     "pieces": "A long prompt is read in one piece, for which running streams wait.",
     "batching": "Requests are answered one after the other.",
+    "speculation": "Tokens are computed one by one, whatever --speculate says.",
 }
 """What the worker does where an ability does not hold."""
 REMEDY = "Serve another model, or this one when mlx-vlm has mended it."

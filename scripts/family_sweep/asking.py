@@ -52,9 +52,10 @@ class Engine:
     def of_no_use(self) -> set[str]:
         """Abilities that are off because there is nothing to do with them."""
         family = self._ours.engine.model.family
+        drafts = set() if family.abilities.speculation else {"speculation"}
         if not family.abilities.pictures:
-            return {"picture_splitting", "vision_cache"}
-        return {"picture_splitting"} if family.split is Split.NOT else set()
+            return {"picture_splitting", "vision_cache"} | drafts
+        return ({"picture_splitting"} if family.split is Split.NOT else set()) | drafts
 
     def forget(self) -> None:
         self._ours.engine.forget()

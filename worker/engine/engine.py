@@ -41,6 +41,7 @@ from worker.engine.schedule.recovery import try_alone
 from worker.engine.schedule.request import Request, failed
 from worker.engine.schedule.room import Room
 from worker.engine.schedule.sequences import Chosen, Rows, Sequence, State
+from worker.engine.schedule.speculation import Speculation
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class MlxEngine:
         writer: makes a prompt's text of a job's messages.
         memory: what they have taken of it.
         preparation: of jobs' prompts, beside the engine thread.
+        speculation: on what rows are likely to say next.
         watch: sees each token as it was chosen, with the log probabilities that its job asks for.
     """
 
@@ -78,6 +80,7 @@ class MlxEngine:
         preprocessor = Preprocessor(model, self.writer)
         self.preparation = Preparation(preprocessor, grammars, options.preprocess_threads, wake)
         self.memory = memory
+        self.speculation = Speculation(model)
         self._threads = threads
         self._requests: dict[str, Request] = {}
         self.watch: Callable[[Chosen], None] | None = None
@@ -93,11 +96,11 @@ class MlxEngine:
         prefix_bytes = options.prefix_cache_bytes if abilities.prefix_cache else 0
         plain = caches.is_plain(self.model.new_cache())
         self._prefixes = PrefixCache(prefix_bytes, plain=plain)
-        pause_s, largest, steady = options.prefill_pause_s, options.largest_piece, options.steady
-        pacer = Pacer(pause_s, largest, steady=steady)
+        pacer = Pacer(options.prefill_pause_s, options.largest_piece, steady=options.steady)
         self._prefills = PrefillQueue(self.model, self._prefixes, pacer)
         self._room = Room(self.memory, self._prefixes, self.model.vision_cache)
-        self._batch = Batches(self.model)
+        self.speculation.begin_anew(options.speculate)
+        self._batch = Batches(self.model, self.speculation)
         self._most_rows = options.max_rows if abilities.batching else 1
         self._requests = {}
         self._waiting: deque[Request] = deque()
@@ -160,6 +163,7 @@ class MlxEngine:
             "batches": float(self._batch.count),
             "waiting": float(len(self._waiting)),
             "tokens_per_second": rate,
+            **self.speculation.gauges(),
         }
 
     def forget(self) -> None:
@@ -190,10 +194,8 @@ class MlxEngine:
     def _accept(self, prepared: Prepared) -> None:
         request = self._requests[prepared.job_id]
         with self._failing_alone(request):
-            defaults, context_tokens = self.model.defaults, self.model.context_tokens
-            request.begin(
-                prepared.prompt, prepared.grammar, self._language, defaults, context_tokens
-            )
+            limits = self.model.defaults, self.model.context_tokens
+            request.begin(prepared.prompt, prepared.grammar, self._language, *limits)
             prompt_tokens = len(request.prompt.ids)
             unenforced = list(prepared.grammar.unenforced) if prepared.grammar else []
             self._events.append(
@@ -258,6 +260,7 @@ class MlxEngine:
                 try_alone(self.model, rows, prefilled.cache)
             if not request.unfinished:
                 return
+        self.speculation.join(rows)
         try:
             self._batch.join(rows, prefilled.cache, is_batch=prefilled.is_batch)
         except Exception as error:
@@ -378,7 +381,7 @@ class MlxEngine:
     def _recover(self, error: Exception, rows: Rows) -> None:
         """After a failed step: give everyone a new start from their tokens."""
         log.error("a step has failed; its rows are prefilled again", exc_info=error)
-        self._batch = Batches(self.model)
+        self._batch = Batches(self.model, self.speculation)
         self._leaving.clear()
         mx.clear_cache()
         alive = [one for one in dict.fromkeys(row.request for row in rows) if one.unfinished]

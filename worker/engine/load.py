@@ -118,9 +118,13 @@ def go_by(engine: MlxEngine, options: EngineOptions, proof: Proof) -> None:
     model.allow(proof.abilities, options.vision_cache_bytes)
     engine.begin_anew(options)
     held = ", ".join(ability for ability, holds in proof.proven.items() if holds)
-    off = "; ".join(f"without {ability}: {why}" for ability, why in proof.reasons.items())
+    reasons = dict(proof.reasons)
+    no_drafts = reasons.pop("speculation", "")
+    off = "; ".join(f"without {ability}: {why}" for ability, why in reasons.items())
     remarks = [off] if off else []
     if proof.untried:
         remarks.append(f"not tried beyond {proof.untried} tokens, which the model takes long for")
     level = logging.WARNING if off else logging.INFO
     log.log(level, "answers are mlx-vlm's own with %s", "; ".join([held, *remarks]))
+    if no_drafts and options.speculate != "off":
+        log.info("nothing is drafted for this model: %s", no_drafts)

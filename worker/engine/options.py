@@ -35,6 +35,8 @@ class EngineOptions:
         image_position: where images stand in a user message, relative to its text.
         prefix_cache_bytes: most memory for key-value caches of prompts seen before; 0: none.
         vision_cache_bytes: most memory for features of images seen before; 0: none.
+        speculate: whether what a row is likely to say next is computed together: "off", or where
+            its drafts come from: "auto", "lookup".
         max_rows: most sequences decoded at once; further ones wait inside the engine.
         prefill_pause_s: how long running streams may wait for a short newcomer's prompt; for a long
             one they wait about as long as for a token of their own, many times.
@@ -54,6 +56,7 @@ class EngineOptions:
     image_position: str = "as-sent"
     prefix_cache_bytes: int = 1024 * MIB
     vision_cache_bytes: int = 256 * MIB
+    speculate: str = "off"
     max_rows: int = 64
     prefill_pause_s: float = 0.05
     largest_piece: int | None = None

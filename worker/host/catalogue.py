@@ -21,6 +21,7 @@ ENGINE_FLAGS = frozenset(
         "max_streams",
         "max_context",
         "image_position",
+        "speculate",
         "stall_timeout",
         "drain_timeout",
         "recycle_after_requests",

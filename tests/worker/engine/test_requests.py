@@ -17,7 +17,6 @@ from tests.worker.engine.driving import Driver, assistant, job, picture, sampled
 from tests.worker.engine.prepare.test_structure import calls_of
 from worker.engine.interface import ModelError
 from worker.engine.model.config import SamplingDefaults, sampling_defaults
-from worker.engine.sampling.penalties import Penalties
 from worker.engine.sampling.sampling import NOTHING, Sampler, rules_for
 from worker.engine.schedule.request import NO_LIMIT, answer_limit
 from worker.engine.text.detokenizer import Vocabulary
@@ -30,7 +29,7 @@ def driver(drive: MakeDriver) -> Driver:
 
 def sampler(vocabulary: int, **rules: Any) -> Sampler:
     one = rules_for(Sampling(seed=1, **rules), SamplingDefaults(), 0)
-    return Sampler([one], Penalties(vocabulary), vocabulary)
+    return Sampler([one], vocabulary)
 
 
 def test_a_prompt_of_one_token(driver: Driver) -> None:
@@ -190,7 +189,7 @@ def test_it_may_be_as_cold_as_it_likes(temperature: float) -> None:
 def test_no_token_is_made_up_where_none_has_a_chance(temperature: float, value: float) -> None:
     logits = mx.array([[value] * 5, [0.0, -np.inf, 9.0, -np.inf, 0.0]], mx.float32)
     rules = [rules_for(Sampling(seed=1, temperature=temperature), SamplingDefaults(), 0)] * 2
-    chosen = np.array(Sampler(rules, Penalties(5), 5).choose(logits, [0, 0]))
+    chosen = np.array(Sampler(rules, 5).choose(logits, [0, 0]))
     assert chosen[0] == NOTHING
     assert chosen[1] in (0, 2, 4)
 

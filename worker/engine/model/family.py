@@ -44,6 +44,7 @@ class Abilities:
         prefix_cache: go on from keys and values computed for another prompt.
         pieces: prefill a prompt in several pieces.
         batching: prefill and decode rows of several prompts together.
+        speculation: feed a row several tokens at once, and take back those that it does not say.
     """
 
     pictures: bool = True
@@ -53,6 +54,7 @@ class Abilities:
     prefix_cache: bool = True
     pieces: bool = True
     batching: bool = True
+    speculation: bool = True
 
     def without(self, *names: str) -> Abilities:
         """The same with these switched off."""

@@ -93,6 +93,9 @@ class LoadedModel:
         self._positions = PositionState(self._language, axes) if axes else None
         cache = self.new_cache()
         self.has_plain_caches = is_plain(cache) and self.family.slots
+        if not self.has_plain_caches:
+            self.family = self.family.without("speculation")
+            self.abilities = self.family.abilities
         self.weight_bytes = _weight_bytes(self._language)
         self.vocabulary = self.try_out(1, TRIED_TOKENS, cache).shape[-1]
         self.footprint = Footprint.measured(cache, TRIED_TOKENS)

@@ -93,6 +93,29 @@ class GrammarState:
             self._fail()
         self._next = self._allowed()
 
+    def along(self, draft: Sequence[int]) -> list[Mask | None]:
+        """Which tokens may come next here, and after each token of a draft, as long as these fit:
+        one mask more than there are tokens that do. It stays where it is.
+
+        Whether the model thinks, and whether a message begins, is taken to stay as it is now.
+        """
+        masks = [self.mask()]
+        fork: GrammarState | None = None
+        for token in draft:
+            newest = masks[-1]
+            if newest is not None and not newest[token]:
+                break
+            if self.active and not self._left:
+                fork = fork or self.fork()
+                try:
+                    fork.accept(token)
+                except JobFault:  # too complex: if it is said, that is told then
+                    break
+                masks.append(fork.mask())
+            else:
+                masks.append(newest)
+        return masks
+
     def begin_with(self, tokens: Sequence[int]) -> bool:
         """Go on from an answer that has begun already; False if its beginning does not fit."""
         self._begun = self._begun or bool(tokens)

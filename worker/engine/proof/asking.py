@@ -14,9 +14,14 @@ from worker.engine.schedule.sequences import Chosen
 
 LONGER = 3 * TOKENS
 """Of an answer that others join: theirs are read meanwhile."""
-APART = "apart"
+APART, NAMED = "apart", "proof-"
 NAP_S = 0.001
 PATIENCE_S = 300.0
+
+
+def number_of(job_id: str) -> int:
+    """Which of the questions that were asked side by side this one is."""
+    return int(job_id.removeprefix(NAMED))
 
 
 class NoAnswer(Exception):
@@ -48,12 +53,14 @@ class Asking:
         joining: tuple[Question, ...] = (),
         *,
         apart: bool = False,
+        longer: bool = False,
     ) -> list[tuple[Question, Said]]:
         """Ask questions side by side.
 
         Args:
             joining: further ones, asked when the first has said a word; it says more for that.
             apart: by a tenant of their own, who shares no prompt with the others.
+            longer: all say more.
 
         Raises:
             NoAnswer: to one of them.
@@ -64,7 +71,7 @@ class Asking:
         open_jobs: set[str] = set()
 
         def submit(question: Question, tokens: int) -> None:
-            job_id = f"proof-{len(asked)}"
+            job_id = f"{NAMED}{len(asked)}"
             asked[job_id] = question
             open_jobs.add(job_id)
             salt = APART if apart else ""
@@ -72,7 +79,7 @@ class Asking:
             self._engine.submit(job, question.pictures)
 
         for question in together:
-            submit(question, TOKENS if not joining else LONGER)
+            submit(question, LONGER if joining or longer else TOKENS)
         self._engine.preparation.finish()  # so that the same ones always come together
         deadline = time.monotonic() + PATIENCE_S
         while open_jobs:

@@ -25,7 +25,7 @@ LEAST_SHARED = 17
 MORE = 9
 """Tokens of a prompt of its own, after those that it shares."""
 SPARE_WORDS = LEAST_SHARED + MORE
-COST = 9
+COST = 12
 """How many times its length in tokens all questions beyond one take, about."""
 
 

@@ -23,6 +23,7 @@ from worker.engine.options import EngineOptions
 from worker.engine.prepare.preprocess import Preprocessor, Prompt
 from worker.engine.proof.agreement import Said, agree, differences
 from worker.engine.proof.asking import Asking
+from worker.engine.proof.drafted import Known
 from worker.engine.proof.lengths import (
     COST,
     SPARE_WORDS,
@@ -50,6 +51,7 @@ from worker.engine.proof.stages import (
     all_at_once,
     all_beyond,
     alone,
+    drafts,
     later_stages,
     tried_at_once,
 )
@@ -125,7 +127,12 @@ class _Trial:
         self._trying = trying
         self._model = engine.model
         self._options = replace(
-            options, prefix_cache_bytes=CACHE_BYTES, max_rows=64, largest_piece=None, steady=True
+            options,
+            prefix_cache_bytes=CACHE_BYTES,
+            max_rows=64,
+            largest_piece=None,
+            steady=True,
+            speculate="off",
         )
         self._proven: dict[str, bool] = {}
         self._reasons: dict[str, str] = {}
@@ -146,6 +153,7 @@ class _Trial:
             self._raw = not self._has_template()
             if in_full or not self._try_all_at_once():
                 self._try_each()
+            self._try_speculation()
         finally:
             self._model.context_tokens = context
         seconds = time.perf_counter() - started
@@ -161,7 +169,7 @@ class _Trial:
         return True
 
     def _try_all_at_once(self) -> bool:
-        self._abilities = self._model.family.abilities
+        self._abilities = self._model.family.abilities.without("speculation")
         self._try(all_at_once(self._model, self._turns()))
         if self._proven["text"] and self._abilities.pictures and self._unseen():
             self._proven["text"] = False
@@ -281,6 +289,14 @@ class _Trial:
         found = next(known, None)
         return self._plain_answer(question, [0])[0] if found is None else found[0]
 
+    def _try_speculation(self) -> None:
+        if not self._model.family.abilities.speculation:
+            self._note("speculation", "its caches cannot take tokens back")
+        elif not self._abilities.batching:
+            self._note("speculation", "batching is off")
+        else:
+            self._try(drafts(self._abilities, self._long))
+
     # --- one ability after the other -------------------------------------------------------------
 
     def _try(self, stage: Stage) -> None:
@@ -321,8 +337,24 @@ class _Trial:
             self._begin_anew(turn)
         names = ", ".join(question.name for question in (*turn.together, *turn.joining))
         self._trying(f"it was proven ({turn.words}: {names})")
-        for question, said in asking.ask(turn.together, turn.joining, apart=turn.apart):
+        for question, said in self._answers(asking, turn):
             self._compare(question, said, turn)
+        speculation = self._engine.speculation
+        if turn.drafted and not 0 < speculation.accepted < speculation.drafted:
+            raise Disagreement("of tokens that were drafted, not some were taken and others not")
+
+    def _answers(self, asking: Asking, turn: Round) -> list[tuple[Question, Said]]:
+        if not turn.drafted:
+            return asking.ask(turn.together, turn.joining, apart=turn.apart)
+        speculation, drafter = self._engine.speculation, self._engine.speculation.drafter
+        self._engine.begin_anew(self._options)
+        before = asking.ask(turn.together, longer=True)
+        speculation.drafter = Known([said.tokens for _, said in before])
+        self._engine.begin_anew(replace(self._options, speculate="lookup"))
+        try:
+            return asking.ask(turn.together, longer=True)
+        finally:
+            speculation.drafter = drafter
 
     def _compare(self, question: Question, said: Said, turn: Round) -> None:
         plain = self._plain_answer(question, said.tokens)

@@ -34,6 +34,7 @@ class Round:
         cold: with nothing remembered.
         apart: by another tenant: no prompt that is remembered is of use, only features are.
         in_pieces: prompts are prefilled in several pieces, pictures cut within.
+        drafted: with drafts of what was said without them.
     """
 
     together: tuple[Question, ...]
@@ -41,11 +42,14 @@ class Round:
     cold: bool = False
     apart: bool = False
     in_pieces: bool = False
+    drafted: bool = False
 
     @property
     def words(self) -> str:
         count = len(self.together) + len(self.joining)
         how = "alone" if count == 1 else f"with {count} rows"
+        if self.drafted:
+            return f"{how}, with drafts"
         return f"{how}, in pieces" if self.in_pieces else how
 
 
@@ -109,10 +113,22 @@ def all_beyond(asked: Beyond) -> Stage:
     )
 
 
+def drafts(so_far: Abilities, long: Sequence[Beyond]) -> Stage:
+    """Several tokens of a row fed at once, some of them taken back: alone and in company, across
+    the lengths that the model declares, too."""
+    pictures = [PICTURE] * so_far.pictures
+    asked = [
+        (LONG_TEXT,),
+        (SHORT_TEXT, LONG_TEXT, *pictures, TEXT[1]),
+        *((one.up_to, SHORT_TEXT) for one in long),
+    ]
+    return Stage("speculation", tuple(Round(questions, drafted=True) for questions in asked))
+
+
 def tried_at_once(model: LoadedModel) -> list[str]:
     """The abilities that `all_at_once` shows."""
     able = model.family.abilities
-    none: set[str] = set()
+    none = {"speculation"}
     if model.family.split is Split.NOT or not able.several_pictures:
         none |= {"picture_splitting"}
     if not able.pictures:

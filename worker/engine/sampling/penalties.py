@@ -79,20 +79,68 @@ class Penalties:
         """
         if self._counts is None or self._seen is None:
             return logits
-        arrays = self._arrays = self._arrays or _Arrays.of(self._rules, self._places)
-        newest = mx.array([0 if fresh[row] else 1 for row in arrays.rows_list], mx.uint16)
-        self._counts = self._counts.at[arrays.places, inputs[arrays.rows]].add(newest)
+        arrays = self._count(inputs, fresh)
         counts, seen = self._counts[: arrays.span], self._seen[: arrays.span]
-        mine = (logits if arrays.all_in_order else logits[arrays.owners]).astype(mx.float32)
-        said = counts > 0
-        repeated = mx.where(mine > 0, mine / arrays.repetition, mine * arrays.repetition)
-        mine = mx.where(said | seen, repeated, mine)
-        mine = mine - arrays.frequency * counts - arrays.presence * said
-        mine = mine.astype(logits.dtype)
+        mine = logits if arrays.all_in_order else logits[arrays.owners]
+        mine = _penalized(mine, counts, seen, arrays.presence, arrays.frequency, arrays.repetition)
         if arrays.all_in_order:
             return mine
         logits[arrays.rows] = mine[arrays.places]
         return logits
+
+    def apply_along(
+        self,
+        logits: mx.array,
+        inputs: mx.array,
+        fresh: Sequence[bool],
+        drafts: Sequence[Sequence[int]],
+    ) -> mx.array:
+        """As `apply`, with several places for each row: after its input, and after each token of
+        its draft, as if those before had been said.
+
+        Args:
+            logits: [places, vocabulary], row by row.
+            drafts: of each row; `take` those that were said.
+        """
+        if self._counts is None or self._seen is None:
+            return logits
+        self._count(inputs, fresh)
+        mine: list[int] = []
+        places: list[int] = []
+        its: list[Rules] = []
+        before: list[tuple[int, int]] = []
+        first = 0
+        for row, draft in enumerate(drafts):
+            place = self._places[row]
+            for number in range(len(draft) + 1):
+                if place is None:
+                    break
+                before += [(len(mine), token) for token in draft[:number]]
+                mine.append(first + number)
+                places.append(place)
+                its.append(self._rules[row])
+            first += len(draft) + 1
+        chosen, counted = mx.array(mine), mx.array(places)
+        counts = self._counts[counted]
+        if before:
+            lines, tokens = zip(*before, strict=True)
+            counts = counts.at[mx.array(lines), mx.array(tokens)].add(mx.array(1, mx.uint16))
+        logits[chosen] = _penalized(logits[chosen], counts, self._seen[counted], *_columns(its))
+        return logits
+
+    def take(self, row: int, tokens: Sequence[int]) -> None:
+        """Count tokens of a draft that a row has said; its next input counts itself."""
+        place = self._places[row]
+        if place is not None and self._counts is not None and tokens:
+            added = mx.array(1, mx.uint16)
+            self._counts = self._counts.at[place, mx.array(list(tokens))].add(added)
+
+    def _count(self, inputs: mx.array, fresh: Sequence[bool]) -> _Arrays:
+        assert self._counts is not None
+        arrays = self._arrays = self._arrays or _Arrays.of(self._rules, self._places)
+        newest = mx.array([0 if fresh[row] else 1 for row in arrays.rows_list], mx.uint16)
+        self._counts = self._counts.at[arrays.places, inputs[arrays.rows]].add(newest)
+        return arrays
 
     def _written(self, known: Said) -> int:
         """Write what a row has said into a free place."""
@@ -154,7 +202,7 @@ class _Arrays:
         owners = [pairs[0][0]] * span
         for row, place in pairs:
             owners[place] = row
-        its = [rules[row] for row in owners]
+        presence, frequency, repetition = _columns([rules[row] for row in owners])
         return cls(
             rows_list=[row for row, _ in pairs],
             rows=mx.array([row for row, _ in pairs]),
@@ -162,9 +210,9 @@ class _Arrays:
             all_in_order=list(places) == list(range(len(places))),
             span=span,
             owners=mx.array(owners),
-            presence=_column([rule.presence_penalty for rule in its]),
-            frequency=_column([rule.frequency_penalty for rule in its]),
-            repetition=_column([rule.repetition_penalty for rule in its]),
+            presence=presence,
+            frequency=frequency,
+            repetition=repetition,
         )
 
 
@@ -190,6 +238,31 @@ class Bias:
 
     def apply(self, logits: mx.array) -> mx.array:
         return logits.at[self._rows, self._tokens].add(self._values.astype(logits.dtype))
+
+
+def _penalized(
+    logits: mx.array,
+    counts: mx.array,
+    seen: mx.array,
+    presence: mx.array,
+    frequency: mx.array,
+    repetition: mx.array,
+) -> mx.array:
+    """All [rows, vocabulary], or [rows, 1]."""
+    mine = logits.astype(mx.float32)
+    said = counts > 0
+    repeated = mx.where(mine > 0, mine / repetition, mine * repetition)
+    mine = mx.where(said | seen, repeated, mine)
+    return (mine - frequency * counts - presence * said).astype(logits.dtype)
+
+
+def _columns(rules: Sequence[Rules]) -> tuple[mx.array, mx.array, mx.array]:
+    """Presence, frequency and repetition penalty."""
+    return (
+        _column([rule.presence_penalty for rule in rules]),
+        _column([rule.frequency_penalty for rule in rules]),
+        _column([rule.repetition_penalty for rule in rules]),
+    )
 
 
 def _column(values: Sequence[float]) -> mx.array:

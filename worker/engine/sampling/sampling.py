@@ -21,7 +21,7 @@ import numpy.typing as npt
 from shared.messages import Sampling
 from worker.engine.model.config import SamplingDefaults
 from worker.engine.model.device import has_gpu
-from worker.engine.sampling.penalties import Bias, Penalties
+from worker.engine.sampling.penalties import Bias
 
 BELOW_ONE = 1.0 - 2.0**-22
 """Keeps float32 rounding from drawing beyond the last probable token."""
@@ -107,16 +107,10 @@ class Sampler:
 
     Args:
         rules: one for each row.
-        penalties: of the same rows; they stay when this is made anew.
         vocabulary: how many logits a row has.
     """
 
-    def __init__(
-        self,
-        rules: Sequence[Rules],
-        penalties: Penalties,
-        vocabulary: int,
-    ) -> None:
+    def __init__(self, rules: Sequence[Rules], vocabulary: int) -> None:
         temperatures = np.array([rule.temperature for rule in rules], np.float32)
         self._seeds = np.array([rule.seed for rule in rules], np.uint64)
         self.greedy = not temperatures.any()
@@ -125,12 +119,10 @@ class Sampler:
         self._scale = mx.array(1.0 / np.where(temperatures > 0, temperatures, 1.0))[:, None]
         # A GPU sorts in a few passes over the vocabulary, and a search takes 32.
         self._filters = _Filters.of(rules, sorts=has_gpu())
-        self._penalties = penalties
         self._bias = Bias.of(rules, vocabulary)
 
-    def adjust(self, logits: mx.array, inputs: mx.array, fresh: Sequence[bool]) -> mx.array:
-        """Apply penalties and biases; as `Penalties.apply`."""
-        logits = self._penalties.apply(logits, inputs, fresh)
+    def biased(self, logits: mx.array) -> mx.array:
+        """With each row's `logit_bias`."""
         return logits if self._bias is None else self._bias.apply(logits)
 
     def choose(self, logits: mx.array, positions: Sequence[int]) -> mx.array:

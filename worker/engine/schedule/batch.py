@@ -6,13 +6,15 @@ out to be finished has been computed once too often; that token is thrown away. 
 grammar need their token on the host before the next one can be chosen: their batch reads first,
 while the device runs the model.
 
+A draft is of what follows the newest token, so that where rows are likely to try one, the step
+reads first and then begins one pass for all of it (`verification.py`).
+
 A row joins with its prompt's last token still to be fed: its first token comes out of an ordinary
 step, sampled like all others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -26,7 +28,9 @@ from worker.engine.prepare.grammar import apply_masks
 from worker.engine.sampling.logprobs import LogprobReader
 from worker.engine.sampling.penalties import Penalties, Said
 from worker.engine.sampling.sampling import Sampler
-from worker.engine.schedule.sequences import Chosen, Rows, Sequence
+from worker.engine.schedule.sequences import Chosen, Rows, Sequence, State
+from worker.engine.schedule.speculation import Attempt, Speculation
+from worker.engine.schedule.verification import Deliver, Verification, fed
 
 SETTLE_EVERY_STEPS = 32
 """How often what caches hold and no step reads is computed: it would grow for ever."""
@@ -50,15 +54,20 @@ class Pending:
 
 
 class DecodeBatch:
-    """Not thread-safe; after an exception from `step`, throw it away and prefill its rows anew."""
+    """Not thread-safe; after an exception from `step`, throw it away and prefill its rows anew.
 
-    def __init__(self, model: LoadedModel) -> None:
+    Args:
+        speculation: None: no drafts are tried.
+    """
+
+    def __init__(self, model: LoadedModel, speculation: Speculation | None = None) -> None:
         self._model = model
+        self._speculation = speculation
         self.rows: list[Sequence] = []
         self._cache: SlotCache | PaddedCache = PaddedCache()
         self._feed: mx.array | None = None
         self._rope: mx.array | None = None
-        self._pending: Pending | None = None
+        self._pending: Pending | Verification | None = None
         self._penalties = Penalties(model.vocabulary)
         self._sampler: Sampler | None = None
         self._steps = 0
@@ -129,13 +138,22 @@ class DecodeBatch:
 
     # --- a step ----------------------------------------------------------------------------------
 
-    def step(self, deliver: Callable[[list[Chosen]], None]) -> None:
+    def step(self, deliver: Deliver) -> None:
         """Start the next tokens' computation and deliver those of the step before.
 
         Args:
             deliver: takes the tokens; must not change the batch.
         """
+        if self._reads_first():
+            self._catch_up(deliver)
+            if not any(row.state is State.DECODING for row in self.rows):
+                return
+            attempts = self._attempts()
+            if any(attempt.draft for attempt in attempts):
+                self._verify(attempts)
+                return
         before, self._pending = self._pending, None
+        assert not isinstance(before, Verification)
         if self._all_will_end():
             _deliver(before, deliver)
             return
@@ -147,6 +165,56 @@ class DecodeBatch:
         else:
             self._pending = self._choose(logits)
             _deliver(before, deliver)
+
+    def _reads_first(self) -> bool:
+        if isinstance(self._pending, Verification):
+            return True
+        speculation = self._speculation
+        if speculation is None or not speculation.on or not self._takes_back:
+            return False
+        return self._pending is None or speculation.expected(self.rows)
+
+    @property
+    def _takes_back(self) -> bool:
+        """Whether several tokens can be fed to each row, and some be taken back."""
+        return isinstance(self._cache, SlotCache) and any(row.fed for row in self.rows)
+
+    def _attempts(self) -> list[Attempt]:
+        if self._speculation is None or not self._speculation.on or not self._takes_back:
+            return []
+        return self._speculation.attempts(self.rows)
+
+    def _catch_up(self, deliver: Deliver) -> None:
+        """Deliver all that is on its way, and take back what was written for tokens not said."""
+        before, self._pending = self._pending, None
+        if not isinstance(before, Verification):
+            _deliver(before, deliver)
+            return
+        assert isinstance(self._cache, SlotCache) and self._speculation is not None
+        numbers = {row: number for number, row in enumerate(self.rows)}
+        for row, drafted, said in before.deliver(deliver):
+            number = numbers[row]
+            beyond = drafted + 1 - len(said)
+            self._cache.trim(number, beyond)
+            self._penalties.take(number, said[:-1])
+            row.fed -= beyond
+            row.chosen += len(said)
+            self._speculation.note(row, drafted, len(said) - 1)
+        self._feed = mx.array([row.feed for row in self.rows])
+
+    def _verify(self, attempts: list[Attempt]) -> None:
+        """Begin a pass over each row's last token and what it tries."""
+        cache = self._cache
+        assert isinstance(cache, SlotCache)
+        rope = None if self._rope is None else cache.spread(self._rope)
+        tokens = cache.spread(fed(self.rows, attempts))
+        made = self._model.forward(tokens, cache.layers, rope_deltas=rope)
+        logits = cache.gathered(made)
+        cache.advance([attempt.places for attempt in attempts])
+        for row, attempt in zip(self.rows, attempts, strict=True):
+            row.fed += attempt.places
+        self._pending = Verification.begin(self.rows, attempts, logits, self._penalties)
+        self._count_step()
 
     def _all_will_end(self) -> bool:
         """Whether every row's last token is chosen already, so that nothing is left to compute."""
@@ -174,15 +242,13 @@ class DecodeBatch:
         sampler = self._sampler or self._make_sampler()
         wanted = [(place, row) for place, row in enumerate(self.rows) if row.logprobs is not None]
         raw = LogprobReader.of(logits, [(place, row.logprobs or 0) for place, row in wanted])
-        logits = sampler.adjust(logits, self._feed, [row.fresh for row in self.rows])
+        fresh = [row.fresh for row in self.rows]
+        logits = sampler.biased(self._penalties.apply(logits, self._feed, fresh))
         logits = self._masked(logits)
         tokens = sampler.choose(logits, [row.chosen for row in self.rows])
         if raw is not None:
             raw.choose(tokens)
-        self._steps += 1
-        if self._steps % CLEAR_EVERY_STEPS == 0:
-            mx.clear_cache()
-        settled = self._cache.settle() if self._steps % SETTLE_EVERY_STEPS == 0 else []
+        settled = self._count_step()
         start([tokens, *([] if raw is None else raw.arrays), *settled])
         for row in self.rows:
             row.fresh = False
@@ -190,9 +256,16 @@ class DecodeBatch:
         self._feed = tokens
         return Pending(list(self.rows), tokens, raw)
 
+    def _count_step(self) -> list[mx.array]:
+        """Returns what is to be computed beside the step's tokens."""
+        self._steps += 1
+        if self._steps % CLEAR_EVERY_STEPS == 0:
+            mx.clear_cache()
+        return self._cache.settle() if self._steps % SETTLE_EVERY_STEPS == 0 else []
+
     def _make_sampler(self) -> Sampler:
         rules = [row.rules for row in self.rows]
-        self._sampler = Sampler(rules, self._penalties, self._model.vocabulary)
+        self._sampler = Sampler(rules, self._model.vocabulary)
         return self._sampler
 
     def _masked(self, logits: mx.array) -> mx.array:
@@ -204,9 +277,12 @@ class DecodeBatch:
         return apply_masks(logits, masks)
 
 
-def _deliver(pending: Pending | None, deliver: Callable[[list[Chosen]], None]) -> None:
+def _deliver(pending: Pending | None, deliver: Deliver) -> None:
     if pending is not None:
-        deliver(_read(pending))
+        chosen = _read(pending)
+        for item in chosen:
+            item.row.feed = item.token
+        deliver(chosen)
 
 
 def _read(pending: Pending) -> list[Chosen]:

@@ -8,12 +8,12 @@ nothing is copied when it comes or goes. Which is less, the sizes of both tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from worker.engine.cache.kv import Cache, Spans
 from worker.engine.model.model import LoadedModel
 from worker.engine.schedule.batch import DecodeBatch
-from worker.engine.schedule.sequences import Chosen, Rows, Sequence
+from worker.engine.schedule.sequences import Rows, Sequence
+from worker.engine.schedule.speculation import Speculation
+from worker.engine.schedule.verification import Deliver
 
 MOST_PADDING = 0.25
 """Of the weights' bytes: padding beyond that is worth another batch."""
@@ -24,8 +24,9 @@ LEAST_PADDING_BYTES = 16 << 20
 class Batches:
     """To its owner one batch; not thread-safe, and to be thrown away when `step` or `join` fail."""
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, speculation: Speculation | None = None) -> None:
         self._model = model
+        self._speculation = speculation
         self._batches: list[DecodeBatch] = []
         self.padding_limit_bytes = max(LEAST_PADDING_BYTES, MOST_PADDING * model.weight_bytes)
 
@@ -62,7 +63,7 @@ class Batches:
         """As `DecodeBatch.parts`."""
         return next(batch for batch in self._batches if row in batch.rows).parts(row, spans)
 
-    def step(self, deliver: Callable[[list[Chosen]], None]) -> None:
+    def step(self, deliver: Deliver) -> None:
         """One step of every batch; as `DecodeBatch.step`."""
         for batch in self._batches:
             batch.step(deliver)
@@ -70,10 +71,13 @@ class Batches:
     def _batch_for(self, rows: Rows) -> DecodeBatch:
         """The batch in which the rows cost the least padding, a new one if that is too much."""
         if not self._batches:
-            return DecodeBatch(self._model)
+            return self._new()
         best = min(self._batches, key=lambda batch: _padding(batch.rows, rows))
         padding = _padding(best.rows, rows) * self._model.bytes_per_token
-        return best if padding <= self.padding_limit_bytes else DecodeBatch(self._model)
+        return best if padding <= self.padding_limit_bytes else self._new()
+
+    def _new(self) -> DecodeBatch:
+        return DecodeBatch(self._model, self._speculation)
 
 
 def _padding(rows: Rows, more: Rows) -> int:

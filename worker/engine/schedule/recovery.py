@@ -23,6 +23,7 @@ def try_alone(model: LoadedModel, rows: Rows, cache: Cache) -> None:
 def _twin(row: Sequence) -> Sequence:
     """A row of its own at the same place. It shares the answer, which the trial only reads."""
     twin = copy.copy(row)
+    twin.drafts = None
     twin.grammar = row.grammar.fork() if row.grammar is not None else None
     return twin
 

@@ -21,6 +21,8 @@ import numpy as np
 
 from shared.messages import Resume
 from worker.engine.cache.keys import Key
+from worker.engine.drafts.policy import Record
+from worker.engine.drafts.source import Drafts
 from worker.engine.prepare.grammar import GrammarState
 from worker.engine.sampling.sampling import Rules
 from worker.engine.text.answer import Answer, Piece
@@ -57,7 +59,9 @@ class Sequence:
         rules: how its tokens are chosen.
         logprobs: None, or how many alternatives to each token are wanted.
         grammar: what its answer must look like; None: anything goes.
-        feed: as a row: the token to be fed first.
+        drafts: where drafts of its next tokens come from; None: nowhere.
+        record: what became of them.
+        feed: as a row: the token to be fed next, of those that the host knows.
         rope_delta: as a row: [1, 1] for models with multimodal positions, else None.
         fed: as a row: how many tokens its cache holds.
         chosen: as a row: how many tokens have been chosen for its answer, known on the host or
@@ -74,6 +78,8 @@ class Sequence:
         self.state = State.PREPARING
         self.logprobs = request.job.logprobs
         self.grammar: GrammarState | None = None
+        self.drafts: Drafts | None = None
+        self.record = Record()
         self.feed = 0
         self.rope_delta: mx.array | None = None
         self.fed = 0
@@ -114,6 +120,8 @@ class Sequence:
     def push(self, token: int) -> Piece:
         """Take the next token; the last one finishes the sequence."""
         piece = self._say(token)
+        if self.drafts is not None:
+            self.drafts.push(token)
         if self.complete:
             self.move(State.FINISHED)
         return piece

@@ -53,8 +53,10 @@ class Twins:
         self.cache.leave(keep)
         self.rows = [self.rows[number] for number in keep]
 
-    def step(self, tokens: int, taken_back: list[int], window: int | None) -> None:
-        """Every row attends over so many new tokens; some are taken back afterwards."""
+    def step(
+        self, tokens: int, taken_back: list[int], window: int | None, *, later: bool = False
+    ) -> None:
+        """Every row attends over so many new tokens; some are not kept, or taken back later."""
         rows = len(self.rows)
         before = [row[0][0].shape[1] for row in self.rows]
         for number, layer in enumerate(self.cache.layers):
@@ -74,7 +76,12 @@ class Twins:
                 expected = _attention(queries[place], *row[number], window)
                 np.testing.assert_allclose(found[place], expected, atol=1e-5)
         kept = [max(1, tokens - count) for count in taken_back[:rows]]
-        self.cache.advance(kept)
+        if later:
+            self.cache.advance([tokens] * rows)
+            for place, count in enumerate(kept):
+                self.cache.trim(place, tokens - count)
+        else:
+            self.cache.advance(kept)
         for place, row in enumerate(self.rows):
             end = before[place] + kept[place]
             row[:] = [(keys[:, :end], values[:, :end]) for keys, values in row]
@@ -137,7 +144,7 @@ def test_any_order_of_coming_and_going_changes_nobodys_attention(
             for _ in range(data.draw(st.integers(1, 5))):
                 tokens = data.draw(st.sampled_from([1, 1, 3]))
                 back = data.draw(st.lists(st.integers(0, 2), min_size=16, max_size=16))
-                twins.step(tokens, back, window)
+                twins.step(tokens, back, window, later=data.draw(st.booleans()))
             number = data.draw(st.integers(0, len(twins.rows) - 1))
             twins.check_parts(number, data.draw(st.integers(0, 8)))
             twins.leave(data.draw(st.sets(st.integers(0, len(twins.rows) - 1))))

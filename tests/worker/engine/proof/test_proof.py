@@ -16,6 +16,7 @@ from mlx.utils import tree_map
 
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, job, picture
+from worker.engine.cache.slots import SlotCache, SlotLayer
 from worker.engine.cache.vision import VisionCache
 from worker.engine.interface import ModelError
 from worker.engine.load import go_by
@@ -27,7 +28,7 @@ from worker.engine.proof.proof import Proof, prove
 Patch = pytest.MonkeyPatch
 Call = Callable[..., Any]
 
-TEXT_ONLY = {"text", "prefix_cache", "pieces", "batching"}
+TEXT_ONLY = {"text", "prefix_cache", "pieces", "batching", "speculation"}
 SEEING = {*Abilities().as_dict(), "text"}
 
 
@@ -88,15 +89,19 @@ def skewed(logits: mx.array) -> mx.array:
 @pytest.mark.usefixtures("long_prompts_too")
 @pytest.mark.parametrize("family", ["llama", "gpt_oss"])
 def test_a_text_model_without_fault_keeps_everything(family: str, drive: MakeDriver) -> None:
-    proof = proof_of(drive(family))
-    assert set(proof.proven) == TEXT_ONLY and off(proof) == set()
+    driver = drive(family)
+    proof = proof_of(driver)
+    assert set(proof.proven) == TEXT_ONLY
+    assert off(proof) == (set() if driver.model.has_plain_caches else {"speculation"})
     assert not proof.abilities.pictures and not proof.untried
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "gemma3", "idefics3"])
 def test_a_seeing_model_without_fault_keeps_everything(family: str, drive: MakeDriver) -> None:
-    proof = proof_of(drive(family))
-    assert set(proof.proven) == SEEING and off(proof) == set()
+    driver = drive(family)
+    proof = proof_of(driver)
+    assert set(proof.proven) == SEEING
+    assert off(proof) == (set() if driver.model.has_plain_caches else {"speculation"})
 
 
 # --- rows ----------------------------------------------------------------------------------------
@@ -113,7 +118,7 @@ def test_rows_as_many_as_heads_with_another_mask(drive: MakeDriver, monkeypatch:
 
     around_the_language_model(driver, monkeypatch, change)
     proof = proof_of(driver)
-    assert off(proof) == {"batching"}
+    assert off(proof) == {"batching", "speculation"}
     assert f"with {heads} rows" in proof.reasons["batching"]
 
 
@@ -127,7 +132,7 @@ def test_rows_that_raise(drive: MakeDriver, monkeypatch: Patch) -> None:
 
     driver = drive("llama")
     around_the_language_model(driver, monkeypatch, change)
-    assert off(proof_of(driver)) == {"batching"}
+    assert off(proof_of(driver)) == {"batching", "speculation"}
 
 
 def test_rows_that_would_end_the_engine(drive: MakeDriver, monkeypatch: Patch) -> None:
@@ -142,7 +147,8 @@ def test_rows_that_would_end_the_engine(drive: MakeDriver, monkeypatch: Patch) -
 
     monkeypatch.setattr(driver.engine, "step", fragile)
     proof = proof_of(driver)
-    assert off(proof) == {"batching"} and proof.reasons["batching"] == "keys are None"
+    assert off(proof) == {"batching", "speculation"}
+    assert proof.reasons["batching"] == "keys are None"
 
 
 # --- pieces and prefixes -------------------------------------------------------------------------
@@ -158,7 +164,7 @@ def test_prompts_that_go_on_wrongly(drive: MakeDriver, monkeypatch: Patch) -> No
 
     driver = drive("llama")
     before_the_language_model(driver, monkeypatch, start_anew)
-    assert off(proof_of(driver)) == {"prefix_cache", "pieces"}
+    assert off(proof_of(driver)) == {"prefix_cache", "pieces", "speculation"}
 
 
 def test_pictures_that_do_not_go_on(drive: MakeDriver, monkeypatch: Patch) -> None:
@@ -224,8 +230,11 @@ def offset_of(layer: Any) -> float:
 @pytest.mark.parametrize(
     ("lost", "when"),
     [
-        ({"batching"}, lambda tokens, far: far and tokens.shape[0] > 1),
-        ({"prefix_cache", "pieces"}, lambda tokens, far: far and tokens.shape[1] > 1),
+        ({"batching", "speculation"}, lambda tokens, far: far and tokens.shape[0] > 1),
+        (
+            {"prefix_cache", "pieces", "speculation"},
+            lambda tokens, far: far and tokens.shape[1] > 1,
+        ),
     ],
 )
 def test_a_window_that_only_long_prompts_go_beyond(
@@ -291,6 +300,33 @@ def test_what_is_computed_together_does_not_depend_on_time(
             )
             proof_of(driver)
     assert shapes[0] == shapes[1] and any(min(shape) > 1 for shape in shapes[0])
+
+
+# --- drafts --------------------------------------------------------------------------------------
+
+
+def test_tokens_fed_together_that_are_taken_for_a_prompt(
+    drive: MakeDriver, monkeypatch: Patch
+) -> None:
+    driver = drive("llama")
+    call = type(driver.model.network.language_model).__call__
+
+    def wrong(self: Any, tokens: mx.array, *args: Any, **given: Any) -> Any:
+        output = call(self, tokens, *args, **given)
+        if tokens.shape[1] > 1 and isinstance(given["cache"][0], SlotLayer):
+            output.logits = skewed(output.logits)
+        return output
+
+    monkeypatch.setattr(type(driver.model.network.language_model), "__call__", wrong)
+    proof = proof_of(driver)
+    assert off(proof) == {"speculation"}
+    assert "with drafts" in proof.reasons["speculation"]
+
+
+def test_tokens_that_cannot_be_taken_back(drive: MakeDriver, monkeypatch: Patch) -> None:
+    driver = drive("llama")
+    monkeypatch.setattr(SlotCache, "trim", lambda self, number, tokens: None)
+    assert off(proof_of(driver)) == {"speculation"}
 
 
 # --- pictures ------------------------------------------------------------------------------------

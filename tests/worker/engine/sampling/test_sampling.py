@@ -27,7 +27,7 @@ def rules(seed: int = 1, **given_: Any) -> Rules:
 
 
 def tokens_of(rows: list[Rules], logits: Any, positions: list[int] | None = None) -> list[int]:
-    sampler = Sampler(rows, Penalties(VOCABULARY), logits.shape[-1])
+    sampler = Sampler(rows, logits.shape[-1])
     chosen = sampler.choose(mx.array(logits), positions or [0] * len(rows))
     return [int(token) for token in np.array(chosen)]
 
@@ -64,6 +64,39 @@ kinds: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
 )
 
 
+def lengths(data: st.DataObject) -> list[int]:
+    """Of drafts; in half of all cases there are none."""
+    most = data.draw(st.sampled_from([0, 3]))
+    return data.draw(st.lists(st.integers(0, most), min_size=99, max_size=99))
+
+
+def check_along(
+    table: Penalties,
+    rows: list[Speaker],
+    newest: list[int],
+    drafts: list[list[int]],
+    chance: np.random.Generator,
+) -> None:
+    """After the newest token and each of a row's draft; then it says a part of the draft."""
+    places = sum(len(draft) + 1 for draft in drafts)
+    logits = chance.standard_normal((places, VOCABULARY)).astype(np.float32)
+    fresh = [row.fresh for row in rows]
+    if any(drafts):
+        found = table.apply_along(mx.array(logits), mx.array(newest), fresh, drafts)
+    else:
+        found = table.apply(mx.array(logits), mx.array(newest), fresh)
+    wanted, mine = [], iter(logits)
+    for number, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
+        said = row.answer
+        for count in range(len(draft) + 1):
+            row.answer = [*said, *draft[:count]]
+            wanted.append(row.expected(next(mine)))
+        kept = int(chance.integers(0, len(draft) + 1))
+        row.answer, row.fresh = [*said, *draft[:kept]], False
+        table.take(number, draft[:kept])
+    np.testing.assert_allclose(np.array(found), np.array(wanted), atol=1e-5)
+
+
 @settings(max_examples=examples(40), deadline=None)
 @given(data=st.data(), seed=st.integers(0, 1000))
 def test_penalties_are_of_what_the_row_itself_has_said(data: st.DataObject, seed: int) -> None:
@@ -82,13 +115,10 @@ def test_penalties_are_of_what_the_row_itself_has_said(data: st.DataObject, seed
                 newest = [int(token) for token in chance.integers(0, VOCABULARY, len(rows))]
                 for row, token in zip(rows, newest, strict=True):
                     row.answer += [] if row.fresh else [token]
-                logits = chance.standard_normal((len(rows), VOCABULARY)).astype(np.float32)
-                fresh = [row.fresh for row in rows]
-                found = table.apply(mx.array(logits), mx.array(newest), fresh)
-                wanted = [row.expected(mine) for row, mine in zip(rows, logits, strict=True)]
-                np.testing.assert_allclose(np.array(found), np.array(wanted), atol=1e-5)
-                for row in rows:
-                    row.fresh = False
+                drafts = [
+                    [int(t) for t in chance.integers(0, VOCABULARY, n)] for n in lengths(data)
+                ]
+                check_along(table, rows, newest, drafts[: len(rows)], chance)
             gone = data.draw(st.sets(st.integers(0, 20)))
             keep = [number for number in range(len(rows)) if number not in gone]
             table.leave(keep)

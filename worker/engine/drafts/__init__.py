@@ -1,0 +1,1 @@
+"""What a row is likely to say next, guessed on the host; no MLX."""

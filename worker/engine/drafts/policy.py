@@ -1,0 +1,125 @@
+"""Whether drafts pay: what a wider pass costs, against what its rows are likely to get out of it.
+
+A pass over one token of each row takes its time for reading the weights; further tokens of each row
+come cheaper, how much is measured when the model is loaded. How many of its drafted tokens a row
+gets is what it got of earlier ones. A row whose drafts were wrong has none tried for a while, each
+time for longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+EXTRAS = (1, 2, 4, 8, 16)
+"""By how many tokens a row a pass may be wider."""
+MOST_DRAFTED = max(EXTRAS)
+MOST_PLACES = 160
+"""Tokens of all rows in a pass: each has its logits, as long as the vocabulary."""
+WORTH = 1.1
+"""So many times as many tokens a second as without drafts are worth it: what is measured in rounds
+at load does not tell all."""
+
+AT_FIRST, WEIGHT = 0.6, 2.0
+"""What is believed of a row's drafts before any is tried, and for how many tokens that counts."""
+MEMORY = 48.0
+"""For how many drafted tokens what happened to them counts."""
+LEAST_RATE = 0.3
+"""A row whose drafted tokens are right less often has none tried for a while."""
+LEAST_REST, MOST_REST = 8, 256
+"""For how many drafts: the first time, doubled each time after."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """How many times as long as a pass with one token a row a wider one takes.
+
+    Attributes:
+        measured: for numbers of rows: for numbers of further tokens of each.
+    """
+
+    measured: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+
+    def of(self, rows: int, extra: int) -> float:
+        """Between what was measured it is on a line; without any it is 1."""
+        if not self.measured:
+            return 1.0
+        counts = sorted(self.measured)
+        each = [_between({0: 1.0, **self.measured[count]}, extra) for count in counts]
+        return float(np.interp(rows, counts, each))
+
+
+def _between(known: Mapping[int, float], at: int) -> float:
+    """Beyond the last two the line goes on."""
+    places: Any = np.array(sorted(known), np.float64)
+    values = np.array([known[place] for place in sorted(known)])
+    if at > places[-1]:
+        slope = (values[-1] - values[-2]) / (places[-1] - places[-2])
+        return float(values[-1] + slope * (at - places[-1]))
+    return float(np.interp(at, places, values))
+
+
+class Record:
+    """What became of a row's drafts."""
+
+    def __init__(self) -> None:
+        self._right, self._tried = AT_FIRST * WEIGHT, WEIGHT
+        self._rest, self._resting = LEAST_REST, 0
+
+    @property
+    def rate(self) -> float:
+        """How likely a drafted token is right if those before it are."""
+        return self._right / self._tried
+
+    @property
+    def rests(self) -> bool:
+        """Whether none of its drafts is tried for now."""
+        return self._resting > 0
+
+    def expected(self, drafted: int) -> float:
+        """How many of so many drafted tokens are likely to be right."""
+        return sum(self.rate**place for place in range(1, drafted + 1))
+
+    def note(self, drafted: int, accepted: int) -> None:
+        """So many were tried and so many were right, up to the first that was not."""
+        tried = accepted + (accepted < drafted)
+        fading = max(0.0, 1.0 - tried / MEMORY)
+        self._right = self._right * fading + accepted
+        self._tried = self._tried * fading + tried
+        if self.rate < LEAST_RATE:
+            self._resting, self._rest = self._rest, min(2 * self._rest, MOST_REST)
+            self._right, self._tried = AT_FIRST * WEIGHT, WEIGHT
+        elif drafted and accepted == drafted:
+            self._rest = LEAST_REST
+
+    def pass_over(self) -> None:
+        """There was a draft while it rests."""
+        self._resting -= 1
+
+
+def widths(drafted: Sequence[int], records: Sequence[Record], costs: Costs) -> list[int]:
+    """How many tokens of its draft each row should try in one pass; all none if it does not pay.
+
+    Args:
+        drafted: how many tokens there are for each row; 0 where it has no draft.
+    """
+    rows = len(drafted)
+    tried = list(drafted)
+    for row, record in enumerate(records):
+        if tried[row] and record.rests:
+            record.pass_over()
+            tried[row] = 0
+    longest = max(tried, default=0)
+    best, best_speed = 0, WORTH * rows
+    for extra in EXTRAS:
+        if not longest or rows * (1 + extra) > MOST_PLACES:
+            break
+        pairs = zip(tried, records, strict=True)
+        tokens = rows + sum(record.expected(min(count, extra)) for count, record in pairs)
+        speed = tokens / costs.of(rows, min(extra, longest))
+        if speed > best_speed:
+            best, best_speed = extra, speed
+    return [min(count, best) for count in tried]

@@ -1,0 +1,133 @@
+"""Which rows of a batch try a draft in the next pass, and how many tokens of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+
+from worker.engine.drafts.lookup import Lookup
+from worker.engine.drafts.policy import MOST_DRAFTED, Costs, widths
+from worker.engine.drafts.source import Drafts
+from worker.engine.model.model import LoadedModel
+from worker.engine.prepare.grammar import Mask
+from worker.engine.schedule.sequences import Rows, Sequence, State
+
+MOST_FORESEEN = 4096
+"""Tokens of an answer for which room is made."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one row tries.
+
+    Attributes:
+        draft: the tokens that may come next; empty: it goes on by one token as ever.
+        masks: which tokens may come next, before the draft and after each of its tokens; empty for
+            rows without a grammar.
+    """
+
+    draft: list[int]
+    masks: list[Mask | None]
+
+    @property
+    def places(self) -> int:
+        """How many tokens are chosen for it."""
+        return len(self.draft) + 1
+
+
+class Speculation:
+    """Of one engine, for all its batches.
+
+    Attributes:
+        on: whether anything is tried.
+        costs: of wider passes.
+        drafter: where drafts of a row come from.
+        drafted, accepted: tokens so far.
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._guessed: dict[Sequence, int] = {}
+        self.on = False
+        self.costs = Costs()
+        self.drafter: Callable[[Sequence], Drafts] = looked_up
+        self.drafted = self.accepted = 0
+
+    def begin_anew(self, speculate: str) -> None:
+        """Go by this option, and by the model's abilities as they are now."""
+        self.on = speculate != "off" and self._model.abilities.speculation
+        self._guessed = {}
+        self.drafted = self.accepted = 0
+
+    def gauges(self) -> dict[str, float]:
+        return {"drafted_tokens": float(self.drafted), "accepted_tokens": float(self.accepted)}
+
+    def join(self, rows: Rows) -> None:
+        """Have drafts for rows that are about to decode."""
+        for row in rows:
+            row.drafts = (row.drafts or self.drafter(row)) if self.on else None
+
+    def expected(self, rows: Rows) -> bool:
+        """Whether rows whose newest tokens are not known yet are likely to try something once they
+        are."""
+        drafts = [self._draft(row, MOST_DRAFTED + 1) for row in rows]
+        pairs = list(zip(rows, drafts, strict=True))
+        lengths = [max(0, len(draft) - (not row.fresh)) for row, draft in pairs]
+        if not any(lengths) or not any(self._widths(rows, lengths)):
+            return False
+        self._guessed = {row: draft[0] for row, draft in pairs if draft and not row.fresh}
+        return True
+
+    def attempts(self, rows: Rows) -> list[Attempt]:
+        """What each row tries, which may be nothing; all tokens chosen so far are known."""
+        for row, token in self._guessed.items():
+            row.record.note(1, int(row.feed == token))
+        self._guessed = {}
+        drafts = [self._draft(row, MOST_DRAFTED) for row in rows]
+        rooms = [max(0, row.limit - row.chosen - 1) for row in rows]  # one comes anyway
+        lengths = [min(len(draft), room) for draft, room in zip(drafts, rooms, strict=True)]
+        if any(lengths):
+            lengths = self._widths(rows, lengths)
+        return [
+            _attempt(row, draft[:length])
+            for row, draft, length in zip(rows, drafts, lengths, strict=True)
+        ]
+
+    def note(self, row: Sequence, drafted: int, accepted: int) -> None:
+        """Of so many tokens that a row has tried, so many were what it said."""
+        self.drafted += drafted
+        self.accepted += accepted
+        row.record.note(drafted, accepted)
+
+    def _draft(self, row: Sequence, most: int) -> list[int]:
+        """As much of it as a row may say: pictures' placeholders are no words."""
+        if row.drafts is None or row.state is not State.DECODING:
+            return []
+        draft = row.drafts.draft(most)
+        for number, token in enumerate(draft):
+            if not 0 <= token < self._model.vocabulary or token in self._model.family.placeholders:
+                return draft[:number]
+        return draft
+
+    def _widths(self, rows: Rows, lengths: Several[int]) -> list[int]:
+        """Within the context, too: those without a draft are computed as wide as those with one."""
+        chosen = widths(lengths, [row.record for row in rows], self.costs)
+        context_tokens = self._model.context_tokens
+        if context_tokens is None:
+            return chosen
+        most = max(0, context_tokens - max(row.fed for row in rows) - 1)
+        return [min(length, most) for length in chosen]
+
+
+def looked_up(row: Sequence) -> Drafts:
+    """Drafts from the row's own prompt and answer."""
+    more = min(row.limit, MOST_FORESEEN) - len(row.output_tokens)
+    return Lookup([*row.prompt_ids, *row.output_tokens], more)
+
+
+def _attempt(row: Sequence, draft: list[int]) -> Attempt:
+    if row.grammar is None:
+        return Attempt(draft, [])
+    masks = row.grammar.along(draft)
+    return Attempt(draft[: len(masks) - 1], masks)
