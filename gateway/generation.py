@@ -75,6 +75,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     tool_policy: ToolPolicy | None = None
     template_options: dict[str, Any] = {}
     ignore_eos: bool = False
+    prediction: str = ""
+    """What the client expects to be answered."""
     echo: bool = False
     tenant: str = ""
     waited_s: float = 0.0

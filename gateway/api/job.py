@@ -44,6 +44,7 @@ def to_job(
         template_options=generation.template_options,
         cache_salt=generation.tenant,
         ignore_eos=generation.ignore_eos,
+        prediction=generation.prediction,
         echo=generation.echo,
     )
     return with_prompt(job, generation.prompts[0]) if generation.prompts else job

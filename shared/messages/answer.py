@@ -74,6 +74,10 @@ class Usage(Record):
     """Of the prompt: those that stand for images."""
     reasoning_tokens: Count = 0
     """Of the answers: thoughts."""
+    accepted_prediction_tokens: Count = 0
+    """Of the job's `prediction`, for each choice: those that have come in its answer."""
+    rejected_prediction_tokens: Count = 0
+    """And those that have not."""
 
 
 class Timings(Record):

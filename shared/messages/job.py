@@ -190,5 +190,8 @@ class Job(Record):
     """Go on after the end token, up to `max_tokens`."""
     echo: bool = False
     """Begin each answer's text with the prompt (not with `messages`)."""
+    prediction: str = ""
+    """What the client expects to be answered. It may make the same answer faster; how much of it
+    has come is told in `Usage`."""
     resume: list[Resume] = []
     """Empty, or one for each choice: what earlier runs have produced. See "Resuming"."""

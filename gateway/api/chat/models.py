@@ -306,6 +306,10 @@ class ChatCompletionRequest(SamplingParameters, PictureSizes):
     )
     tool_choice: ToolChoice | None = honoured("whether and which function must be called")
     parallel_tool_calls: bool | None = honoured("whether several calls may come in one answer")
+    prediction: Prediction | None = honoured(
+        "what is expected to be answered; the same answer comes faster where the worker's "
+        "--speculate allows it"
+    )
     reasoning_effort: ReasoningEffort | None = honoured(
         "given to the model's chat template; none switches thinking off"
     )
@@ -318,7 +322,6 @@ class ChatCompletionRequest(SamplingParameters, PictureSizes):
     )
 
     metadata: MapOf[str] | None = ignored("labels for stored answers; nothing is stored")
-    prediction: Prediction | None = ignored("could only make the same answer faster")
     prompt_cache_key: str | None = ignored("prefixes are cached anyway")
     prompt_cache_options: dict[str, Any] | None = ignored("prefixes are cached anyway")
     prompt_cache_retention: str | None = ignored("prefixes are cached anyway")

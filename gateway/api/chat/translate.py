@@ -47,6 +47,7 @@ def to_generation(
             body.chat_template_kwargs, body.reasoning_effort, _thinks(body)
         ),
         ignore_eos=bool(body.ignore_eos),
+        prediction=_prediction(body.prediction),
         tenant=tenant,
         idle_unload_s=body.ttl,
     )
@@ -73,6 +74,13 @@ def _thinks(body: models.ChatCompletionRequest) -> bool | None:
     if body.enable_thinking is not None or body.thinking is None:
         return body.enable_thinking
     return body.thinking.type == "enabled"
+
+
+def _prediction(expected: models.Prediction | None) -> str:
+    if expected is None:
+        return ""
+    content = expected.content
+    return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
 def _response_format(wanted: models.ResponseFormat | None) -> ResponseFormat | None:

@@ -51,6 +51,17 @@ async def test_an_answer_has_openais_shape() -> None:
     }
 
 
+async def test_how_much_of_the_expected_answer_has_come_is_told() -> None:
+    def script(ticket: FakeTicket) -> None:
+        ticket.tell(accepted(), delta("Hello.", 0, finish_reason="stop"))
+        ticket.tell(done(accepted_prediction_tokens=3, rejected_prediction_tokens=2))
+
+    async with gateway(script) as running:
+        response = await running.chat(prediction={"type": "content", "content": "Hello, you."})
+    told = response.json()["usage"]["completion_tokens_details"]
+    assert (told["accepted_prediction_tokens"], told["rejected_prediction_tokens"]) == (3, 2)
+
+
 async def test_each_choice_has_its_own_text_and_end() -> None:
     def script(ticket: FakeTicket) -> None:
         ticket.tell(accepted(), delta("a", 0), delta("b", 1))
@@ -144,6 +155,7 @@ async def test_the_job_carries_what_was_asked() -> None:
             logprobs=True,
             reasoning_effort="none",
             chat_template_kwargs={"colour": "red"},
+            prediction={"type": "content", "content": [{"type": "text", "text": "Three."}]},
             response_format={
                 "type": "json_schema",
                 "json_schema": {"name": "s", "schema": {"type": "object"}},
@@ -159,6 +171,7 @@ async def test_the_job_carries_what_was_asked() -> None:
     assert job is not None
     assert [message.role for message in job.messages] == ["system", "user", "assistant"]
     assert job.continue_final_message
+    assert job.prediction == "Three."
     assert (job.max_tokens, job.stop, job.choices, job.logprobs) == (9, ["x", "y"], 2, 0)
     assert job.sampling.logit_bias == {17: -100.0}
     assert (job.sampling.temperature, job.sampling.top_k) == (0.5, 5)

@@ -50,6 +50,7 @@ class Prompt:
         image_tokens: how many of them stand for images.
         image_ends: where what concerns each image ends among its tokens.
         seconds: how long it took.
+        prediction: the tokens of what the client expects to be answered.
         marked: its text, marked where a client's text in it spells a control token: what is bare
             there is the template's.
     """
@@ -63,6 +64,7 @@ class Prompt:
     image_ends: tuple[int, ...] = ()
     seconds: float = 0.0
     marked: str = ""
+    prediction: tuple[int, ...] = ()
 
     @property
     def images_end(self) -> int:
@@ -118,9 +120,15 @@ class Preprocessor:
             image_keys=pictures,
             image_tokens=len(places) if images else 0,
             image_ends=image_ends(len(ids), places, len(images), apart=apart),
+            prediction=self._expected(job),
             seconds=time.perf_counter() - started,
             marked=marked,
         )
+
+    def _expected(self, job: Job) -> tuple[int, ...]:
+        if not job.prediction:
+            return ()
+        return tuple(self._model.tokenizer.encode(job.prediction, add_special_tokens=False))
 
     def count(self, job: Job, images: Sequence[bytes]) -> int:
         """Return how many tokens the prompt has, however long it is.

@@ -7,6 +7,7 @@ from collections import abc
 
 from shared.messages import Delta, Done, Failed, Job, TokenLogprob, Usage
 from shared.messages import Timings as TimingsMessage
+from worker.engine.drafts.prediction import Prediction
 from worker.engine.faults import JobFault
 from worker.engine.model.config import SamplingDefaults
 from worker.engine.prepare.grammar import GrammarState
@@ -126,12 +127,16 @@ class Request:
         now = time.perf_counter()
         first = self._first_token_at if self._first_token_at is not None else now
         answers = [sequence.answer for sequence in self.sequences]
+        expected = self.prompt.prediction
+        followed = [Prediction(expected, one.tokens) for one in answers if expected]
         usage = Usage(
             prompt_tokens=len(self.taken.ids),
             completion_tokens=sum(len(answer.tokens) for answer in answers),
             cached_tokens=min(self.cached_tokens, len(self.taken.ids)),
             image_tokens=self.taken.image_tokens,
             reasoning_tokens=sum(answer.reasoning_tokens for answer in answers),
+            accepted_prediction_tokens=sum(one.accepted for one in followed),
+            rejected_prediction_tokens=sum(one.rejected for one in followed),
         )
         timings = TimingsMessage(
             preprocess_s=self.prompt.seconds,

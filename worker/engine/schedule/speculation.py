@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from worker.engine.drafts.lookup import Lookup
 from worker.engine.drafts.policy import MOST_DRAFTED, Costs, widths
-from worker.engine.drafts.source import Drafts
+from worker.engine.drafts.prediction import Prediction
+from worker.engine.drafts.source import Drafts, FirstOf
 from worker.engine.model.model import LoadedModel
 from worker.engine.prepare.grammar import Mask
 from worker.engine.schedule.sequences import Rows, Sequence, State
@@ -51,7 +52,7 @@ class Speculation:
         self._guessed: dict[Sequence, int] = {}
         self.on = False
         self.costs = Costs()
-        self.drafter: Callable[[Sequence], Drafts] = looked_up
+        self.drafter: Callable[[Sequence], Drafts] = foreseen
         self.drafted = self.accepted = 0
 
     def begin_anew(self, speculate: str) -> None:
@@ -120,10 +121,11 @@ class Speculation:
         return [min(length, most) for length in chosen]
 
 
-def looked_up(row: Sequence) -> Drafts:
-    """Drafts from the row's own prompt and answer."""
-    more = min(row.limit, MOST_FORESEEN) - len(row.output_tokens)
-    return Lookup([*row.prompt_ids, *row.output_tokens], more)
+def foreseen(row: Sequence) -> Drafts:
+    """Drafts from what the client expects, and from the row's own prompt and answer."""
+    said, expected = row.output_tokens, row.request.prompt.prediction
+    lookup = Lookup([*row.prompt_ids, *said], min(row.limit, MOST_FORESEEN) - len(said))
+    return FirstOf(Prediction(expected, said), lookup) if expected else lookup
 
 
 def _attempt(row: Sequence, draft: list[int]) -> Attempt:

@@ -17,7 +17,7 @@ from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, Result, job, picture, sampled
 from worker.engine.options import EngineOptions
 from worker.engine.schedule import sequences
-from worker.engine.schedule.speculation import looked_up
+from worker.engine.schedule.speculation import foreseen
 
 LIST = ResponseFormat(schema={"type": "array", "items": {"enum": ["ab", "a"]}, "minItems": 2})
 TEXTS = ("Hello", "How many shapes are there? " * 3, "one two three one two three one two", "What?")
@@ -100,9 +100,9 @@ def logprobs(result: Result) -> list[float]:
 @pytest.fixture(scope="module")
 def both(checkpoint: Any) -> Iterator[Both]:
     driver = Driver(EngineOptions(model_path=str(checkpoint("qwen2_vl"))))
-    looked_up = driver.engine.speculation.drafter
+    foreseen = driver.engine.speculation.drafter
     yield Both(driver)
-    driver.engine.speculation.drafter = looked_up
+    driver.engine.speculation.drafter = foreseen
 
 
 samplings = st.builds(
@@ -185,11 +185,11 @@ def test_right_drafts_take_fewer_passes(both: Both, monkeypatch: pytest.MonkeyPa
     assert gauges["drafted_tokens"] == gauges["accepted_tokens"] == speculation.drafted
 
 
-def test_what_repeats_itself_is_looked_up(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_repeats_itself_is_foreseen(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     bias = Sampling(seed=1, temperature=0.0, logit_bias={40: 100.0})
     made = job("x", sampling=bias, max_tokens=40, ignore_eos=True)
     engine = both.driver.engine
-    engine.speculation.drafter = looked_up
+    engine.speculation.drafter = foreseen
     engine.begin_anew(replace(both.options, speculate="lookup"))
     assert len(passes(both, monkeypatch, made)) < 15
     assert both.driver.results["x"].tokens == [40] * 40
@@ -205,3 +205,24 @@ def test_what_cannot_be_taken_back_is_not_drafted(family: str, drive: MakeDriver
     assert result.tokens == [40] * 20
     assert driver.engine.gauges()["drafted_tokens"] == 0
     assert driver.engine.facts.proven["speculation"] is False
+
+
+@pytest.mark.parametrize("speculate", ["off", "lookup"])
+def test_an_expected_answer_comes_in_fewer_passes_and_is_counted(
+    speculate: str, both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, decode = both.driver.model.tokenizer.encode, both.driver.model.tokenizer.decode
+    token = next(t for t in range(40, 300) if encode(decode([t] * 24)) == [t] * 24)
+    bias = Sampling(seed=1, temperature=0.0, logit_bias={token: 100.0})
+    asked: dict[str, Any] = {"sampling": bias, "max_tokens": 24, "ignore_eos": True}
+    (plain,) = both.without(job("x", **asked))
+    engine = both.driver.engine
+    engine.speculation.drafter = foreseen
+    engine.begin_anew(replace(both.options, speculate=speculate))
+    made = job("x", prediction=plain.text + "!", choices=2, **asked)
+    count = len(passes(both, monkeypatch, made))
+    result = both.driver.results["x"]
+    assert result.tokens_of(0) == result.tokens_of(1) == plain.tokens
+    usage = result.done.usage
+    assert (usage.accepted_prediction_tokens, usage.rejected_prediction_tokens) == (48, 2)
+    assert count == (24 if speculate == "off" else 2)
