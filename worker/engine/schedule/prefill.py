@@ -165,6 +165,12 @@ class Prefiller:
             return True
         return self._model.has_encoded(self._inputs(prefill))
 
+    def new_tokens(self, prefill: Prefill) -> int:
+        """How many tokens it has to compute in all; before its turn, as far as can be told."""
+        begun = prefill.embedded is not None or not self._prefixes.limit_bytes
+        known = 0 if begun else self._prefixes.known(prefill.cached_key, prefill.salt)
+        return prefill.target - max(known, prefill.cached)
+
     def advance(self, prefill: Prefill, tokens: int) -> int:
         """Prefill up to so many tokens, computed when this returns. Returns how many."""
         started = time.perf_counter()

@@ -22,7 +22,7 @@ once more, to join them, in another one."""
 
 
 CLEARED_TOKENS = 512
-"""After a prompt of so many, buffers of its pieces' sizes are of no use to anybody soon."""
+"""After so many of a prompt, buffers of its pieces' sizes are of no use to anybody soon."""
 
 
 @dataclass
@@ -50,10 +50,7 @@ class PrefillQueue:
     @property
     def next_tokens(self) -> int:
         """How many tokens the next one needs in all, beyond what a cache spares it."""
-        if not self._prefills:
-            return 0
-        prefill = self._prefills[0]
-        return prefill.target - prefill.cached
+        return self._prefiller.new_tokens(self._prefills[0]) if self._prefills else 0
 
     @property
     def rows(self) -> int:
@@ -201,7 +198,7 @@ class PrefillQueue:
             return
         self._prefills.remove(prefill)
         _account(prefill)
-        if prefill.target >= CLEARED_TOKENS:
+        if self._prefiller.new_tokens(prefill) >= CLEARED_TOKENS:
             mx.clear_cache()
         assert prefill.cache is not None
         progress.prefilled.append(Prefilled([prefill], prefill.cache, is_batch=False))
