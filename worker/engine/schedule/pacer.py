@@ -58,6 +58,7 @@ class Pacer:
             self.LARGEST, self.FIRST = largest, min(self.FIRST, largest)
         self._steps: deque[float] = deque(maxlen=self.REMEMBERED)
         self._disturbed: deque[float] = deque(maxlen=self.REMEMBERED)
+        self._since_undisturbed = 0
         self._step_s = 0.0
         self._size = 64.0
         self._hurries = False
@@ -112,12 +113,13 @@ class Pacer:
         Args:
             disturbed: whether something was prefilled before it.
         """
-        if disturbed:
-            self._disturbed.append(seconds)
-            return
-        self._steps.append(seconds)
+        (self._disturbed if disturbed else self._steps).append(seconds)
+        self._since_undisturbed = self._since_undisturbed + 1 if disturbed else 0
         # Not the mean: after one slow step everybody would have to wait longer, too.
-        self._step_s = statistics.median(self._steps)
+        self._step_s = statistics.median(self._steps) if self._steps else 0.0
+        if self._since_undisturbed > self.REMEMBERED:
+            # Somebody comes at every step. The least of these has least of that in it.
+            self._step_s = max(self._step_s, min(self._disturbed))
 
     def note_chunk(self, tokens: int, seconds: float, middle: float | None = None) -> None:
         """Take note of how long a chunk took.
@@ -136,8 +138,20 @@ class Pacer:
             fitting = gentle_tokens * max(0.25, min(room, 1.5))
             self._size = max(float(self.SMALLEST), min(float(self.LARGEST), fitting))
 
-    def chunk(self, *, decoding: bool, start: int = 0) -> int:
-        """How many tokens to prefill in one piece now, from the `start`th on."""
+    def chunk(self, *, decoding: bool, start: int = 0, left: int | None = None) -> int:
+        """How many tokens to prefill in one piece now.
+
+        Args:
+            start: from which one on.
+            left: how many there are; what a piece would leave that is smaller than the smallest
+                goes with it.
+        """
+        tokens = self._chunk(decoding=decoding, start=start)
+        if left is None or tokens + self.SMALLEST <= left:
+            return tokens
+        return min(left, self.LARGEST)
+
+    def _chunk(self, *, decoding: bool, start: int) -> int:
         if self._steady:
             return self.LARGEST
         within = self.LARGEST if decoding else self.FIRST

@@ -91,8 +91,9 @@ class PrefillQueue:
         if len(together) > 1 and self._run_together(together, progress):
             return progress
         if ready:
-            tokens = self.pacer.chunk(decoding=decoding, start=ready[0].done)
-            self._advance(ready[0], tokens, progress, decoding=decoding)
+            first = ready[0]
+            tokens = self.pacer.chunk(decoding=decoding, start=first.done, left=first.left)
+            self._advance(first, tokens, progress, decoding=decoding)
         return progress
 
     def _may_wait(self) -> bool:

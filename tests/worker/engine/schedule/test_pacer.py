@@ -30,6 +30,29 @@ def test_when_steps_become_slower_prefilling_may_too() -> None:
     assert pacer.allowance_s == pytest.approx(3 * STEP_S)
 
 
+def test_steps_beside_newcomers_tell_where_there_are_no_others() -> None:
+    """Where somebody comes at every step, those before say little of how long they take now."""
+    pacer = paced(*[STEP_S] * 5)
+    for number in range(Pacer.REMEMBERED):
+        pacer.note_step((4 + number % 2) * STEP_S, disturbed=True)
+        assert pacer.allowance_s == pytest.approx(STEP_S)
+    pacer.note_step(5 * STEP_S, disturbed=True)
+    assert pacer.allowance_s == pytest.approx(4 * STEP_S)
+    pacer.note_step(STEP_S)
+    assert pacer.allowance_s == pytest.approx(STEP_S)
+
+
+def test_no_piece_is_left_that_would_be_smaller_than_the_smallest() -> None:
+    pacer = paced(*[STEP_S] * 5)
+    while (tokens := pacer.chunk(decoding=True)) > Pacer.SMALLEST:
+        pacer.note_chunk(tokens, 10 * STEP_S)
+    assert pacer.chunk(decoding=True, left=2 * Pacer.SMALLEST) == Pacer.SMALLEST
+    assert pacer.chunk(decoding=True, left=Pacer.SMALLEST + 1) == Pacer.SMALLEST + 1
+    assert pacer.chunk(decoding=True, left=2) == 2
+    small = Pacer(prefill_pause_s=0.05, largest=16)
+    assert small.chunk(decoding=False, left=17) == 16
+
+
 def test_chunks_come_to_take_the_time_that_they_may() -> None:
     """On a machine where a token takes 20 microseconds, whatever the first guess."""
     pacer = paced(*[STEP_S] * 5)
