@@ -21,7 +21,7 @@ from gateway.generation import Dispatch
 from gateway.http import error_body
 from gateway.http.fast_path import FastPath
 from gateway.http.keys import ApiKeys, Keys
-from gateway.http.middleware import BodyBudget, HostNames, RequestIds
+from gateway.http.middleware import BodyBudget, Heads, HostNames, RequestIds
 from gateway.http.paths import Paths
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.loader import ImageLimits, ImageLoader, ImageTimes
@@ -95,7 +95,7 @@ def create_app(
     )
     for router in routers:
         app.include_router(router)
-    guarded = _in_middleware(FastPath(app, by_path), settings, keys, memory)
+    guarded = _in_middleware(FastPath(Heads(app), by_path), settings, keys, memory)
     paths = [
         route.path for router in routers for route in router.routes if isinstance(route, Route)
     ]

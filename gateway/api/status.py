@@ -18,14 +18,11 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def status_routes(status: Status) -> APIRouter:
     router = APIRouter(tags=["status"], responses=errors(*LOOKUP_ERRORS))
 
-    # Monitors ask with HEAD where they want the status alone.
-    @router.head("/health", include_in_schema=False)
     @router.get("/health", response_model=None)
     async def show_health() -> Response:
         """Tell that the gateway lives."""
         return json_response({"status": "ok"})
 
-    @router.head("/ready", include_in_schema=False)
     @router.get("/ready", response_model=None, responses=errors(NoWorker))
     async def show_readiness(request: Request) -> Response:
         """Tell whether a worker can take requests."""

@@ -22,10 +22,9 @@ from gateway.errors import (
     ContextExceeded,
     InvalidRequest,
     MethodNotAllowed,
-    NotFound,
     NoWorker,
 )
-from gateway.http.headers import origin
+from gateway.http.not_here import not_found
 
 log = logging.getLogger(__name__)
 
@@ -151,14 +150,17 @@ async def _internal_error(request: Request, error: Exception) -> Response:
 
 
 def _as_api_error(request: Request, error: HTTPException) -> ApiError:
-    path = request.url.path
     if error.status_code == 404:
-        return NotFound(
-            f"There is no {request.method} {path} here. The base URL for OpenAI's clients is "
-            f"{origin(request)}/v1, for Anthropic's {origin(request)}; /docs shows what there is."
-        )
+        return not_found(request)
     if error.status_code == 405:
-        return MethodNotAllowed(f"{request.method} is not allowed for {path}.")
+        return _method_not_allowed(request)
     other = InvalidRequest(str(error.detail))
     other.status = error.status_code
     return other
+
+
+def _method_not_allowed(request: Request) -> MethodNotAllowed:
+    message = f"{request.method} is not allowed for {request.url.path}."
+    if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+        message += " Pages of other origins are let in by the gateway's flag --cors-origin."
+    return MethodNotAllowed(message)

@@ -2,12 +2,13 @@
 
 `RequestIds` names the request and is the last boundary for faults of ours; `HostNames` turns away
 those who come by no one host name, or by one that is not ours, and `ApiKeys` (`keys.py`) those who
-hold no key; `BodyBudget` counts what all bodies take together.
+hold no key; `BodyBudget` counts what all bodies take together; `Heads` answers HEAD.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets
@@ -165,6 +166,32 @@ class BodyBudget:
         finally:
             connection.body_waits(False)
             scope["state"]["waited_s"] = time.monotonic() - began
+
+
+class _Told(Exception):
+    """Ends a stream of which nobody reads more than the headers."""
+
+
+class Heads:
+    """Asks `app` with GET, and lets the headers of its answer through."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body"})
+            elif message.get("more_body"):
+                raise _Told
+
+        with contextlib.suppress(_Told):
+            await self.app({**scope, "method": "GET"}, receive, send_head)
 
 
 def client_of(scope: Scope) -> str:

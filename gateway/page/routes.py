@@ -31,11 +31,11 @@ def page_routes(status: Status, settings: Settings) -> APIRouter:
 
     router = APIRouter(include_in_schema=False, lifespan=sampling)
 
-    @router.api_route("/", methods=["GET", "HEAD"], response_model=None)
+    @router.get("/", response_model=None)
     async def show_page(request: Request) -> Response:
         return _answer(request, files["index.html"])
 
-    @router.api_route("/page/{path:path}", methods=["GET", "HEAD"], response_model=None)
+    @router.get("/page/{path:path}", response_model=None)
     async def show_file(request: Request, path: str) -> Response:
         if path not in files:
             raise NotFound(f"The page has no file named {path!r}.")
