@@ -19,7 +19,7 @@ from worker.host.estimate import estimate_folder
 from worker.host.room import Place
 from worker.host.safetensors_header import HeaderError
 from worker.lost_runs import LostRuns
-from worker.supervisor import EngineProcess
+from worker.supervisor import Backoff, EngineProcess
 from worker.supervisor_pipe import EXIT_HOPELESS, EXIT_RECYCLE
 
 WISH_S = 5.0
@@ -59,6 +59,8 @@ class HostedModel:
         self._error = ""
         self._failures = 0
         self._retry_at = 0.0
+        self._backoff = Backoff()
+        self._rests_until = 0.0
         self.wanted_since: float | None = None
         self._wanted_until = 0.0
         self._loaded_at = self._used_at = 0.0
@@ -183,11 +185,13 @@ class HostedModel:
             return None
         if code != EXIT_RECYCLE:
             self._lost_runs.died(engine.runs)
-        if engine.was_ready:
-            self.want(now, COMES_BACK_S)
-            return "its engine has ended and is started again"
-        hopeless = engine.report.get("hopeless") if code == EXIT_HOPELESS else None
         ending = f"signal {-code}" if code < 0 else f"code {code}"
+        if engine.was_ready:
+            wait_s = self._backoff.after_run(now - engine.started_at, was_ready=True)
+            self._rests_until = now + wait_s
+            self.want(now, COMES_BACK_S)
+            return f"its engine has ended ({ending}); it is started again in {wait_s:.1f} s"
+        hopeless = engine.report.get("hopeless") if code == EXIT_HOPELESS else None
         words = str(hopeless or f"Its process ended while it was loaded ({ending}).")
         return self._failed(words, now)
 
@@ -236,7 +240,8 @@ class HostedModel:
         if self._engine is not None:
             state = "leaving" if self.leaving else "in" if self._engine.was_ready else "loading"
         # What is not here yet needs no room yet.
-        absent = self._status(now) == "failed" or self._folder is None
+        rests = now < self._rests_until
+        absent = rests or self._status(now) == "failed" or self._folder is None
         return Place(
             self.model.name,
             self.size_bytes,

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+import pytest
+
+from worker.host.budget import Budget
 from worker.host.catalogue import Model
 from worker.host.hosted import HostedModel
-from worker.settings import BUILT_IN_MODEL, Settings
+from worker.settings import BUILT_IN_MODEL, GIB, Settings
+from worker.supervisor import MAX_READY_BACKOFF_S
+
+LOOK_EVERY_S = 0.01
 
 SETTINGS = Settings(model_path=(str(BUILT_IN_MODEL),), served_model_name=("demo",))
 MODEL = Model("demo", str(BUILT_IN_MODEL), SETTINGS)
@@ -37,3 +45,31 @@ def test_a_folder_that_is_gone_is_looked_for_again(tmp_path: Path) -> None:
     hosted = HostedModel(replace(MODEL, path=str(tmp_path / "gone")), widened=True)
     hosted.want(0.0)
     assert hosted.waits_for_download(0.0)
+
+
+@pytest.mark.process
+def test_an_engine_that_dies_each_time_it_is_ready_is_given_more_and_more_time() -> None:
+    hosted = HostedModel(
+        replace(MODEL, settings=replace(SETTINGS, engine="scripted")), widened=True
+    )
+    try:
+        at_once = [_dies_when_ready(hosted) for _ in range(2)]
+        later = hosted.place(time.monotonic() + MAX_READY_BACKOFF_S)
+    finally:
+        hosted.stop()
+    assert at_once == [True, False]
+    assert later.wanted_since is not None
+
+
+def _dies_when_ready(hosted: HostedModel) -> bool:
+    """Start it, kill it when it is ready. Returns whether it is then to be started at once."""
+    hosted.start("name", "instance", Budget(GIB, explicit=False))
+    while hosted.place(time.monotonic()).state != "in":
+        assert hosted.look(time.monotonic()) is None
+        time.sleep(LOOK_EVERY_S)
+    (process,) = psutil.Process().children()
+    process.kill()
+    while hosted.running:
+        hosted.look(now := time.monotonic())
+        time.sleep(LOOK_EVERY_S)
+    return hosted.place(now).wanted_since is not None
