@@ -50,14 +50,19 @@ def test_a_killed_download_fetches_again_only_what_was_not_whole(
     monkeypatch.setattr(Hub, "stopped", "model.safetensors")
     download = Download("someone/model", Settings())
     whole = len(Hub.everything) - 1
-    here = cache / "models--someone--model" / "snapshots"
+    here = cache / "models--someone--model"
+
+    def stands_still() -> bool:
+        begun = "model.safetensors" in Hub.fetched and any(here.glob("blobs/*.incomplete"))
+        return begun and len(list(here.glob("snapshots/*/*"))) == whole
+
     await_condition(
-        lambda: download.look() and len(list(here.glob("*/*"))) == whole and download.fraction > 0,
+        lambda: download.look() and stands_still() and download.fraction > 0,
         "all files but the one that stands still",
     )
     assert 0 < download.fraction < 1
     download.stop()
-    (half,) = (cache / "models--someone--model" / "blobs").glob("*.incomplete")
+    (half,) = here.glob("blobs/*.incomplete")
     os.utime(half, (0, time.time() - 4000))
     Hub.fetched.clear()
     Hub.goes_on.set()
