@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gateway.errors import QueueFull
+from gateway.errors import ApiError, QueueFull
 from gateway.status import ServedModel, Status
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,13 @@ SAMPLE_EVERY_S = 1.0
 HISTORY_SAMPLES = 300
 MOST_LISTENERS = 32
 RETRY_S = 5.0
+
+
+class NoFigures(ApiError):
+    """The last sample has failed: what was there before it is not how things are."""
+
+    def __init__(self) -> None:
+        super().__init__("The figures cannot be had at the moment; the gateway's log says why.")
 
 
 class LiveFeed:
@@ -35,20 +42,21 @@ class LiveFeed:
         self._sampled_at = 0.0
         self._listeners = 0
         self._latest = b""
+        self._failing = False
         self._news = asyncio.Event()
 
     async def run(self) -> None:
-        failing = False
         while True:
             try:
                 self.sample(time.monotonic())
-                failing = False
+                self._failing = False
             except Exception:
                 # A boundary: one sample is missing, and the next may be there. Told once, not
                 # every second.
-                if not failing:
+                if not self._failing:
                     log.exception("the figures of the page could not be sampled")
-                failing = True
+                self._failing = True
+            self._wake()
             await asyncio.sleep(SAMPLE_EVERY_S)
 
     def sample(self, now: float) -> None:
@@ -68,6 +76,8 @@ class LiveFeed:
             for worker, rate in zip(workers, rates, strict=True):
                 worker["tokens_per_second"] = round(rate, 1)
             self._latest = _event("sample", {"point": point, **self._picture(stats)})
+
+    def _wake(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
 
@@ -87,14 +97,20 @@ class LiveFeed:
             self._listeners -= 1
 
     def history(self) -> bytes:
-        """The event that opens a stream: the plots' past and the present."""
+        """The event that opens a stream: the plots' past and the present. Raises NoFigures."""
+        self._check()
         picture = self._picture(self._status.queue_stats())
         return _event("history", {"points": list(self._points), **picture})
 
     async def next_sample(self) -> bytes:
-        """Wait for the next sample and return its event."""
+        """Wait for the next sample and return its event. Raises NoFigures."""
         await self._news.wait()
+        self._check()
         return self._latest
+
+    def _check(self) -> None:
+        if self._failing:
+            raise NoFigures
 
     def _picture(self, stats: dict[str, Any]) -> dict[str, Any]:
         readiness = self._status.readiness()

@@ -15,7 +15,7 @@ from gateway.errors import NotFound
 from gateway.http.connection import UntilGone, connection_of
 from gateway.http.sse import EventWriter
 from gateway.page.files import PageFile, read_files
-from gateway.page.live import LiveFeed
+from gateway.page.live import LiveFeed, NoFigures
 from gateway.settings import Settings
 from gateway.status import Status
 
@@ -55,7 +55,8 @@ def _answer(request: Request, file: PageFile) -> Response:
 
 
 class LiveStream(Response):
-    """One listener's stream of samples, until it leaves."""
+    """One listener's stream of samples, until it leaves or there are none. The end tells it so:
+    figures that stand still look as good as any."""
 
     def __init__(self, feed: LiveFeed, settings: Settings) -> None:
         super().__init__()
@@ -73,6 +74,7 @@ class LiveStream(Response):
                 connection.when_stopping(None)
 
     async def _follow(self, scope: Scope, send: Send) -> None:
+        opening = self._feed.history()  # before the head: what it raises is a status
         writer = EventWriter(
             scope,
             send,
@@ -81,9 +83,11 @@ class LiveStream(Response):
         )
         try:
             await writer.start()
-            await writer.write(self._feed.history())
+            await writer.write(opening)
             while True:
                 await writer.write(await writer.keep_alive_until(self._feed.next_sample))
+        except NoFigures:
+            await writer.write(b"", last=True)
         except asyncio.CancelledError:
             # The server stops (or the page is gone): the stream ends in order, it is not broken.
             await writer.write(b"", last=True)

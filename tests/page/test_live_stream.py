@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from typing import Any
@@ -12,9 +13,12 @@ import pytest
 
 from gateway.errors import QueueFull
 from gateway.page.files import STATIC, read_files
-from gateway.page.live import MOST_LISTENERS, LiveFeed
+from gateway.page.live import MOST_LISTENERS, LiveFeed, NoFigures
 from gateway.status import Readiness
+from tests.gateway.serving import Gateway, gateway
 from tests.processes import serving
+
+STREAM = "/v1/status/stream"
 
 
 class StatusOfOne:
@@ -65,9 +69,45 @@ async def test_one_failure_does_not_end_the_figures(
     running = asyncio.create_task(feed.run())
     async with asyncio.timeout(5):
         while status.calls < 5:
-            await feed.next_sample()
+            with contextlib.suppress(NoFigures):
+                await feed.next_sample()
     running.cancel()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_who_looks_on_is_told_when_there_are_no_figures(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gateway.page.live.SAMPLE_EVERY_S", 0.01)
+
+    def fails() -> dict[str, Any]:
+        raise KeyError("pid")
+
+    async with gateway() as g:
+        works = g.status.queue_stats
+        async with g.client.stream("GET", STREAM) as stream:
+            pieces = stream.aiter_text()
+            assert (await anext(pieces)).startswith("event: history")
+            monkeypatch.setattr(g.status, "queue_stats", fails)
+            async with asyncio.timeout(5):
+                async for _ in pieces:
+                    pass
+        for _ in range(2):
+            refused = await g.client.get(STREAM)
+            assert refused.status_code == 500
+            assert "log" in refused.json()["error"]["message"]
+        assert len(caplog.records) == 1
+        monkeypatch.setattr(g.status, "queue_stats", works)
+        await until_there_are_figures(g)
+
+
+async def until_there_are_figures(g: Gateway) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            async with g.client.stream("GET", STREAM) as stream:
+                if stream.status_code == 200:
+                    return
+            await asyncio.sleep(0.01)
 
 
 def test_listeners_are_bounded() -> None:
