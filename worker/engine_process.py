@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from shared import logs
 from shared.settings import load
-from worker import memory_share
+from worker import begun_runs, memory_share
+from worker.begun_runs import BegunRuns
 from worker.engine.interface import Engine, EngineFactory, Report, Trying, WakeLoop
 from worker.link.draining import Ending
 from worker.link.engine_outputs import EngineOutputs
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.configure(settings.log_level, settings.log_format, name)
     descriptor = os.environ.get(PIPE_VARIABLE)
     pipe = SupervisorPipe(int(descriptor) if descriptor else None)
+    runs_file = os.environ.get(begun_runs.VARIABLE)
+    runs = BegunRuns(int(runs_file)) if runs_file else None
 
     def report() -> None:
         if not pipe.due():
@@ -78,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
     outputs = EngineOutputs()
-    loop = EngineLoop(engine_factory(settings, pipe.trying), outputs.publish, pipe)
+    loop = EngineLoop(engine_factory(settings, pipe.trying), outputs.publish, runs)
     link = Link(settings, name, loop, outputs, report)
     engine = EngineThread(loop)
     engine.start()

@@ -21,9 +21,9 @@ class LostRuns:
     def __init__(self) -> None:
         self._runs: list[str] | None = []
 
-    def died(self, runs: Collection[str]) -> None:
-        """An engine process has died with these."""
-        if len(runs) > MAX_DIED_WITH:
+    def died(self, runs: Collection[str] | None) -> None:
+        """An engine process has died with these; None: nobody knows with which."""
+        if runs is None or len(runs) > MAX_DIED_WITH:
             self._runs = None
         else:
             self._runs = [*(self._runs or []), *runs][-MAX_DIED_WITH:]

@@ -22,7 +22,9 @@ from types import FrameType
 from typing import Any
 
 from shared.launcher import Launcher
+from worker import begun_runs
 from worker.awake_clock import AwakeClock
+from worker.begun_runs import BegunRuns
 from worker.link.announcements import INSTANCE_VARIABLE, SUPERVISOR_VARIABLE
 from worker.lost_runs import LostRuns
 from worker.settings import Settings
@@ -88,6 +90,7 @@ class EngineProcess:
     ) -> None:
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
+        runs_file = begun_runs.make_file()
         environment = {
             **os.environ,
             **lost_runs.environment(),
@@ -95,22 +98,23 @@ class EngineProcess:
             INSTANCE_VARIABLE: instance,
             SUPERVISOR_VARIABLE: supervisor,
             PIPE_VARIABLE: str(write_end),
+            begun_runs.VARIABLE: str(runs_file),
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker.engine_process", *argv, "--name", name],
-            pass_fds=[write_end],
+            pass_fds=[write_end, runs_file],
             env=environment,
         )
+        self.runs = BegunRuns(runs_file)
         os.close(write_end)
+        os.close(runs_file)
         self.started_at = time.monotonic()
         self._clock = AwakeClock()
         self._heard_at = self._clock.look()
         self.report: dict[str, Any] = {"state": "loading"}
         self.was_ready = False
-        self.runs: dict[str, None] = {}
-        """What the engine has begun and not ended, in that order."""
-        self.begun = 0
-        """How many runs it has begun."""
+        self.died_with: list[str] | None = None
+        """The runs under way when it had ended, once it is closed; None: nobody knows."""
         self.trying = ""
         """What it does to make its model ready."""
         self._pipe = read_end
@@ -136,12 +140,7 @@ class EngineProcess:
         return True
 
     def _take_in(self, told: dict[str, Any]) -> None:
-        if "begun" in told:
-            self.runs[told["begun"]] = None
-            self.begun += 1
-        elif "ended" in told:
-            self.runs.pop(told["ended"], None)
-        elif "trying" in told:
+        if "trying" in told:
             self.trying = told["trying"]
         else:
             self.report = told
@@ -175,6 +174,8 @@ class EngineProcess:
             pass
         self._selector.close()
         os.close(self._pipe)
+        self.died_with = self.runs.names()
+        self.runs.close()
         return code
 
 
@@ -209,7 +210,7 @@ class Supervisor:
                 log.error("%s", reason)
                 return EXIT_HOPELESS
             if code != EXIT_RECYCLE:
-                self._lost_runs.died(engine.runs)
+                self._lost_runs.died(engine.died_with)
             self._wait_before_restart(backoff, engine, code)
         return 0
 

@@ -12,10 +12,6 @@ PIPE_VARIABLE = "WORKER_SUPERVISOR_PIPE"
 
 REPORT_EVERY_S = 0.1
 
-MAX_RUN_ID_CHARACTERS = 40
-"""Ours have 35. Whatever they are, a line with one is written in one piece, which POSIX promises of
-512 bytes."""
-
 LEAVE_SOON = signal.SIGTERM
 """What runs has `--drain-timeout`."""
 LEAVE_WHEN_IDLE = signal.SIGUSR1
@@ -43,19 +39,9 @@ class SupervisorPipe:
         self._reported_at = now
         return True
 
-    def begun(self, run_id: str) -> None:
-        """The engine is about to take this run. Told before it can do any harm: what is in the
-        pipe outlives this process."""
-        if len(run_id) <= MAX_RUN_ID_CHARACTERS:
-            self.tell(begun=run_id)
-
-    def ended(self, run_id: str) -> None:
-        """The engine has it no more."""
-        if len(run_id) <= MAX_RUN_ID_CHARACTERS:
-            self.tell(ended=run_id)
-
     def trying(self, what: str) -> None:
-        """What is tried next with a model that is made ready; told before, as above."""
+        """What is tried next with a model that is made ready. Told before it can do any harm: what
+        is in the pipe outlives this process."""
         self.tell(trying=what)
 
     def tell(self, **fields: object) -> None:

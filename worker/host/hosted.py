@@ -64,6 +64,8 @@ class HostedModel:
         self.wanted_since: float | None = None
         self._wanted_until = 0.0
         self._loaded_at = self._used_at = 0.0
+        self._begun = 0
+        """How many runs its engine had begun at the last look."""
         self._estimated_bytes = self._estimate()
 
     def _estimate(self) -> int:
@@ -118,6 +120,7 @@ class HostedModel:
             memory_share.environment(share),
         )
         self._preload = self.leaving = False
+        self._begun = 0
 
     def download(self) -> None:
         """Fetch it; it can be loaded when that is done."""
@@ -159,15 +162,16 @@ class HostedModel:
         engine = self._engine
         if engine is None:
             return None
-        was_ready, begun = engine.was_ready, engine.begun
+        was_ready = engine.was_ready
         if not engine.listen(0):
             return self._ended(engine, now)
         if engine.was_ready and not was_ready:
             self._facts = _facts(engine.report)
             self._loaded_at = self._used_at = now
             self._failures, self._error = 0, ""
-        if self.busy or engine.begun > begun:  # a short one has ended between two looks
+        if self.busy or engine.runs.count > self._begun:  # a short one ended between two looks
             self._used_at = now
+        self._begun = engine.runs.count
         reason = engine.stuck(self.model.settings.stall_timeout)
         if reason is not None:
             engine.process.kill()
@@ -184,7 +188,7 @@ class HostedModel:
         if left:
             return None
         if code != EXIT_RECYCLE:
-            self._lost_runs.died(engine.runs)
+            self._lost_runs.died(engine.died_with)
         ending = f"signal {-code}" if code < 0 else f"code {code}"
         if engine.was_ready:
             wait_s = self._backoff.after_run(now - engine.started_at, was_ready=True)
@@ -210,7 +214,7 @@ class HostedModel:
     @property
     def busy(self) -> bool:
         engine = self._engine
-        return engine is not None and bool(engine.report.get("active") or engine.runs)
+        return engine is not None and bool(engine.report.get("active") or engine.runs.under_way)
 
     def _status(self, now: float) -> ModelStatus:
         if self._engine is not None:
