@@ -26,6 +26,8 @@ class ServedModel:
     vision: bool | None
     proven: Mapping[str, bool] = field(default_factory=dict)
     status: ModelStatus = "loaded"
+    draining: bool = False
+    """It is loaded, and takes no more requests."""
     fraction: float = 1.0
     """How much of it is downloaded or loaded, 0 to 1."""
     error: str = ""
@@ -60,7 +62,7 @@ class Readiness:
 
 class Status(Protocol):
     def models(self) -> list[ServedModel]:
-        """Return every id that a request may name now, canonical ids first."""
+        """Return every id that a request may name, or soon may, canonical ids first."""
 
     def model(self, name: str) -> ServedModel | None:
         """Return the one of that id."""

@@ -105,6 +105,7 @@ def show(models: Sequence[dict[str, Any]]) -> None:
 def _row(model: dict[str, Any]) -> tuple[str, str, str, str, str, str]:
     status, size, idle_s = model["status"], model["memory_bytes"], model["idle_s"]
     words = status["value"] + (", pinned" if model["pinned"] else "")
+    words += ", draining" if model["draining"] else ""
     if status["value"] in ("loading", "downloading"):
         words += f" {status['fraction']:.0%}"
     return (

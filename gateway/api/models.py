@@ -167,6 +167,7 @@ def model_content(model: ServedModel) -> dict[str, Any]:
             "fraction": model.fraction,
             "error": model.error or None,
         },
+        "draining": model.draining,
         "memory_bytes": model.memory_bytes,
         "pinned": model.pinned,
         "idle_s": model.idle_s,

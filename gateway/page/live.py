@@ -146,6 +146,7 @@ def _model(model: ServedModel) -> dict[str, Any]:
         "vision": model.vision,
         "context": model.context_tokens,
         "status": model.status,
+        "draining": model.draining,
         "fraction": model.fraction,
         "error": model.error,
         "memory_bytes": model.memory_bytes,

@@ -90,7 +90,7 @@ class Dispatcher:
             QueueFull: neither slot nor place is free.
         """
         request = act.request
-        pool = self._pool_for(request.model)
+        pool = self._pool_for(request.model, now)
         kind = _kind(act)
         unloaded = self._is_unloaded(pool)
         if unloaded:
@@ -179,7 +179,7 @@ class Dispatcher:
     def nobody_serves(self, pool: str, now: float) -> None:
         """Nobody serves that model any more: whoever waits for it is told at once."""
         if not self._hosts.lists(pool):
-            self.fail_waiting(pool, lambda: not_served(pool, self._registry, self._hosts), now)
+            self.fail_waiting(pool, lambda: not_served(pool, self._registry, self._hosts, now), now)
 
     def fail_waiting(self, pool: str, error: Callable[[], ApiError], now: float) -> None:
         """End all jobs that wait for that model, each with an error of its own."""
@@ -364,7 +364,7 @@ class Dispatcher:
             self.send(record.session, Cancel(jobs=[record.run_id]))
         self._leave_worker(record)
 
-    def _pool_for(self, model: str | None) -> str:
+    def _pool_for(self, model: str | None, now: float) -> str:
         hellos = self._registry.available_hellos()
         pools = {hello.models[0] for hello in hellos if not model or model in hello.models}
         if not model:
@@ -372,7 +372,7 @@ class Dispatcher:
         elif not pools and (listed := self._hosts.pool_of(model)):
             return listed
         if not pools:
-            raise not_served(model, self._registry, self._hosts)
+            raise not_served(model, self._registry, self._hosts, now)
         if len(pools) == 1:
             return pools.pop()
         if not model:

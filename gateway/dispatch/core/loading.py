@@ -217,6 +217,8 @@ class Loading:
     def _close(self, host: Host, now: float, why: str) -> None:
         log.warning("host %s %s", host.name, why)
         gone = self._hosts.close(host)
+        aliases = [alias for entry in host.entries.values() for alias in entry.aliases]
+        self._registry.miss([*host.entries, *aliases], now)
         self._end_leases(host.instance, (), now)
         self._unload_done(host)
         self._unlist(gone)
@@ -306,7 +308,7 @@ class Loading:
         """
         pool = self._hosts.pool_of(order.model)
         if pool is None:
-            self._check_served(order)
+            self._check_served(order, now)
         elif order.action == "unload":
             self._unload(pool)
         elif not self._is_coming(pool):
@@ -332,10 +334,10 @@ class Loading:
         if told:
             self._unloading[pool] = told
 
-    def _check_served(self, order: OrderModel) -> None:
+    def _check_served(self, order: OrderModel, now: float) -> None:
         hellos = self._registry.available_hellos()
         if all(order.model not in hello.models for hello in hellos):
-            raise not_served(order.model, self._registry, self._hosts)
+            raise not_served(order.model, self._registry, self._hosts, now)
         if order.action == "unload":
             raise not_in_a_catalogue(order.model)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from gateway.dispatch.core.catalogues.hosts import Hosts
@@ -37,7 +38,9 @@ PARAMETERS = {
 """A job's fields that may be long, and what OpenAI's chat completions call them."""
 
 
-def not_served(model: str | None, registry: Registry, hosts: Hosts) -> ApiError:
+def not_served(
+    model: str | None, registry: Registry, hosts: Hosts, now: float = math.inf
+) -> ApiError:
     """Why nobody can take a request for `model` (None: for any model) now."""
     loading = registry.loading(model)
     if loading is not None:
@@ -46,6 +49,12 @@ def not_served(model: str | None, registry: Registry, hosts: Hosts) -> ApiError:
             f"The model is loading ({done:.0%} done); try again in a moment.",
             retry_after_s=NO_WORKER_RETRY_S,
             code="loading",
+        )
+    if model and (registry.draining(model) or registry.is_missed(model, now)):
+        return NoWorker(
+            f"The model {model!r} is not served at the moment: its worker takes no more requests, "
+            "or has left a short while ago; try again in a moment.",
+            retry_after_s=NO_WORKER_RETRY_S,
         )
     available = sorted({*hosts.pools, *(n for h in registry.available_hellos() for n in h.models)})
     if model and available:

@@ -25,6 +25,8 @@ MISSED_HEARTBEATS = 3
 LEASE_S = 20.0
 MAX_LEASES = 128
 MAX_NAMES = 1_024
+GONE_FOR_NOW_S = 60.0
+"""Whose last worker has left so lately is missed, not unknown: workers are started anew."""
 
 MAX_COUNTS_ASKED = 4
 """Prompts that one worker is asked to count at once: they share its threads with generations."""
@@ -206,6 +208,8 @@ class Registry:
         self.leases: dict[str, Lease] = {}
         self._served: dict[tuple[str, str], str] = {}
         """What each name of a machine served last."""
+        self._missed: dict[str, float] = {}
+        """Names of models whose worker has left, and until when it may be back with them."""
 
     def open(self, routing_id: bytes, hello: Hello, now: float) -> Session:
         session = Session(routing_id, hello, hello.state, now, self._changes)
@@ -214,6 +218,16 @@ class Registry:
         self.end_lease(session)
         return session
 
+    def miss(self, names: Iterable[str], now: float) -> None:
+        """Who had these models has left, and may be back."""
+        if len(self._missed) >= MAX_NAMES:
+            self._missed = {name: end for name, end in self._missed.items() if end > now}
+        if len(self._missed) < MAX_NAMES:
+            self._missed.update(dict.fromkeys(names, now + GONE_FOR_NOW_S))
+
+    def is_missed(self, name: str, now: float) -> bool:
+        return self._missed.get(name, now) > now
+
     def model_left(self, hello: Hello) -> str | None:
         """What a worker of this name served last, if it was another model; remembers this one."""
         if len(self._served) >= MAX_NAMES:
@@ -221,7 +235,10 @@ class Registry:
         name, pool = (hello.worker, hello.host), hello.models[0]
         former = self._served.get(name, pool)
         self._served[name] = pool
-        return former if former != pool else None
+        if former == pool:
+            return None
+        self._missed.pop(former, None)
+        return former
 
     def end_leases(self, hello: Hello, pool: str) -> list[str]:
         """A worker of this name serves `pool` no more. Returns whose leases that ends."""
@@ -271,6 +288,8 @@ class Registry:
         """
         self.sessions.pop(session.routing_id, None)
         self._changes.resized.add(session.pool)
+        if not session.hello.supervisor:  # else its host says what can still be had
+            self.miss(session.hello.models, now)
         known = self.leases.get(session.identity)
         if known is not None:
             self._changes.resized.add(known.hello.models[0])
@@ -336,8 +355,15 @@ class Registry:
 
     def loading(self, model: str | None) -> Session | None:
         """A session on its way to serving `model` (any model when None)."""
+        return self._in_state("loading", model)
+
+    def draining(self, model: str | None) -> Session | None:
+        """A session that has `model` and takes no more jobs."""
+        return self._in_state("draining", model)
+
+    def _in_state(self, state: WorkerState, model: str | None) -> Session | None:
         for session in self.sessions.values():
             wanted = not model or model in session.hello.models
-            if session.state == "loading" and wanted:
+            if session.state == state and wanted:
                 return session
         return None

@@ -28,6 +28,8 @@ class Known:
     hellos: list[Hello] = field(default_factory=list)
     """Of workers that are ready, and of those on lease."""
     ready: list[Session] = field(default_factory=list)
+    others: list[Session] = field(default_factory=list)
+    """Of workers that load it or take no more requests, whoever lists it."""
     options: list[Option] = field(default_factory=list)
 
     @property
@@ -81,8 +83,8 @@ def _known(core: View) -> dict[str, Known]:
     for hello in core.available():
         known(hello.models[0]).hellos.append(hello)
     for session in core.sessions.values():
-        if session.state == "ready":
-            known(session.pool).ready.append(session)
+        there = known(session.pool)
+        (there.ready if session.state == "ready" else there.others).append(session)
     # In the operator's order, whatever is loaded at the moment.
     listed = [name for host in core.hosts.values() for name in host.entries]
     in_order = {name: known(name) for name in dict.fromkeys(listed)}
@@ -92,8 +94,10 @@ def _known(core: View) -> dict[str, Known]:
 def _served(known: Known, core: View, created: int) -> ServedModel:
     entries, hellos = known.entries, known.hellos
     status, entry = _status(known, asked=core.is_asked_for(known.name))
-    facts: list[Hello | CatalogueEntry] = [*hellos, *entries]
-    aliases = [name for hello in hellos for name in hello.models[1:]]
+    draining = not hellos and any(session.state == "draining" for session in known.others)
+    named = [*hellos, *(session.hello for session in known.others)]
+    facts: list[Hello | CatalogueEntry] = [*hellos, *entries, *named]
+    aliases = [name for hello in named for name in hello.models[1:]]
     aliases += [alias for listed in entries for alias in listed.aliases]
     return ServedModel(
         id=known.name,
@@ -102,7 +106,8 @@ def _served(known: Known, core: View, created: int) -> ServedModel:
         vision=_first(fact.vision for fact in facts),
         proven=_proven(hellos),
         status=status,
-        fraction=_fraction(status, entry),
+        draining=draining and status == "loaded",
+        fraction=_fraction(status, entry, known.others),
         error=entry.error if entry is not None and status == "failed" else "",
         memory_bytes=_memory_bytes(known),
         pinned=any(listed.pinned for listed in entries),
@@ -120,25 +125,38 @@ def _status(known: Known, *, asked: bool) -> tuple[ModelStatus, CatalogueEntry |
     if known.hellos:
         return "loaded", best
     if best is None:
-        return "unloaded", None
+        return _status_of_sessions(known.others), None
     if best.status == "unloaded" and asked and best.room in ROOM_RANK and best.room != "busy":
         # A host has just been asked, and has yet to say that it has begun.
         return "loading", best
     return best.status, best
 
 
-def _fraction(status: ModelStatus, entry: CatalogueEntry | None) -> float:
+def _status_of_sessions(sessions: Iterable[Session]) -> ModelStatus:
+    """How a model is that nobody has ready and nobody lists."""
+    states = {session.state for session in sessions}
+    if "loading" in states:
+        return "loading"
+    return "loaded" if "draining" in states else "unloaded"
+
+
+def _fraction(
+    status: ModelStatus, entry: CatalogueEntry | None, sessions: Iterable[Session]
+) -> float:
     if status == "loaded":
         return 1.0
-    if entry is None or status not in ("loading", "downloading"):
-        return 0.0
-    return min(1.0, entry.fraction)
+    told = [entry.fraction] if entry is not None and status in ("loading", "downloading") else []
+    if status == "loading":
+        beats = [session.heartbeat for session in sessions if session.state == "loading"]
+        told += [beat.loaded_fraction for beat in beats if beat is not None]
+    return min(1.0, max(told, default=0.0))
 
 
 def _memory_bytes(known: Known) -> int | None:
     """Where it is loaded, as it was measured; else the estimate of who lists it."""
     sizes = [entry.memory_bytes for entry in known.entries if entry.status == "loaded"]
-    sizes += [s.heartbeat.memory_bytes for s in known.ready if s.heartbeat is not None]
+    sessions = [*known.ready, *known.others]
+    sizes += [s.heartbeat.memory_bytes for s in sessions if s.heartbeat is not None]
     sizes = sizes or [entry.memory_bytes for entry in known.entries]
     return max(sizes, default=0) or None
 

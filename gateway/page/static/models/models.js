@@ -82,6 +82,7 @@ export function isOnTheWay(model) {
 export function standing(model) {
   if (isOnTheWay(model)) return `${model.status} ${percent(model.fraction)}`;
   if (model.status === "unloaded") return "not loaded";
+  if (model.draining) return "draining";
   if (isLoaded(model) && isListed(model)) return model.idle_s === null ? "in use" : idle(model.idle_s);
   return model.status;
 }

@@ -38,7 +38,7 @@ export class ModelRow {
     this.radio.checked = chosen;
     const asked = this.running?.action === "load" && model.status === "unloaded";
     set(this.state, asked ? "asked for …" : standing(model));
-    this.state.dataset.state = STATES[model.status];
+    this.state.dataset.state = model.draining ? "draining" : STATES[model.status];
     this.button.hidden = !isListed(model);
     set(this.button, WORDS[this.action]);
     this.button.setAttribute("aria-label", `${WORDS[this.action]} ${this.id}`);

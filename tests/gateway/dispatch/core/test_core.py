@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.dispatch.core.jobs import CLAIM_S, Phase
+from gateway.dispatch.core.sessions import GONE_FOR_NOW_S
 from gateway.errors import (
     DeadlinePassed,
     InvalidRequest,
@@ -16,7 +17,17 @@ from gateway.errors import (
     QueueFull,
 )
 from scripts.simulated_worker import SimulatedWorker
-from shared.messages import Cancelled, Control, Delta, Deltas, Heartbeat, Hello, Identify, Rejected
+from shared.messages import (
+    Cancelled,
+    Control,
+    Delta,
+    Deltas,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Identify,
+    Rejected,
+)
 from tests.gateway.dispatch.core.simulation import Client, Simulation, finished, one_worker, run
 
 
@@ -247,6 +258,23 @@ def test_unknown_model_names_those_there_are() -> None:
     with pytest.raises(NotFound) as refusal:
         simulation.request(model="other")
     assert "m" in refusal.value.message and refusal.value.param == "model"
+
+
+def test_a_model_whose_only_worker_goes_is_missed_and_not_unknown() -> None:
+    simulation, worker = one_worker()
+    simulation.connect(SimulatedWorker("z", model="n"))
+    worker.state = "draining"
+    simulation.say(worker, worker.heartbeat())
+    for leave in (False, True):
+        if leave:
+            simulation.say(worker, Goodbye())
+        with pytest.raises(NoWorker) as missed:
+            simulation.request(model="m")
+        assert missed.value.headers["Retry-After"]
+    simulation.kill(worker)
+    simulation.pass_time(GONE_FOR_NOW_S + 1)
+    with pytest.raises(NotFound):
+        simulation.request(model="m")
 
 
 def test_model_may_be_left_out_only_when_one_is_served() -> None:

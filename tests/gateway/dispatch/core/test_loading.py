@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from gateway.dispatch.core.acts import OrderModel
 from gateway.dispatch.core.catalogues.hosts import MAX_HOSTS, MAX_NAME_CHARACTERS
 from gateway.dispatch.core.jobs import Phase
+from gateway.dispatch.core.sessions import GONE_FOR_NOW_S
 from gateway.errors import (
     DeadlinePassed,
     InvalidRequest,
@@ -380,10 +381,17 @@ def test_a_model_that_leaves_every_catalogue_ends_the_wait_for_it() -> None:
 
 
 def test_a_host_that_leaves_ends_the_wait_for_what_it_alone_listed() -> None:
-    simulation, host = one_host(Model("a", 6))
+    simulation, host = one_host(Model("a", 6, aliases=["x"]))
+    simulation.connect(SimulatedWorker("plain"))
     waiting = simulation.request(model="a")
     host.leave()
     assert isinstance(waiting.ends[0], NoWorker)
+    with pytest.raises(NoWorker) as missed:
+        simulation.request(model="x")
+    assert missed.value.headers["Retry-After"]
+    live(simulation, GONE_FOR_NOW_S + 1)
+    with pytest.raises(NotFound):
+        simulation.request(model="a")
 
 
 def test_a_job_whose_engine_is_unloaded_goes_back_to_the_line_and_is_asked_for() -> None:

@@ -78,6 +78,24 @@ def test_a_model_tells_what_becomes_of_it() -> None:
     assert host.models["a"].engine is None
 
 
+def test_a_worker_of_one_model_tells_what_becomes_of_it_too() -> None:
+    simulation = Simulation()
+    worker = SimulatedWorker("plain", state="loading")
+    simulation.connect(worker)
+    simulation.say(worker, msgspec.structs.replace(worker.heartbeat(), loaded_fraction=0.4))
+    loading = model(simulation, "m")
+    assert (loading.status, loading.fraction, loading.workers) == ("loading", 0.4, [])
+    worker.state = "ready"
+    simulation.say(worker, worker.hello())
+    loaded = model(simulation, "m")
+    assert (loaded.status, loaded.draining, loaded.fraction) == ("loaded", False, 1.0)
+    worker.state = "draining"
+    simulation.say(worker, worker.heartbeat())
+    assert model(simulation, "m").status == "loaded" and model(simulation, "m").draining
+    simulation.connect(SimulatedWorker("other"))
+    assert not model(simulation, "m").draining
+
+
 def test_the_best_that_hosts_say_of_a_model_is_how_it_is() -> None:
     simulation = Simulation()
     SimulatedHost(simulation, "mac", 10, Model("a", 6, retry_at=simulation.now + 60))
