@@ -20,7 +20,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
 from gateway.errors import InvalidRequest
 
@@ -142,8 +142,14 @@ def parse(model: type[M], body: bytes) -> M:
     Raises:
         InvalidRequest: for the first error found; `param` is the path of the field.
     """
+    # In two steps: in one, each union whose member is told by a function gets a Python copy of all
+    # that is in it, the messages, their content and each part. That took three times as long.
     try:
-        return model.model_validate_json(body)
+        value = from_json(body)
+    except ValueError as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
+    try:
+        return model.model_validate(value)
     except ValidationError as error:
         raise _as_invalid_request(error.errors(include_url=False)[0]) from None
 
@@ -247,8 +253,6 @@ def _as_invalid_request(error: ErrorDetails) -> InvalidRequest:
     elif error["type"].startswith(UNKNOWN_TAG) and isinstance(error["input"], dict):
         steps = (*steps, error["type"].removeprefix(UNKNOWN_TAG))
     param = path_of(steps)
-    if error["type"] == "json_invalid":
-        return InvalidRequest(f"The request body is not valid JSON: {context['error']}.")
     if error["type"] == UNSUPPORTED:
         return InvalidRequest(f"{param}: {error['msg']}.", param=param, code=UNSUPPORTED)
     if error["type"] in (UNKNOWN_FIELD, "extra_forbidden"):
@@ -281,9 +285,11 @@ def _words(error: ErrorDetails) -> str:
         return "must not be empty"
     if error["type"] == "too_long":
         return f"must have at most {context['max_length']} items"
-    message = error["msg"].rstrip(".")
-    for python, json in (("valid dictionary", "object"), ("valid array", "list"), ("None", "null")):
-        message = message.replace(python, json)
+    if error["type"] in ("model_type", "dict_type"):
+        return "must be an object"
+    if error["type"] == "list_type":
+        return "must be a list"
+    message = error["msg"].rstrip(".").replace("None", "null")
     if message == "Field required":
         return "is required"
     message = message.removeprefix("Input ").removeprefix("Value ").replace("should", "must", 1)
