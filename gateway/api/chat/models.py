@@ -255,7 +255,11 @@ ResponseFormat = Annotated[
 
 
 class Thinking(RequestPart):
-    type: Literal["enabled", "disabled"]
+    """With auto the model's template decides, as where nothing is said."""
+
+    type: Literal["enabled", "disabled", "auto", "adaptive"]
+    budget_tokens: WholeNumber | None = ignored("max_tokens bounds thoughts and answer together")
+    display: Any = ignored("thoughts are shown as they are")
 
 
 class StreamOptions(RequestPart):
@@ -315,7 +319,7 @@ class ChatCompletionRequest(SamplingParameters, PictureSizes):
     )
     enable_thinking: bool | None = honoured("given to the model's chat template")
     thinking: Thinking | None = honoured(
-        "enable_thinking, as GLM's, DeepSeek's and Kimi's clients say"
+        "enable_thinking, as clients of GLM, DeepSeek, Kimi, Doubao and Claude say"
     )
     chat_template_kwargs: FreeObject | None = honoured(
         "more variables for the model's chat template"

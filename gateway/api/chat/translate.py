@@ -73,7 +73,7 @@ def _check_combinations(body: models.ChatCompletionRequest) -> None:
 def _thinks(body: models.ChatCompletionRequest) -> bool | None:
     if body.enable_thinking is not None or body.thinking is None:
         return body.enable_thinking
-    return body.thinking.type == "enabled"
+    return None if body.thinking.type == "auto" else body.thinking.type != "disabled"
 
 
 def _prediction(expected: models.Prediction | None) -> str:

@@ -145,12 +145,20 @@ class ReasoningItem(MessagePart):
     encrypted_content: Any = refused("thoughts are not encrypted; send them as content")
 
 
+class ItemReference(MessagePart):
+    """An item by its id alone, which is refused."""
+
+    type: Literal["item_reference"] | None = None
+    id: str
+
+
 def _kind_of_item(value: Any) -> str | None:
     if not isinstance(value, dict):
         return None
-    kind = value.get("type", "message")
-    kind = "message" if kind is None else kind
-    return TAG + kind if kind in KINDS else None
+    kind = value.get("type")
+    if kind is None:
+        kind = "item_reference" if "id" in value and "role" not in value else "message"
+    return TAG + kind if kind in (*KINDS, "item_reference") else None
 
 
 KINDS = ("message", "function_call", "function_call_output", "reasoning")
@@ -159,7 +167,8 @@ Item = Annotated[
     Annotated[Message, Tag(TAG + "message")]
     | Annotated[FunctionCall, Tag(TAG + "function_call")]
     | Annotated[FunctionCallOutput, Tag(TAG + "function_call_output")]
-    | Annotated[ReasoningItem, Tag(TAG + "reasoning")],
+    | Annotated[ReasoningItem, Tag(TAG + "reasoning")]
+    | Annotated[ItemReference, Tag(TAG + "item_reference")],
     Discriminator(
         _kind_of_item,
         custom_error_type=UNKNOWN_TAG + "type",

@@ -18,6 +18,11 @@ LOGPROBS = "message.output_text.logprobs"
 HARMLESS_INCLUDES = frozenset({LOGPROBS, "reasoning.encrypted_content"})
 """Stateless clients ask for encrypted thoughts to send them back; ours come in the open."""
 
+NO_REFERENCES = (
+    "no item is stored here that could be named by its id; send the item itself, with its content "
+    "(Vercel's AI SDK does so with providerOptions.openai.store: false)"
+)
+
 
 def to_generation(
     body: models.ResponsesRequest, rules: ImageRules, tenant: str
@@ -75,6 +80,11 @@ class Turns:
         self._end_turn()
 
     def _add(self, item: models.Item, path: str) -> None:
+        if isinstance(item, models.ItemReference):
+            param = f"{path}.id"
+            raise InvalidRequest(
+                f"{param}: {NO_REFERENCES}.", param=param, code="unsupported_parameter"
+            )
         if isinstance(item, models.ReasoningItem):
             self._begin_turn(path, fresh=bool(self._texts or self._calls))
             texts = item.content or item.summary or []

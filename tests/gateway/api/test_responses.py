@@ -354,7 +354,9 @@ async def test_other_kinds_of_tools_are_refused_by_name(kind: str) -> None:
         ({"input": [CALL | {"type": ""}]}, "input[0].type"),
         ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": ""}]}, "input[0].content"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].id"),
+        ({"input": [{"type": "item_reference"}]}, "input[0].id"),
+        ({"input": [USER, {"id": "msg_1"}]}, "input[1].id"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_audio"}]}]},
             "input[0].content[0].type",
@@ -401,3 +403,12 @@ async def test_wrong_requests_are_refused_by_name(fields: dict[str, Any], param:
         assert running.dispatch.tickets == []
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("item", [{"type": "item_reference", "id": "msg_1"}, {"id": "msg_1"}])
+async def test_a_reference_is_told_what_to_send_instead(item: dict[str, Any]) -> None:
+    """Vercel's AI SDK sends them unless it is told that nothing is stored."""
+    async with gateway(says("x")) as running:
+        response = await running.client.post(PATH, json={"input": [USER, item, USER]})
+    message = response.json()["error"]["message"]
+    assert "input[1].id: no item is stored" in message and "store: false" in message

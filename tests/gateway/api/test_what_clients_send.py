@@ -197,6 +197,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "less than no limit": (CHAT, chat(USER, max_tokens=-2), "max_tokens"),
     "half a token": (CHAT, chat(USER, max_tokens=1.5), "max_tokens"),
     "a float that is none": (CHAT, chat(USER, max_tokens=1e300), "max_tokens"),
+    "thinking of no kind we know": (CHAT, chat(USER, thinking={"type": "deep"}), "thinking.type"),
     "seventeen stop texts": (CHAT, chat(USER, stop=["a"] * 17), "stop"),
 }
 
@@ -236,6 +237,21 @@ UNDERSTOOD: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "thinking, with our word beside it": (
         CHAT,
         chat(USER, thinking={"type": "disabled"}, enable_thinking=True),
+        {"template_options": {"enable_thinking": True}},
+    ),
+    "thinking with a budget, as litellm and Cherry Studio say": (
+        CHAT,
+        chat(USER, thinking={"type": "enabled", "budget_tokens": 1024}),
+        {"template_options": {"enable_thinking": True}},
+    ),
+    "thinking as the model likes, as Doubao's clients say": (
+        CHAT,
+        chat(USER, thinking={"type": "auto"}),
+        {"template_options": {}},
+    ),
+    "thinking, as Claude's clients say": (
+        CHAT,
+        chat(USER, thinking={"type": "adaptive", "display": "summarized"}),
         {"template_options": {"enable_thinking": True}},
     ),
     "sixteen stop texts": (CHAT, chat(USER, stop=SIXTEEN), {"stop": SIXTEEN}),
