@@ -58,7 +58,7 @@ def _check_combinations(body: models.ChatCompletionRequest) -> None:
         raise InvalidRequest(
             "stream_options: is only allowed when stream is true.", param="stream_options"
         )
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise InvalidRequest(
             "top_logprobs: is only allowed when logprobs is true.", param="top_logprobs"
         )

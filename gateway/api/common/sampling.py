@@ -14,6 +14,7 @@ from gateway.api.common.parameters import (
     RequestPart,
     honoured,
     ignored,
+    refused,
     string_or_list,
 )
 from gateway.errors import InvalidRequest
@@ -28,6 +29,9 @@ MAX_INT32 = 2**31 - 1
 SEED_LIMIT = 2**63
 
 NO_LIMIT = -1
+
+NO_BEAMS = "there is no beam search"
+SPECIAL_TOKENS = "special tokens are never part of the text"
 
 
 def _whole(value: Any) -> Any:
@@ -103,11 +107,23 @@ class TokenSampling(RequestPart):
 
 
 class SamplingParameters(TokenSampling):
-    """What OpenAI's chat and text completions have besides."""
+    """What OpenAI's chat and text completions have besides, and what clients of llama.cpp and vLLM
+    send along."""
 
     stop: Stop | None = honoured("up to 16 texts that end the answer")
     n: WholeNumber | None = honoured("how many answers", ge=1, le=MAX_CHOICES)
     user: str | None = ignored("an end user's id; not used")
+
+    cache_prompt: bool | None = ignored("prefixes are cached anyway")
+    timings_per_token: bool | None = ignored("timings come at the end of the answer")
+    spaces_between_special_tokens: bool | None = ignored(SPECIAL_TOKENS)
+    skip_special_tokens: Any = refused(SPECIAL_TOKENS, True)
+    include_stop_str_in_output: Any = refused("a stop text is not part of the answer", False)
+    min_tokens: Any = refused("an answer has no least length", 0)
+    best_of: Any = refused("use n, and choose among the answers", 1)
+    use_beam_search: Any = refused(NO_BEAMS, False)
+    early_stopping: Any = refused(NO_BEAMS, False)
+    length_penalty: Any = refused(NO_BEAMS, 1, 1.0)
 
     def stops(self) -> list[str]:
         """Raises InvalidRequest for too many, empty or very long ones."""

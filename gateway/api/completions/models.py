@@ -71,5 +71,4 @@ class CompletionRequest(SamplingParameters):
     )
     echo: bool | None = honoured("begin the answer with the prompt")
 
-    best_of: Any = refused("use n, and choose among the answers", 1)
     suffix: Any = refused("text cannot be inserted before a suffix", "")

@@ -65,6 +65,20 @@ def blocks(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"max_tokens": 5, "messages": [*messages], **fields}
 
 
+VLLM_DEFAULTS = {
+    "min_tokens": 0,
+    "length_penalty": 1.0,
+    "use_beam_search": False,
+    "early_stopping": False,
+    "skip_special_tokens": True,
+    "spaces_between_special_tokens": True,
+    "include_stop_str_in_output": False,
+    "stop_token_ids": [],
+    "bad_words": [],
+    "best_of": 1,
+    "guided_json": None,
+}
+
 ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
     # what a client got, sent back
     "openai parse(): parsed": (CHAT, history(parsed={"a": 1}, refusal=None)),
@@ -128,6 +142,11 @@ ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
         RESPONSES,
         {"input": "Hi", "store": True, "text": {"verbosity": "high"}},
     ),
+    "llama.cpp's words": (CHAT, chat(USER, cache_prompt=True, timings_per_token=True)),
+    "vLLM's words, as its clients leave them": (CHAT, chat(USER, **VLLM_DEFAULTS)),
+    "completions: vLLM's words": (COMPLETIONS, {"prompt": "a", **VLLM_DEFAULTS}),
+    "completions: llama.cpp's words": (COMPLETIONS, {"prompt": "a", "cache_prompt": False}),
+    "no log probabilities": (CHAT, chat(USER, logprobs=False, top_logprobs=0)),
     # empty turns before the last
     "content of a tool []": (CHAT, answered([])),
     "content of a tool null": (CHAT, answered(None)),
@@ -198,6 +217,15 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "half a token": (CHAT, chat(USER, max_tokens=1.5), "max_tokens"),
     "a float that is none": (CHAT, chat(USER, max_tokens=1e300), "max_tokens"),
     "thinking of no kind we know": (CHAT, chat(USER, thinking={"type": "deep"}), "thinking.type"),
+    "a least length": (CHAT, chat(USER, min_tokens=5), "min_tokens"),
+    "special tokens shown": (CHAT, chat(USER, skip_special_tokens=False), "skip_special_tokens"),
+    "beam search": (CHAT, chat(USER, use_beam_search=True), "use_beam_search"),
+    "the stop text shown": (
+        CHAT,
+        chat(USER, include_stop_str_in_output=True),
+        "include_stop_str_in_output",
+    ),
+    "likeliest tokens without logprobs": (CHAT, chat(USER, top_logprobs=2), "top_logprobs"),
     "seventeen stop texts": (CHAT, chat(USER, stop=["a"] * 17), "stop"),
 }
 

@@ -29,6 +29,16 @@ EXTRAS = {
     "mm_processor_kwargs",
     "ignore_eos",
     "ttl",
+    "cache_prompt",
+    "timings_per_token",
+    "spaces_between_special_tokens",
+    "skip_special_tokens",
+    "include_stop_str_in_output",
+    "min_tokens",
+    "best_of",
+    "use_beam_search",
+    "early_stopping",
+    "length_penalty",
 }
 
 
