@@ -24,6 +24,8 @@ OTHER_SERVICES = {
     "/v1/vector_stores": NO_FILES,
     "/v1/batches": NO_BATCHES,
     "/v1/messages/batches": NO_BATCHES,
+    "/v1/responses/input_tokens": "/v1/messages/count_tokens counts tokens here",
+    "/v1/responses/compact": "a conversation is never shortened here",
     "/v1/responses": NOT_STORED,
     "/v1/conversations": NOT_STORED,
     "/v1/chat/completions": NOT_STORED,

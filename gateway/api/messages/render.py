@@ -120,7 +120,7 @@ def _block(block: Block) -> dict[str, Any]:
         return {"type": "tool_use", "id": block.call_id, "name": block.name, "input": arguments}
     if block.kind == "reasoning":
         return {"type": "thinking", "thinking": block.text, "signature": ""}
-    return {"type": "text", "text": block.text, "citations": None}
+    return {"type": "text", "text": block.text}
 
 
 def _block_event(event: BlockEvent) -> bytes:

@@ -51,7 +51,7 @@ async def test_a_message_has_anthropics_shape() -> None:
         "model": "m",
         "content": [
             {"type": "thinking", "thinking": "Hm.", "signature": ""},
-            {"type": "text", "text": "Let me look.", "citations": None},
+            {"type": "text", "text": "Let me look."},
             CALL,
         ],
         "stop_reason": "tool_use",

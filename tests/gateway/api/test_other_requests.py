@@ -70,6 +70,8 @@ NO_SUCH_SERVICE = {
     "rerank": "rank",
     "realtime": "realtime",
     "responses/resp_1": "stored",
+    "responses/input_tokens": "count_tokens",
+    "responses/compact": "shortened",
     "responses/resp_1/cancel": "stored",
     "chat/completions/chatcmpl-1": "stored",
     "messages/batches": "batches",
