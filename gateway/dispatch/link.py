@@ -168,10 +168,9 @@ class Link:
             return
         now = began = time.monotonic()
         for _ in range(MAX_MESSAGES_A_TURN):
-            try:
-                frames = receive(router)
-            except zmq.Again:
+            if not readable(router):
                 break
+            frames = receive(router)
             self._take(frames[0], frames[1:], now)
             now = time.monotonic()
             if now - began > MAX_TURN_S:
@@ -226,7 +225,9 @@ class Link:
             if ticket is not None:
                 ticket.tell(effect.events, effect.error)
         elif isinstance(effect, Ended):
-            self._tickets.pop(effect.record.id, None)
+            ticket = self._tickets.pop(effect.record.id, None)
+            if ticket is not None:
+                ticket.ended = True
             self.statistics.ended(effect.record)
         elif not self._sent(effect):
             undelivered.append(effect)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from gateway.dispatch.core.acts import Abandon, Act, Prepare
@@ -18,8 +17,10 @@ class JobTicket:
     def __init__(self, job_id: str, model: str, perform: Callable[[Act], None]) -> None:
         self.job_id = job_id
         self.model = model
+        self.ended = False
+        """Whether the job is over, and with it all that could be given up."""
         self._perform = perform
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._error: ApiError | None = None
         self._news: asyncio.Future[None] | None = None
 
@@ -27,7 +28,8 @@ class JobTicket:
         self._perform(Prepare(self.job_id, job, images))
 
     def cancel(self) -> None:
-        self._perform(Abandon(self.job_id))
+        if not self.ended:
+            self._perform(Abandon(self.job_id))
 
     async def next_events(self) -> list[Event]:
         while not self._events:
@@ -35,8 +37,7 @@ class JobTicket:
                 raise self._error
             self._news = asyncio.get_running_loop().create_future()
             await self._news
-        events = list(self._events)
-        self._events.clear()
+        events, self._events = self._events, []
         return events
 
     def tell(self, events: Sequence[Event], error: ApiError | None = None) -> None:

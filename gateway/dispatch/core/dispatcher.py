@@ -215,7 +215,7 @@ class Dispatcher:
             record.at.slot_at = now
             if record.phase is Phase.READY:
                 self._line_up(record)
-        for kind in KINDS:
+        for kind in KINDS if self._ready else ():
             line = self._ready.get((pool, kind))
             if line is not None:
                 self._send_ready(line, now)

@@ -76,14 +76,24 @@ class ChoiceProgress(msgspec.Struct):
 
     tokens: list[int] = []
     finish_reason: FinishReason | None = None
+    characters: int = 0
     words: int = 0
     in_word: bool = False
 
-    def count_text(self, text: str) -> None:
+    def absorb(self, delta: Delta) -> None:
+        self.tokens += delta.tokens
+        self.finish_reason = delta.finish_reason
+        if delta.reasoning:
+            self._count(delta.reasoning)
+        if delta.text:
+            self._count(delta.text)
+
+    def _count(self, text: str) -> None:
         """`text`: not empty."""
         continues = self.in_word and not text[0].isspace()
         self.words += len(text.split()) - continues
         self.in_word = not text[-1].isspace()
+        self.characters += len(text)
 
 
 class Milestones(msgspec.Struct):
@@ -150,7 +160,7 @@ class JobRecord(msgspec.Struct, eq=False):
     next_sequence: int = 0
     choices: list[ChoiceProgress] = []
     completion_tokens: int = 0
-    """Of all choices; with `characters`, kept as a sum because each delta asks for it."""
+    """Of all choices; with `characters`, kept as a sum because each message asks for it."""
     characters: int = 0
     deaths: int = 0
     """Workers that have died while they held it."""
@@ -212,26 +222,21 @@ class JobRecord(msgspec.Struct, eq=False):
     def words(self) -> int:
         return sum(choice.words for choice in self.choices)
 
-    def absorb(self, delta: Delta) -> bool:
+    def absorb(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
         """Remember what the client is about to see, so that another worker can go on from it.
-        Returns whether it is what comes next in this run."""
-        if delta.sequence != self.next_sequence or delta.choice >= len(self.choices):
-            return False
-        self.next_sequence += 1
-        choice = self.choices[delta.choice]
-        if delta.tokens:
-            count = len(delta.tokens)
-            choice.tokens.extend(delta.tokens)
-            self.completion_tokens += count
-            self.run_tokens += count
-        choice.finish_reason = delta.finish_reason
-        if delta.reasoning:
-            choice.count_text(delta.reasoning)
-            self.characters += len(delta.reasoning)
-        if delta.text:
-            choice.count_text(delta.text)
-            self.characters += len(delta.text)
-        return True
+        Returns those that are what comes next in this run, up to the first that is not."""
+        choices, first, tokens = self.choices, self.next_sequence, self.completion_tokens
+        good = 0
+        for delta in deltas:
+            if delta.sequence != first + good or delta.choice >= len(choices):
+                break
+            choices[delta.choice].absorb(delta)
+            good += 1
+        self.next_sequence += good
+        self.completion_tokens = sum(len(choice.tokens) for choice in choices)
+        self.characters = sum(choice.characters for choice in choices)
+        self.run_tokens += self.completion_tokens - tokens
+        return deltas[:good]
 
     def give_up_run(self, now: float, *, rejected: bool) -> None:
         """Count the run that is over before the job is."""

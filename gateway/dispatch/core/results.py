@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import groupby, takewhile
+from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
@@ -85,7 +85,7 @@ class Results:
     ) -> None:
         """Deltas of one job. They are told together: a whole answer's may all come at once."""
         tokens_before = record.completion_tokens
-        good = list(takewhile(record.absorb, deltas))
+        good = record.absorb(deltas)
         tokens = record.completion_tokens - tokens_before
         if tokens:
             session.tokens += tokens

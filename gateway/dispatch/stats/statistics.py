@@ -140,6 +140,7 @@ class Statistics:
         at = record.at
         over_at = at.over_at if at.over_at is not None else at.arrived_at
         total_s = over_at - at.arrived_at
+        usage = record.usage
         tokens = record.completion_tokens or estimate_tokens(record.words, record.characters)
         held_s = over_at - at.slot_at if at.slot_at is not None else 0.0
         return Finished(
@@ -150,9 +151,9 @@ class Statistics:
             outcome=record.outcome or "failed",
             error_code=record.error_code,
             ended=time.time(),
-            prompt_tokens=record.usage.prompt_tokens if record.usage else record.prompt_tokens,
-            completion_tokens=record.usage.completion_tokens if record.usage else tokens,
-            cached_tokens=record.usage.cached_tokens if record.usage else 0,
+            prompt_tokens=usage.prompt_tokens if usage else record.prompt_tokens,
+            completion_tokens=usage.completion_tokens if usage else tokens,
+            cached_tokens=usage.cached_tokens if usage else 0,
             queue_s=(at.slot_at if at.slot_at is not None else over_at) - at.arrived_at,
             fetch_s=_between(at.slot_at, at.submitted_at),
             first_token_s=at.first_token_at - at.arrived_at if at.first_token_at else None,

@@ -55,3 +55,11 @@ def test_what_is_asked_goes_to_the_core_under_the_jobs_id() -> None:
     mine.submit(job, [b"png"])
     mine.cancel()
     assert acts == [Prepare("j", job, [b"png"]), Abandon("j")]
+
+
+def test_of_a_job_that_is_over_nothing_can_be_given_up() -> None:
+    acts: list[Act] = []
+    mine = ticket(acts)
+    mine.ended = True
+    mine.cancel()
+    assert not acts
