@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 
@@ -55,7 +54,7 @@ class MemoryBudget:
         self._freed = freed
         self._ages = itertools.count()
         self._holders: set[Holding] = set()
-        self._held_by: Counter[str] = Counter()
+        self._held_by: dict[str, int] = {}
         """Bytes by client; only those who hold any."""
         self._line: list[_Waiter] = []
         self._growing: set[Holding] = set()
@@ -91,11 +90,9 @@ class MemoryBudget:
     def changed(self, holding: Holding, more_bytes: int) -> None:
         """Told by each holding of what it takes and gives back."""
         self.used_bytes += more_bytes
-        of_client = self._held_by[holding.client] + more_bytes
+        of_client = self._held_by.pop(holding.client, 0) + more_bytes
         if of_client:
             self._held_by[holding.client] = of_client
-        else:
-            del self._held_by[holding.client]
         if holding.held_bytes:
             self._holders.add(holding)
         else:
@@ -165,7 +162,7 @@ class MemoryBudget:
 
     def _rank(self, waiter: _Waiter) -> tuple[bool, int]:
         if waiter.is_body:
-            return True, self._held_by[waiter.holding.client]
+            return True, self._held_by.get(waiter.holding.client, 0)
         return False, waiter.holding.age
 
     def _has_door_room(self, holding: Holding, size_bytes: int) -> bool:
@@ -175,7 +172,7 @@ class MemoryBudget:
         return alone and self.fits(size_bytes)
 
     def _is_beyond_its_share(self, waiter: _Waiter) -> bool:
-        held = self._held_by[waiter.holding.client]
+        held = self._held_by.get(waiter.holding.client, 0)
         return held >= LARGE_BYTES and held + waiter.size_bytes > self.max_bytes // 4
 
     def _refuse_if_stuck(self) -> None:
@@ -274,8 +271,8 @@ class Holding:
         expected = min(size_bytes, self._expected_bytes)
         self._expected_bytes -= expected
         more_bytes = size_bytes - expected
-        self.check(more_bytes, param)
         if not self._budget.fits(more_bytes):
+            self.check(more_bytes, param)
             if self._budget.is_all_of(self.owner):
                 raise self._too_large(param)
             raise QueueFull(retry_after_s=RETRY_S, param=param)

@@ -56,9 +56,10 @@ class LogWriter(logging.Handler):
             if line is None or self.waiting_bytes + len(line) > self._max_waiting_bytes:
                 self.lost += 1
                 return
+            if not self._lines:
+                self._changed.notify_all()
             self._lines.append(line)
             self.waiting_bytes += len(line)
-            self._changed.notify_all()
 
     def flush(self) -> None:
         """Wait until all lines are written, for `FLUSH_S` at most; `logging.shutdown`, which runs

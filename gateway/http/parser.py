@@ -7,6 +7,7 @@ what follows the headers, the body, is not HTTP to it.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Protocol
 
 import httptools
@@ -36,6 +37,12 @@ class Parser(httptools.HttpRequestParser):
         """Whether the head that was parsed last has an offer. Its protocol refuses CONNECT, which
         is one and nothing else."""
         return bool(self.should_upgrade())
+
+    @property
+    def head_bytes(self) -> int:
+        """How long the address, names and values are of the head that is being parsed."""
+        names_and_values = chain.from_iterable(self._parsed.headers)
+        return len(self._parsed.url) + sum(map(len, names_and_values))
 
     def feed_data(self, data: Any) -> None:
         """

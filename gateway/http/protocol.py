@@ -104,7 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Requests whose headers are there and whose answer is not complete."""
         self._answering = False
         """Whether the answer to the first of them has begun."""
-        self._header_bytes = self._parsed_header_bytes = 0
+        self._header_bytes = 0
         self._framing_bytes = 0
         self._body_bytes_read = 0
         """Of the data being parsed: a part of a body, or of several."""
@@ -247,20 +247,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._receiving = Receiving.HEADERS
-        self._header_bytes = self._parsed_header_bytes = 0
+        self._header_bytes = 0
         self._framing_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._parsed_header_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._receiving is Receiving.HEADERS:  # trailers mean nothing here
             super().on_header(name, value)
-            self._parsed_header_bytes += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
-        self._header_bytes = self._parsed_header_bytes
+        self._header_bytes = self.parser.head_bytes
         if self._header_bytes > MAX_HEADER_BYTES:
             raise ValueError("headers too large")  # becomes a call of send_400_response
         if self.parser.is_offer:

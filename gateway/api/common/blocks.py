@@ -91,7 +91,8 @@ class Blocks:
             block = self._begin(events, kind)
         if piece or logprobs:
             block.pieces.append(piece)
-            block.logprobs += logprobs
+            if logprobs:
+                block.logprobs += logprobs
             events.append(Grown(block, piece, logprobs))
 
     def _begin(
