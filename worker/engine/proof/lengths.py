@@ -1,7 +1,7 @@
 """Lengths at which a model's attention or its caches change, and prompts that go beyond them.
 
-A window that is over, a chunk that is dropped, a block that is full: what is wrong there is not
-seen in a short prompt.
+A window that is over, a chunk that is dropped, a block that is full, more keys than an indexer
+chooses: what is wrong there is not seen in a short prompt.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlx_vlm.models import cache as kv
 from worker.engine.model.model import LoadedModel
 from worker.engine.proof.questions import TEXTS, Question
 
-LENGTH = re.compile(r".*(window|chunk|block)s?(_size|_len|_length)?|step|max_size")
+LENGTH = re.compile(r".*(window|chunk|block)s?(_size|_len|_length)?|index_topk|step|max_size")
 """How mlx-vlm's configurations and caches call them."""
 OTHER_PARTS = re.compile(r".*(vision|visual|image|audio|video|projector|sam|quantization).*")
 LEAST_SHARED = 17

@@ -280,6 +280,14 @@ def test_what_models_declare(drive: MakeDriver) -> None:
     assert lengths_of(drive("gpt_oss").model) == [64, 256]
 
 
+def test_more_keys_than_sparse_attention_looks_at_are_beyond_a_length(
+    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = drive("deepseek_v32").model
+    monkeypatch.setattr(model.network.config, "index_topk", 100)
+    assert lengths_of(model) == [100, 256]
+
+
 # --- the same start, the same verdict ------------------------------------------------------------
 
 
