@@ -40,3 +40,22 @@ def drive(checkpoint: Callable[[str], Path]) -> MakeDriver:
         return Driver(EngineOptions(model_path=str(path), **options))  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def anew(checkpoint: Callable[[str], Path]) -> MakeDriver:
+    """Engines that begin anew: one a family and set of options, loaded when first asked for, which
+    has forgotten at each further call whatever came before. Not for what is changed in a test, nor
+    for two engines at a time."""
+    kept: dict[tuple[object, ...], Driver] = {}
+
+    def make(family: str = "qwen2_vl", **options: object) -> Driver:
+        key = (family, *sorted(options.items()))
+        if key in kept:
+            kept[key].begin_anew()
+        else:
+            given = EngineOptions(model_path=str(checkpoint(family)), **options)  # type: ignore[arg-type]
+            kept[key] = Driver(given)
+        return kept[key]
+
+    return make

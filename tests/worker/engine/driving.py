@@ -133,10 +133,16 @@ class Driver:
         self._woken = threading.Event()
         self._prepared = threading.Semaphore(0)
         memory = ALONE if options.memory == MemoryShare() else options.memory
-        options = replace(options, proof_cache=os.environ["WORKER_PROOF_CACHE"], memory=memory)
-        self.engine = load_engine(options, lambda fraction: None, self._wake)
+        proofs = os.environ["WORKER_PROOF_CACHE"]
+        self._options = replace(options, proof_cache=proofs, memory=memory)
+        self.engine = load_engine(self._options, lambda fraction: None, self._wake)
         self.model = self.engine.model
         self.results: dict[str, Result] = {}
+
+    def begin_anew(self) -> None:
+        """Drop what is under way, and forget all that has been."""
+        self.engine.begin_anew(self._options)
+        self.results = {}
 
     def _wake(self) -> None:
         self._prepared.release()

@@ -38,9 +38,9 @@ def same_start(said: list[int], expected: list[int]) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_text_is_answered_as_mlx_vlm_does(
-    family: str, drive: MakeDriver, checkpoint: Callable[[str], Path]
+    family: str, anew: MakeDriver, checkpoint: Callable[[str], Path]
 ) -> None:
-    driver = drive(family)
+    driver = anew(family)
     asked = job("1", "What is in this image?")
     result = driver.solo(asked)
     expected = reference(checkpoint(family), rendered(driver, asked), [], 10)
@@ -52,9 +52,9 @@ def test_text_is_answered_as_mlx_vlm_does(
 @pytest.mark.parametrize("images", [[RED], [RED, BLUE]], ids=["one image", "two images"])
 @pytest.mark.parametrize("family", SEEING)
 def test_images_are_seen_as_mlx_vlm_sees_them(
-    family: str, images: list[bytes], drive: MakeDriver, checkpoint: Callable[[str], Path]
+    family: str, images: list[bytes], anew: MakeDriver, checkpoint: Callable[[str], Path]
 ) -> None:
-    driver = drive(family)
+    driver = anew(family)
     asked = job("1", "What is in this image?", images)
     result = driver.solo(asked)
     expected = reference(checkpoint(family), rendered(driver, asked), images, 10)
@@ -64,9 +64,9 @@ def test_images_are_seen_as_mlx_vlm_sees_them(
 
 @pytest.mark.parametrize("family", SEEING)
 def test_another_picture_is_another_answer_in_spite_of_the_caches(
-    family: str, drive: MakeDriver
+    family: str, anew: MakeDriver
 ) -> None:
-    driver = drive(family)
+    driver = anew(family)
     first = driver.solo(job("1", "What is it?", [RED]))
     other = driver.solo(job("2", "What is it?", [picture("blue")]))
     again = driver.solo(job("3", "What is it?", [RED]))
@@ -76,12 +76,12 @@ def test_another_picture_is_another_answer_in_spite_of_the_caches(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_second_turn_goes_on_from_the_first(family: str, drive: MakeDriver) -> None:
+def test_a_second_turn_goes_on_from_the_first(family: str, anew: MakeDriver) -> None:
     """With the caches of turn 1 it says exactly what it says without any cache."""
     images = [RED] if family in SEEING else []
     first = [user("What is in this image?", *range(len(images)))]
     second = [*first, assistant("Two shapes."), user("How many shapes are there?")]
-    driver, fresh = drive(family), drive(family, prefix_cache_bytes=0, vision_cache_bytes=0)
+    driver, fresh = anew(family), anew(family, prefix_cache_bytes=0, vision_cache_bytes=0)
     driver.solo(job("1", first, images))
     cached = driver.solo(job("2", second, images))
     uncached = fresh.solo(job("2", second, images))
@@ -91,7 +91,7 @@ def test_a_second_turn_goes_on_from_the_first(family: str, drive: MakeDriver) ->
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_mixed_batch_says_what_each_says_alone(family: str, drive: MakeDriver) -> None:
+def test_a_mixed_batch_says_what_each_says_alone(family: str, anew: MakeDriver) -> None:
     jobs = [
         job("short", "Hello"),
         job("long", "How many shapes are there? " * 6),
@@ -99,8 +99,8 @@ def test_a_mixed_batch_says_what_each_says_alone(family: str, drive: MakeDriver)
     ]
     if family in SEEING:
         jobs += [job("one", "What is it?", [RED]), job("two", "And these?", [BLUE, RED])]
-    alone = [drive(family, prefix_cache_bytes=0).solo(made) for made in jobs]
-    together = drive(family, prefix_cache_bytes=0).run(*jobs)
+    alone = [anew(family, prefix_cache_bytes=0).solo(made) for made in jobs]
+    together = anew(family, prefix_cache_bytes=0).run(*jobs)
     for solo, batched in zip(alone, together, strict=True):
         assert batched.tokens == solo.tokens
         assert batched.text == solo.text
@@ -110,14 +110,14 @@ def test_a_mixed_batch_says_what_each_says_alone(family: str, drive: MakeDriver)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_long_prompt_in_small_pieces_is_the_same_prompt(
     family: str,
-    drive: MakeDriver,
+    anew: MakeDriver,
     checkpoint: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It joins running streams eight tokens at a time, cut within its pictures too."""
     monkeypatch.setattr(Pacer, "SHORT", 0)
     monkeypatch.setattr(Pacer, "LARGEST", 8)
-    driver = drive(family, prefix_cache_bytes=0)
+    driver = anew(family, prefix_cache_bytes=0)
     driver.submit(job("stream", "Hello", max_tokens=200, ignore_eos=True))
     driver.until(lambda: len(driver.results["stream"].tokens) > 3)
     images = [RED, BLUE] if family in SEEING else []
@@ -129,10 +129,10 @@ def test_a_long_prompt_in_small_pieces_is_the_same_prompt(
 
 @pytest.mark.parametrize("family", SEEING)
 def test_no_picture_is_made_smaller_than_its_processor_wants(
-    family: str, drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+    family: str, anew: MakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The processor, which alone knows what its model was trained on, gets it as it came."""
-    driver = drive(family)
+    driver = anew(family)
     seen: list[tuple[int, int]] = []
 
     def look(processor: Any, *, images: list[Any], **given: Any) -> Any:
@@ -146,9 +146,9 @@ def test_no_picture_is_made_smaller_than_its_processor_wants(
 
 @pytest.mark.parametrize("family", SEEING)
 def test_a_picture_is_encoded_a_layer_at_a_time_while_others_wait(
-    family: str, drive: MakeDriver
+    family: str, anew: MakeDriver
 ) -> None:
-    driver = drive(family, vision_cache_bytes=0)
+    driver = anew(family, vision_cache_bytes=0)
     model = driver.model
     inputs = inputs_of(driver.prompt(job("1", "What is it?", [RED])))
     whole = model.embed(inputs)

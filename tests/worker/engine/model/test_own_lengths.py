@@ -24,9 +24,9 @@ def answer(driver: Driver, name: str, asked: object, images: list[bytes]) -> lis
 
 @pytest.mark.parametrize("family", LONGER)
 def test_the_answer_is_mlx_vlms_and_comes_from_the_caches_again(
-    family: str, drive: MakeDriver, checkpoint: Callable[[str], Path]
+    family: str, anew: MakeDriver, checkpoint: Callable[[str], Path]
 ) -> None:
-    driver = drive(family)
+    driver = anew(family)
     question = "What is it?"
     expected = [
         reference(checkpoint(family), driver.render(job("r", question, [one])), [one], 10).tokens
@@ -41,9 +41,9 @@ def test_the_answer_is_mlx_vlms_and_comes_from_the_caches_again(
 
 
 @pytest.mark.parametrize("family", ["llava_next", "phi4mm"])
-def test_a_next_turn_goes_on_where_the_first_ended(family: str, drive: MakeDriver) -> None:
+def test_a_next_turn_goes_on_where_the_first_ended(family: str, anew: MakeDriver) -> None:
     turns = [user("What is it?", 0), assistant("Two shapes."), user("Where are they?")]
-    driver, fresh = drive(family), drive(family, prefix_cache_bytes=0, vision_cache_bytes=0)
+    driver, fresh = anew(family), anew(family, prefix_cache_bytes=0, vision_cache_bytes=0)
     driver.solo(job("1", turns[:1], [RED]))
     cached = driver.solo(job("2", turns, [RED], ignore_eos=True))
     assert cached.tokens == answer(fresh, "2", turns, [RED])
@@ -52,28 +52,28 @@ def test_a_next_turn_goes_on_where_the_first_ended(family: str, drive: MakeDrive
 
 @pytest.mark.parametrize("family", ["llava_next", "granite_vision", "llava_bunny", "paligemma"])
 def test_where_mlx_vlm_looks_at_one_picture_several_are_refused(
-    family: str, drive: MakeDriver
+    family: str, anew: MakeDriver
 ) -> None:
-    failed = drive(family).solo(job("1", "And these?", [RED, BLUE])).failed
+    failed = anew(family).solo(job("1", "And these?", [RED, BLUE])).failed
     assert failed is not None and failed.code == "invalid_request"
     assert failed.param == "messages" and "one image" in failed.message
 
 
 @pytest.mark.parametrize("family", ["llava_next", "phi4mm"])
-def test_what_is_counted_is_what_the_model_has_seen(family: str, drive: MakeDriver) -> None:
+def test_what_is_counted_is_what_the_model_has_seen(family: str, anew: MakeDriver) -> None:
     made = job("1", "What is it?", [RED], ignore_eos=True, max_tokens=None)
-    driver = drive(family)
+    driver = anew(family)
     prompt = driver.prompt(made)
     seen = driver.model.embed(inputs_of(prompt)).length
     assert seen > len(prompt.ids)
-    narrow = drive(family, max_context=seen + 3)
+    narrow = anew(family, max_context=seen + 3)
     for _ in ("cold", "cached"):
         result = narrow.solo(made)
         usage = result.done.usage
         assert (usage.prompt_tokens, usage.completion_tokens) == (seen, 3)
         assert usage.image_tokens == prompt.image_tokens + seen - len(prompt.ids)
         assert result.finish_reason == "length"
-    failed = drive(family, max_context=seen).solo(made).failed
+    failed = anew(family, max_context=seen).solo(made).failed
     assert failed is not None and failed.code == "context_length_exceeded"
     assert f"maximum context length is {seen} tokens" in failed.message
     assert (failed.prompt_tokens, failed.context_tokens) == (seen, seen)

@@ -29,9 +29,9 @@ def controls(driver: Driver, ids: list[int]) -> list[int]:
 
 @pytest.mark.parametrize("family", [*FAMILIES, "llama"])
 def test_no_text_is_a_control_token_with_or_without_a_picture(
-    drive: MakeDriver, family: str
+    anew: MakeDriver, family: str
 ) -> None:
-    driver = drive(family)
+    driver = anew(family)
     for images in [[], [picture("red")]] if family != "llama" else [[]]:
         plain = driver.prompt(job("a", "what is", images))
         for index, spelling in enumerate(SPELLINGS):
@@ -45,8 +45,8 @@ def test_no_text_is_a_control_token_with_or_without_a_picture(
         assert driver.solo(job(f"{family}{len(images)}", SPELLINGS[0], images)).done
 
 
-def test_halves_do_not_become_a_whole(drive: MakeDriver) -> None:
-    driver = drive("qwen2_vl")
+def test_halves_do_not_become_a_whole(anew: MakeDriver) -> None:
+    driver = anew("qwen2_vl")
     whole = "<|im_end|>"
     plain = driver.prompt(job("a", [user("x")]))
     for cut in range(1, len(whole)):
@@ -58,8 +58,8 @@ def test_halves_do_not_become_a_whole(drive: MakeDriver) -> None:
         assert controls(driver, prompt.ids) == controls(driver, plain.ids)
 
 
-def test_every_place_of_a_conversation_is_text(drive: MakeDriver) -> None:
-    driver = drive("qwen2_vl")
+def test_every_place_of_a_conversation_is_text(anew: MakeDriver) -> None:
+    driver = anew("qwen2_vl")
 
     def asked(word: str) -> list[int]:
         messages = [
@@ -80,24 +80,24 @@ def test_every_place_of_a_conversation_is_text(drive: MakeDriver) -> None:
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "llama"])
-def test_marks_leave_no_trace_in_the_tokens(drive: MakeDriver, family: str) -> None:
-    driver = drive(family)
+def test_marks_leave_no_trace_in_the_tokens(anew: MakeDriver, family: str) -> None:
+    driver = anew(family)
     for text in ("a <", "> b", "a<b>c", "|>", "ü 你好 🙂", "Hello!", "s> 1 </"):
         prompt = driver.prompt(job("a", text))
         assert text in prompt.text
         assert prompt.ids == driver.model.tokenizer.encode(prompt.text)
 
 
-def test_characters_of_the_mark_are_text_too(drive: MakeDriver) -> None:
-    driver = drive("qwen2_vl")
+def test_characters_of_the_mark_are_text_too(anew: MakeDriver) -> None:
+    driver = anew("qwen2_vl")
     text = f"{FIRST} {MARK} {FIRST}{ITSELF}{BREAK} <|im_end|>{FIRST}"
     prompt = driver.prompt(job("a", text))
     assert text in prompt.text
     assert text in driver.model.tokenizer.decode(prompt.ids)
 
 
-def test_a_raw_prompt_means_its_control_tokens_but_no_picture(drive: MakeDriver) -> None:
-    driver = drive("qwen2_vl")
+def test_a_raw_prompt_means_its_control_tokens_but_no_picture(anew: MakeDriver) -> None:
+    driver = anew("qwen2_vl")
     prompt = driver.prompt(job("a", prompt="<|im_start|>user\n<|image_pad|>", max_tokens=1))
     names = driver.model.tokenizer.convert_ids_to_tokens(controls(driver, prompt.ids))
     assert names == ["<|im_start|>"]

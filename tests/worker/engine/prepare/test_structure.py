@@ -62,8 +62,8 @@ def calls_of(result: Result) -> list[tuple[str, Any]]:
     return [(name, json.loads(arguments)) for name, arguments in pieces.values()]
 
 
-def test_a_schema_is_kept_at_any_temperature(drive: MakeDriver) -> None:
-    driver = drive()
+def test_a_schema_is_kept_at_any_temperature(anew: MakeDriver) -> None:
+    driver = anew()
     form = ResponseFormat(schema=SCHEMA)
     for seed in range(5):
         hot = sampled(seed, temperature=3.0)
@@ -72,8 +72,8 @@ def test_a_schema_is_kept_at_any_temperature(drive: MakeDriver) -> None:
         assert result.finish_reason == "stop"
 
 
-def test_any_json_object_is_an_object(drive: MakeDriver) -> None:
-    result = drive().solo(
+def test_any_json_object_is_an_object(anew: MakeDriver) -> None:
+    result = anew().solo(
         job("x", response_format=ResponseFormat(), sampling=sampled(1), max_tokens=400)
     )
     assert result.text.startswith("{")
@@ -81,19 +81,19 @@ def test_any_json_object_is_an_object(drive: MakeDriver) -> None:
         assert isinstance(json.loads(result.text), dict)
 
 
-def test_a_grammar_concerns_its_own_row_alone(drive: MakeDriver) -> None:
+def test_a_grammar_concerns_its_own_row_alone(anew: MakeDriver) -> None:
     form = ResponseFormat(schema=SCHEMA)
     formed = job("formed", response_format=form, sampling=sampled(3), max_tokens=200)
     free = [job(f"free{i}", f"Hello {i}", sampling=sampled(i), max_tokens=25) for i in range(3)]
-    alone = [drive().solo(made) for made in (formed, *free)]
-    together = drive().run(formed, *free)
+    alone = [anew().solo(made) for made in (formed, *free)]
+    together = anew().run(formed, *free)
     assert [result.tokens for result in together] == [result.tokens for result in alone]
     fitting(together[0].text)
 
 
-def test_choices_with_a_grammar_go_their_own_ways(drive: MakeDriver) -> None:
+def test_choices_with_a_grammar_go_their_own_ways(anew: MakeDriver) -> None:
     form = ResponseFormat(schema=SCHEMA)
-    result = drive().solo(
+    result = anew().solo(
         job("x", response_format=form, sampling=sampled(3), max_tokens=200, choices=3)
     )
     for choice in range(3):
@@ -101,23 +101,23 @@ def test_choices_with_a_grammar_go_their_own_ways(drive: MakeDriver) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 9])
-def test_a_formed_answer_can_move_to_another_worker(cut: int, drive: MakeDriver) -> None:
+def test_a_formed_answer_can_move_to_another_worker(cut: int, anew: MakeDriver) -> None:
     fields: dict[str, Any] = {
         "response_format": ResponseFormat(schema=SCHEMA),
         "sampling": sampled(4),
         "max_tokens": 200,
     }
-    whole = drive().solo(job("x", **fields))
-    rest = drive().solo(job("y", resume=[Resume(tokens=whole.tokens[:cut])], **fields))
+    whole = anew().solo(job("x", **fields))
+    rest = anew().solo(job("y", resume=[Resume(tokens=whole.tokens[:cut])], **fields))
     assert rest.tokens == whole.tokens[cut:]
     assert fitting(whole.text)
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "llama", "gemma3"])
 @pytest.mark.parametrize("parallel", [True, False])
-def test_a_call_is_forced(family: str, parallel: bool, drive: MakeDriver) -> None:
+def test_a_call_is_forced(family: str, parallel: bool, anew: MakeDriver) -> None:
     policy = ToolPolicy(tools=[WEATHER, CLOCK], mode="required", parallel=parallel)
-    result = drive(family).solo(job("x", tool_policy=policy, sampling=sampled(2), max_tokens=600))
+    result = anew(family).solo(job("x", tool_policy=policy, sampling=sampled(2), max_tokens=600))
     calls = calls_of(result)
     assert result.finish_reason == "tool_calls"
     assert result.text == ""
@@ -127,11 +127,11 @@ def test_a_call_is_forced(family: str, parallel: bool, drive: MakeDriver) -> Non
         assert name == "get_time" or arguments["city"] in ("Paris", "Rome")
 
 
-def test_a_named_tool_is_the_one_that_is_called(drive: MakeDriver) -> None:
+def test_a_named_tool_is_the_one_that_is_called(anew: MakeDriver) -> None:
     policy = ToolPolicy(tools=[WEATHER, CLOCK], mode="required", name="get_time")
     for seed in range(4):
         made = job(str(seed), tool_policy=policy, sampling=sampled(seed), max_tokens=100)
-        assert calls_of(drive().solo(made)) == [("get_time", {})]
+        assert calls_of(anew().solo(made)) == [("get_time", {})]
 
 
 def refers(*values: str) -> dict[str, Any]:
@@ -145,13 +145,13 @@ def refers(*values: str) -> dict[str, Any]:
     }
 
 
-def test_definitions_of_one_name_stay_with_their_tools(drive: MakeDriver) -> None:
+def test_definitions_of_one_name_stay_with_their_tools(anew: MakeDriver) -> None:
     tools = [
         Tool(name="paint", parameters=refers("red")),
         Tool(name="play", parameters=refers("C")),
     ]
     policy = ToolPolicy(tools=tools, mode="required", parallel=False)
-    driver = drive()
+    driver = anew()
     right = {"paint": "red", "play": "C"}
     for seed in range(6):
         made = job(str(seed), tool_policy=policy, sampling=sampled(seed), max_tokens=300)
@@ -159,7 +159,7 @@ def test_definitions_of_one_name_stay_with_their_tools(drive: MakeDriver) -> Non
         assert arguments == {"item": right[name]}
 
 
-def test_a_schema_may_refer_to_itself(drive: MakeDriver) -> None:
+def test_a_schema_may_refer_to_itself(anew: MakeDriver) -> None:
     nested = {
         "type": "object",
         "properties": {"inner": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
@@ -168,13 +168,13 @@ def test_a_schema_may_refer_to_itself(drive: MakeDriver) -> None:
     }
     policy = ToolPolicy(tools=[Tool(name="nest", parameters=nested)], mode="required")
     made = job("x", tool_policy=policy, sampling=sampled(1), max_tokens=600)
-    for _, arguments in calls_of(drive().solo(made)):
+    for _, arguments in calls_of(anew().solo(made)):
         while arguments is not None:
             (arguments,) = arguments.values()
 
 
-def test_a_form_leaves_the_model_free_to_call_a_tool_instead(drive: MakeDriver) -> None:
-    driver = drive()
+def test_a_form_leaves_the_model_free_to_call_a_tool_instead(anew: MakeDriver) -> None:
+    driver = anew()
     tokenizer = driver.model.tokenizer
     mark = tokenizer.encode(language_of(driver.model).parser.tool_call_start)[0]
     fields: dict[str, Any] = {"response_format": ResponseFormat(schema=SCHEMA), "max_tokens": 200}
@@ -197,7 +197,7 @@ def test_a_form_leaves_the_model_free_to_call_a_tool_instead(drive: MakeDriver) 
     assert without_tools.tokens[0] != mark
 
 
-def test_tools_reach_the_model_and_earlier_calls_too(drive: MakeDriver) -> None:
+def test_tools_reach_the_model_and_earlier_calls_too(anew: MakeDriver) -> None:
     policy = ToolPolicy(tools=[WEATHER])
     call = ToolCall(id="c1", name="get_weather", arguments='{"city": "Paris"}')
     messages = [
@@ -206,16 +206,16 @@ def test_tools_reach_the_model_and_earlier_calls_too(drive: MakeDriver) -> None:
         ChatMessage(role="tool", tool_call_id="c1", content=[TextPart(text="Sunny.")]),
     ]
     for family in ("qwen2_vl", "llama"):
-        driver = drive(family)
+        driver = anew(family)
         made = job("x", messages, tool_policy=policy)
         text = driver.render(made)
         assert "get_weather" in text and "Sunny." in text
         assert driver.solo(made).failed is None
 
 
-def test_thinking_is_free_and_the_answer_formed(drive: MakeDriver) -> None:
+def test_thinking_is_free_and_the_answer_formed(anew: MakeDriver) -> None:
     """The template opens the model's thinking; the grammar holds from its end on."""
-    driver = drive()
+    driver = anew()
     end = driver.model.tokenizer.convert_tokens_to_ids("</think>")
     likely_end = sampled(1, logit_bias={end: 4.0})
     result = driver.solo(
@@ -245,9 +245,9 @@ def member(schema: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "llama", "gemma3"])
-def test_what_looks_like_a_special_token_is_text(family: str, drive: MakeDriver) -> None:
+def test_what_looks_like_a_special_token_is_text(family: str, anew: MakeDriver) -> None:
     """Of whichever: each of the family's, in one answer."""
-    driver = drive(family)
+    driver = anew(family)
     added = driver.model.tokenizer.added_tokens_decoder.values()
     words = " ".join(str(one.content) * 2 for one in added if one.special)
     form = ResponseFormat(schema=member({"const": words}))
@@ -261,33 +261,33 @@ def test_what_looks_like_a_special_token_is_text(family: str, drive: MakeDriver)
     ("begun", "rest"),
     [('{"it": "', 'red"}'), ('{"it"', ': "red"}'), ('\n{"it": "re', 'd"}'), ('{"it": "red"}', "")],
 )
-def test_a_begun_answer_goes_on_in_its_form(begun: str, rest: str, drive: MakeDriver) -> None:
+def test_a_begun_answer_goes_on_in_its_form(begun: str, rest: str, anew: MakeDriver) -> None:
     form = ResponseFormat(schema=member({"const": "red"}))
     turns = [user("Which?"), assistant(begun)]
     fields: dict[str, Any] = {"sampling": sampled(1), "max_tokens": 60}
     made = job("x", turns, continue_final_message=True, response_format=form, **fields)
-    result = drive().solo(made)
+    result = anew().solo(made)
     assert (result.text, result.finish_reason) == (rest, "stop")
 
 
-def test_a_call_is_not_begun_by_the_client(drive: MakeDriver) -> None:
+def test_a_call_is_not_begun_by_the_client(anew: MakeDriver) -> None:
     policy = ToolPolicy(tools=[WEATHER], mode="required", parallel=False)
     turns = [user("Call it."), assistant('[{"name": "get_weather", "arguments": {')]
     made = job("x", turns, continue_final_message=True, tool_policy=policy, max_tokens=60)
-    failed = drive().solo(made).failed
+    failed = anew().solo(made).failed
     assert failed is not None and (failed.code, failed.param) == ("invalid_request", "messages")
 
 
-def test_an_empty_beginning_is_none(drive: MakeDriver) -> None:
+def test_an_empty_beginning_is_none(anew: MakeDriver) -> None:
     policy = ToolPolicy(tools=[CLOCK], mode="required", parallel=False)
     turns = [user("Call it."), assistant("")]
     made = job("x", turns, continue_final_message=True, tool_policy=policy, max_tokens=60)
-    assert calls_of(drive().solo(made)) == [("get_time", {})]
+    assert calls_of(anew().solo(made)) == [("get_time", {})]
 
 
-def test_a_model_that_never_ends_has_no_forms(drive: MakeDriver) -> None:
+def test_a_model_that_never_ends_has_no_forms(anew: MakeDriver) -> None:
     """Nothing could follow a complete answer."""
-    maker = GrammarMaker(drive().model.tokenizer, 100, frozenset({100}))
+    maker = GrammarMaker(anew().model.tokenizer, 100, frozenset({100}))
     made, _ = job("x", response_format=ResponseFormat(schema=SCHEMA))
     with pytest.raises(JobFault, match="no end token"):
         maker.make(made)

@@ -37,9 +37,11 @@ def jobs_for(family: str) -> list[Any]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.usefixtures("apart")
-def test_rows_apart_say_what_they_say_alone(family: str, drive: MakeDriver) -> None:
+def test_rows_apart_say_what_they_say_alone(
+    family: str, drive: MakeDriver, anew: MakeDriver
+) -> None:
     jobs = jobs_for(family)
-    alone = [drive(family, prefix_cache_bytes=0).solo(made) for made in jobs]
+    alone = [anew(family, prefix_cache_bytes=0).solo(made) for made in jobs]
     driver = drive(family, prefix_cache_bytes=0)
     most = watch_count(driver)
     together = driver.run(*jobs)
@@ -67,7 +69,7 @@ def watch_count(driver: Driver) -> list[int]:
 
 
 @pytest.mark.usefixtures("apart")
-def test_a_grammar_and_a_penalty_hold_apart_too(drive: MakeDriver) -> None:
+def test_a_grammar_and_a_penalty_hold_apart_too(anew: MakeDriver) -> None:
     schema = {"type": "object", "properties": {"a": {"enum": ["b", "c"]}}, "required": ["a"]}
     formed = ResponseFormat(schema={**schema, "additionalProperties": False})
     jobs = [
@@ -75,8 +77,8 @@ def test_a_grammar_and_a_penalty_hold_apart_too(drive: MakeDriver) -> None:
         job("plain", "Hello, how are you? " * 6),
         job("penal", "Hi", sampling=Sampling(seed=1, temperature=0.0, presence_penalty=2.0)),
     ]
-    alone = [drive().solo(made) for made in jobs]
-    assert [r.tokens for r in drive().run(*jobs)] == [r.tokens for r in alone]
+    alone = [anew().solo(made) for made in jobs]
+    assert [r.tokens for r in anew().run(*jobs)] == [r.tokens for r in alone]
 
 
 @dataclass
@@ -118,8 +120,8 @@ def test_rows_share_a_batch_while_padding_costs_less_than_weights(
 
 
 @pytest.mark.usefixtures("apart")
-def test_a_batch_goes_with_its_last_row(drive: MakeDriver) -> None:
-    driver = drive()
+def test_a_batch_goes_with_its_last_row(anew: MakeDriver) -> None:
+    driver = anew()
     driver.submit(job("short", "Hello", max_tokens=30, ignore_eos=True))
     driver.until(lambda: driver.results["short"].tokens)
     driver.submit(job("long", "How many? " * 30, max_tokens=3, ignore_eos=True))
@@ -133,10 +135,10 @@ def test_a_batch_goes_with_its_last_row(drive: MakeDriver) -> None:
 
 @pytest.mark.usefixtures("apart")
 def test_a_failed_step_of_one_batch_costs_nobody_an_answer(
-    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+    drive: MakeDriver, anew: MakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [job(str(i), "Hello " * (1 + 9 * i), sampling=sampled(i), max_tokens=20) for i in (0, 1)]
-    alone = [drive().solo(made) for made in jobs]
+    alone = [anew().solo(made) for made in jobs]
     driver = drive()
     driver.submit(jobs[0])
     driver.until(lambda: driver.results["0"].tokens)

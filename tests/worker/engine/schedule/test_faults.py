@@ -28,8 +28,10 @@ def bystanders() -> list[Any]:
     return [job(f"b{i}", f"Bystander {i}", sampling=sampled(i), max_tokens=40) for i in range(3)]
 
 
-def expected(drive: MakeDriver) -> list[list[int]]:
-    return [result.tokens for result in drive().run(*bystanders())]
+@pytest.fixture(scope="module")
+def expected(anew: MakeDriver) -> list[list[int]]:
+    """What the bystanders say when nothing happens beside them."""
+    return [result.tokens for result in anew().run(*bystanders())]
 
 
 def running(driver: Driver) -> None:
@@ -51,11 +53,11 @@ def empty(driver: Driver) -> bool:
     )
 
 
-def test_a_bad_image_fails_its_own_request(drive: MakeDriver) -> None:
+def test_a_bad_image_fails_its_own_request(drive: MakeDriver, expected: list[list[int]]) -> None:
     driver = drive()
     running(driver)
     driver.submit(job("bad", "What?", [b"this is no picture"]))
-    assert finish(driver) == expected(drive)
+    assert finish(driver) == expected
     failed = driver.results["bad"].failed
     assert failed is not None and failed.code == "invalid_image"
     assert not driver.results["bad"].accepted
@@ -68,7 +70,7 @@ def test_images_for_a_text_model_are_refused(drive: MakeDriver) -> None:
 
 
 def test_a_failing_image_tower_fails_its_own_request(
-    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+    drive: MakeDriver, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = drive()
     running(driver)
@@ -78,7 +80,7 @@ def test_a_failing_image_tower_fails_its_own_request(
 
     monkeypatch.setattr(CachedVisionTower, "__call__", fail)
     driver.submit(job("bad", "What?", [picture("red")]))
-    assert finish(driver) == expected(drive)
+    assert finish(driver) == expected
     failed = driver.results["bad"].failed
     assert failed is not None and failed.code == "internal_error" and "odd shape" in failed.message
     monkeypatch.undo()
@@ -108,7 +110,11 @@ def test_what_fails_for_one_choice_fails_the_whole_request(
 
 @pytest.mark.parametrize(("words", "code"), [("boom", "internal_error"), (OOM, "out_of_memory")])
 def test_a_failing_prefill_fails_its_own_request(
-    words: str, code: str, drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+    words: str,
+    code: str,
+    drive: MakeDriver,
+    expected: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     driver = drive()
     running(driver)
@@ -121,14 +127,14 @@ def test_a_failing_prefill_fails_its_own_request(
 
     monkeypatch.setattr(driver.model, "forward", fail)
     driver.submit(job("bad", "A newcomer"))
-    assert finish(driver) == expected(drive)
+    assert finish(driver) == expected
     failed = driver.results["bad"].failed
     assert failed is not None and failed.code == code
     assert empty(driver)
 
 
 def test_after_a_failed_step_everybody_goes_on(
-    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+    drive: MakeDriver, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = drive()
     running(driver)
@@ -140,7 +146,7 @@ def test_after_a_failed_step_everybody_goes_on(
         step(batch, deliver)
 
     monkeypatch.setattr(DecodeBatch, "step", fail_once)
-    assert finish(driver) == expected(drive)
+    assert finish(driver) == expected
     assert all(driver.results[f"b{i}"].failed is None for i in range(3))
     assert [r.done.usage.completion_tokens for r in driver.results.values()] == [40] * 3
 
@@ -150,7 +156,7 @@ def short() -> Any:
 
 
 def test_a_row_that_cannot_be_remembered_ends_as_it_would_have(
-    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+    drive: MakeDriver, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = drive()
     running(driver)
@@ -160,7 +166,7 @@ def test_a_row_that_cannot_be_remembered_ends_as_it_would_have(
 
     monkeypatch.setattr(DecodeBatch, "parts", fail)
     driver.submit(short())
-    assert finish(driver) == expected(drive)
+    assert finish(driver) == expected
     monkeypatch.undo()
     assert driver.results["short"].tokens == drive().solo(short()).tokens
     assert all(result.failed is None for result in driver.results.values())
@@ -169,7 +175,7 @@ def test_a_row_that_cannot_be_remembered_ends_as_it_would_have(
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["done", "cancelled"])
 def test_when_a_row_cannot_be_taken_out_the_others_go_on(
-    cancelled: bool, drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+    cancelled: bool, drive: MakeDriver, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = drive()
     running(driver)
@@ -185,7 +191,7 @@ def test_when_a_row_cannot_be_taken_out_the_others_go_on(
     monkeypatch.setattr(DecodeBatch, "leave", fail_once)
     if cancelled:
         assert driver.engine.cancel("short")
-    assert finish_others(driver) == expected(drive)
+    assert finish_others(driver) == expected
     monkeypatch.undo()
     assert next(failures, None) is None
     assert all(result.failed is None for result in driver.results.values())
@@ -233,7 +239,7 @@ def test_streams_go_on_while_a_picture_is_prepared(
 
 
 def test_the_culprit_of_a_failed_step_is_found(
-    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+    drive: MakeDriver, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row that breaks every batch it is in fails; the others say what they would have said."""
     driver = drive()
@@ -254,14 +260,14 @@ def test_the_culprit_of_a_failed_step_is_found(
     monkeypatch.setattr(Sampler, "__init__", noting)
     monkeypatch.setattr(Sampler, "choose", fail_beside_the_culprit)
     driver.submit(job("culprit", "I break things", sampling=sampled(666)))
-    assert finish(driver) == expected(drive)
+    assert finish(driver) == expected
     failed = driver.results["culprit"].failed
     assert failed is not None and "cannot be sampled" in failed.message
     assert empty(driver)
 
 
 def test_when_memory_runs_out_the_newcomer_gives_way(
-    drive: MakeDriver, monkeypatch: pytest.MonkeyPatch
+    drive: MakeDriver, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = drive()
     running(driver)
@@ -274,7 +280,7 @@ def test_when_memory_runs_out_the_newcomer_gives_way(
 
     monkeypatch.setattr(DecodeBatch, "join", no_room)
     driver.submit(job("newcomer", "Is there room?"))
-    assert finish(driver) == expected(drive)
+    assert finish(driver) == expected
     failed = driver.results["newcomer"].failed
     assert failed is not None and failed.code == "out_of_memory"
 
@@ -368,7 +374,9 @@ def test_a_conversation_that_the_template_refuses_is_a_wrong_request(
 
 
 @pytest.mark.parametrize("when", ["coming", "waiting", "prefilling", "decoding"])
-def test_a_cancelled_job_is_gone_wherever_it_is(when: str, drive: MakeDriver) -> None:
+def test_a_cancelled_job_is_gone_wherever_it_is(
+    when: str, drive: MakeDriver, expected: list[list[int]]
+) -> None:
     driver = drive(max_rows=3 if when == "waiting" else 64)
     running(driver)
     driver.submit(job("x", "Hello " * 300, [picture("red")], max_tokens=30))
@@ -380,7 +388,7 @@ def test_a_cancelled_job_is_gone_wherever_it_is(when: str, drive: MakeDriver) ->
     assert engine.cancel("x")
     assert not engine.cancel("x")
     before = len(result.events)
-    assert finish_others(driver) == expected(drive)
+    assert finish_others(driver) == expected
     assert len(result.events) == before
     assert empty(driver)
 

@@ -19,15 +19,13 @@ RULES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("cut", [0, 1, 7, 15])
-def test_the_rest_follows_without_gap_or_repetition(
-    rules: str, cut: int, drive: MakeDriver
-) -> None:
+def test_the_rest_follows_without_gap_or_repetition(rules: str, cut: int, anew: MakeDriver) -> None:
     fields = {**RULES[rules], "max_tokens": 16}
     images = [picture("green")]
-    whole = drive().solo(job("x", "What is it?", images, **fields))
+    whole = anew().solo(job("x", "What is it?", images, **fields))
     seen = whole.tokens[:cut]
     before = [delta for delta in whole.deltas if delta.sequence < cut]
-    resumed = drive().solo(job("x2", "What is it?", images, resume=[Resume(tokens=seen)], **fields))
+    resumed = anew().solo(job("x2", "What is it?", images, resume=[Resume(tokens=seen)], **fields))
     assert resumed.tokens == whole.tokens[cut:]
     assert "".join(delta.text for delta in before) + resumed.text == whole.text
     assert resumed.finish_reason == whole.finish_reason
@@ -35,23 +33,23 @@ def test_the_rest_follows_without_gap_or_repetition(
     assert resumed.deltas[0].sequence == 0
 
 
-def test_choices_resume_each_where_it_was(drive: MakeDriver) -> None:
+def test_choices_resume_each_where_it_was(anew: MakeDriver) -> None:
     fields: dict[str, Any] = {"sampling": sampled(4), "choices": 3, "max_tokens": 12}
-    whole = drive().solo(job("x", "Hello", **fields))
+    whole = anew().solo(job("x", "Hello", **fields))
     resume = [
         Resume(tokens=whole.tokens_of(0)[:5]),
         Resume(tokens=whole.tokens_of(1), finish_reason="length"),
         Resume(tokens=[]),
     ]
-    rest = drive().solo(job("y", "Hello", resume=resume, **fields))
+    rest = anew().solo(job("y", "Hello", resume=resume, **fields))
     assert rest.tokens_of(0) == whole.tokens_of(0)[5:]
     assert rest.tokens_of(1) == []
     assert rest.tokens_of(2) == whole.tokens_of(2)
     assert rest.done.usage.completion_tokens == 36
 
 
-def test_what_is_complete_already_ends_at_once(drive: MakeDriver) -> None:
-    driver = drive()
+def test_what_is_complete_already_ends_at_once(anew: MakeDriver) -> None:
+    driver = anew()
     whole = driver.solo(job("x", "Hello", max_tokens=6))
     over = driver.solo(job("y", "Hello", max_tokens=6, resume=[Resume(tokens=whole.tokens)]))
     assert over.tokens == []
@@ -59,9 +57,9 @@ def test_what_is_complete_already_ends_at_once(drive: MakeDriver) -> None:
     assert over.done.usage.completion_tokens == 6
 
 
-def test_resuming_works_within_a_batch(drive: MakeDriver) -> None:
-    whole = drive().solo(job("x", "Hello", sampling=sampled(2), max_tokens=14))
-    driver = drive()
+def test_resuming_works_within_a_batch(anew: MakeDriver) -> None:
+    whole = anew().solo(job("x", "Hello", sampling=sampled(2), max_tokens=14))
+    driver = anew()
     resumed, _ = driver.run(
         job(
             "y",

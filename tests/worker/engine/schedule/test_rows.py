@@ -29,9 +29,9 @@ def ask(name: str, **fields: Any) -> Any:
     return job(name, f"Hello, this is {name}.", **{"max_tokens": 16, **fields})
 
 
-def test_every_row_follows_its_own_rules_in_any_company(drive: MakeDriver) -> None:
-    solos = {name: drive().solo(ask(name, **fields)) for name, fields in RULES.items()}
-    together = drive().run(*(ask(name, **fields) for name, fields in RULES.items()))
+def test_every_row_follows_its_own_rules_in_any_company(anew: MakeDriver) -> None:
+    solos = {name: anew().solo(ask(name, **fields)) for name, fields in RULES.items()}
+    together = anew().run(*(ask(name, **fields) for name, fields in RULES.items()))
     for (name, solo), batched in zip(solos.items(), together, strict=True):
         assert batched.tokens == solo.tokens, name
         assert batched.finish_reason == solo.finish_reason, name
@@ -39,10 +39,10 @@ def test_every_row_follows_its_own_rules_in_any_company(drive: MakeDriver) -> No
     assert len(together[-1].tokens) == 3
 
 
-def test_a_row_that_joins_later_changes_nothing_for_those_before(drive: MakeDriver) -> None:
+def test_a_row_that_joins_later_changes_nothing_for_those_before(anew: MakeDriver) -> None:
     first, late = ask("first", sampling=sampled(3), max_tokens=30), ask("late")
-    alone = [drive().solo(first), drive().solo(late)]
-    driver = drive()
+    alone = [anew().solo(first), anew().solo(late)]
+    driver = anew()
     driver.submit(first)
     driver.until(lambda: len(driver.results["first"].tokens) >= 7)
     driver.submit(late)
@@ -53,10 +53,10 @@ def test_a_row_that_joins_later_changes_nothing_for_those_before(drive: MakeDriv
 
 
 @pytest.mark.parametrize("opens", [GREEDY, sampled(9, temperature=1.5)], ids=["greedy", "hot"])
-def test_logprobs_of_one_who_joins_are_its_own(opens: Sampling, drive: MakeDriver) -> None:
+def test_logprobs_of_one_who_joins_are_its_own(opens: Sampling, anew: MakeDriver) -> None:
     late = ask("late", sampling=sampled(4), logprobs=3)
-    alone = drive().solo(late)
-    driver = drive()
+    alone = anew().solo(late)
+    driver = anew()
     driver.submit(ask("first", sampling=opens, max_tokens=40, ignore_eos=True))
     driver.until(lambda: len(driver.results["first"].tokens) >= 3)
     joined = driver.solo(late)
@@ -69,20 +69,22 @@ def test_logprobs_of_one_who_joins_are_its_own(opens: Sampling, drive: MakeDrive
     assert len(said) > 3 and any(logprob < -0.01 for logprob in said)
 
 
-def test_seeds_repeat_and_differ(drive: MakeDriver) -> None:
-    driver = drive()
+def test_seeds_repeat_and_differ(anew: MakeDriver) -> None:
+    driver = anew()
     same = [driver.solo(ask("x", sampling=sampled(5))).tokens for _ in range(2)]
     other = driver.solo(ask("x", sampling=sampled(6))).tokens
     assert same[0] == same[1]
     assert other != same[0]
 
 
-def test_choices_share_the_prompt_and_are_seeded_one_by_one(drive: MakeDriver) -> None:
+def test_choices_share_the_prompt_and_are_seeded_one_by_one(
+    drive: MakeDriver, anew: MakeDriver
+) -> None:
     driver = drive()
     images = [picture("red")]
     shared = driver.solo(job("n", "What?", images, sampling=sampled(30), choices=3))
     singles = [
-        drive().solo(job(str(i), "What?", images, sampling=sampled(30 + i))) for i in range(3)
+        anew().solo(job(str(i), "What?", images, sampling=sampled(30 + i))) for i in range(3)
     ]
     assert [shared.tokens_of(i) for i in range(3)] == [single.tokens for single in singles]
     assert len({tuple(shared.tokens_of(i)) for i in range(3)}) == 3
@@ -92,21 +94,21 @@ def test_choices_share_the_prompt_and_are_seeded_one_by_one(drive: MakeDriver) -
     assert sorted(finished) == [0, 1, 2]
 
 
-def test_deltas_are_numbered_without_gaps(drive: MakeDriver) -> None:
-    for result in drive().run(ask("a", choices=2), ask("b")):
+def test_deltas_are_numbered_without_gaps(anew: MakeDriver) -> None:
+    for result in anew().run(ask("a", choices=2), ask("b")):
         assert [delta.sequence for delta in result.deltas] == list(range(len(result.deltas)))
 
 
-def test_top_k_of_one_is_greedy(drive: MakeDriver) -> None:
-    driver = drive()
+def test_top_k_of_one_is_greedy(anew: MakeDriver) -> None:
+    driver = anew()
     greedy = driver.solo(ask("x"))
     assert driver.solo(ask("x", sampling=sampled(9, top_k=1))).tokens == greedy.tokens
     assert driver.solo(ask("x", sampling=sampled(9, top_p=1e-6))).tokens == greedy.tokens
     assert driver.solo(ask("x", sampling=sampled(9, min_p=1.0))).tokens == greedy.tokens
 
 
-def test_bias_forces_and_forbids(drive: MakeDriver) -> None:
-    driver = drive()
+def test_bias_forces_and_forbids(anew: MakeDriver) -> None:
+    driver = anew()
     forced = driver.solo(ask("x", sampling=Sampling(seed=1, temperature=0, logit_bias={70: 100.0})))
     assert set(forced.tokens) == {70}
     free = driver.solo(ask("x")).tokens
@@ -114,15 +116,15 @@ def test_bias_forces_and_forbids(drive: MakeDriver) -> None:
     assert driver.solo(ask("x", sampling=without)).tokens[0] != free[0]
 
 
-def test_a_presence_penalty_forbids_what_was_said(drive: MakeDriver) -> None:
+def test_a_presence_penalty_forbids_what_was_said(anew: MakeDriver) -> None:
     bias = dict.fromkeys(range(60, 70), 50.0)
     rules = Sampling(seed=1, temperature=0, logit_bias=bias, presence_penalty=100.0)
-    said = drive().solo(ask("x", sampling=rules, max_tokens=10)).tokens
+    said = anew().solo(ask("x", sampling=rules, max_tokens=10)).tokens
     assert sorted(said) == list(range(60, 70))
 
 
-def test_logprobs_are_the_models_own_and_sorted(drive: MakeDriver) -> None:
-    driver = drive()
+def test_logprobs_are_the_models_own_and_sorted(anew: MakeDriver) -> None:
+    driver = anew()
     greedy = driver.solo(ask("x", logprobs=4))
     entries = [entry for delta in greedy.deltas for entry in delta.logprobs]
     assert len(entries) == len(greedy.tokens)
@@ -135,8 +137,8 @@ def test_logprobs_are_the_models_own_and_sorted(drive: MakeDriver) -> None:
     assert not any(delta.logprobs for delta in driver.solo(ask("y")).deltas)
 
 
-def test_a_bias_for_a_token_that_there_is_not_is_refused_by_name(drive: MakeDriver) -> None:
-    driver = drive()
+def test_a_bias_for_a_token_that_there_is_not_is_refused_by_name(anew: MakeDriver) -> None:
+    driver = anew()
     vocabulary = driver.model.vocabulary
     highest = driver.solo(ask("x", sampling=sampled(logit_bias={vocabulary - 1: 1.0})))
     assert highest.failed is None
@@ -146,8 +148,8 @@ def test_a_bias_for_a_token_that_there_is_not_is_refused_by_name(drive: MakeDriv
     assert beyond.failed.param == f"logit_bias.{vocabulary}"
 
 
-def test_the_last_token_says_how_it_ended(drive: MakeDriver) -> None:
-    driver = drive()
+def test_the_last_token_says_how_it_ended(anew: MakeDriver) -> None:
+    driver = anew()
     free = driver.solo(ask("x", max_tokens=12))
     assert free.finish_reason == "length"
     assert len(free.tokens) == 12
@@ -160,8 +162,8 @@ def test_the_last_token_says_how_it_ended(drive: MakeDriver) -> None:
     assert (going_on.finish_reason, going_on.tokens) == ("length", [eos] * 5)
 
 
-def test_stop_strings_end_an_answer_and_do_not_show(drive: MakeDriver) -> None:
-    driver = drive()
+def test_stop_strings_end_an_answer_and_do_not_show(anew: MakeDriver) -> None:
+    driver = anew()
     text = driver.solo(ask("x", max_tokens=16)).text
     stop = text[6:9]
     stopped = driver.solo(ask("x", max_tokens=16, stop=[stop]))
@@ -173,8 +175,8 @@ def test_stop_strings_end_an_answer_and_do_not_show(drive: MakeDriver) -> None:
     assert driver.solo(ask("x", max_tokens=4, stop=["no such text"])).done.stops == []
 
 
-def test_a_stop_string_frees_the_row_while_others_go_on(drive: MakeDriver) -> None:
-    driver = drive()
+def test_a_stop_string_frees_the_row_while_others_go_on(anew: MakeDriver) -> None:
+    driver = anew()
     stop = driver.solo(ask("x", max_tokens=16)).text[3:6]
     driver.submit(ask("other", max_tokens=60, ignore_eos=True))
     driver.submit(ask("x", max_tokens=50, stop=[stop], ignore_eos=True))
@@ -184,16 +186,16 @@ def test_a_stop_string_frees_the_row_while_others_go_on(drive: MakeDriver) -> No
     assert len(driver.results["other"].tokens) == 60
 
 
-def test_an_answer_without_a_limit_ends_with_the_context(drive: MakeDriver) -> None:
-    driver = drive(max_context=64)
+def test_an_answer_without_a_limit_ends_with_the_context(anew: MakeDriver) -> None:
+    driver = anew(max_context=64)
     result = driver.solo(ask("x", max_tokens=None, ignore_eos=True))
     usage = result.done.usage
     assert result.finish_reason == "length"
     assert usage.prompt_tokens + usage.completion_tokens == 64
 
 
-def test_a_prompt_beyond_the_context_is_refused(drive: MakeDriver) -> None:
-    driver = drive(max_context=64)
+def test_a_prompt_beyond_the_context_is_refused(anew: MakeDriver) -> None:
+    driver = anew(max_context=64)
     failed = driver.solo(job("x", "too long " * 60)).failed
     assert failed is not None
     assert (failed.code, failed.param) == ("context_length_exceeded", "messages")
@@ -201,8 +203,8 @@ def test_a_prompt_beyond_the_context_is_refused(drive: MakeDriver) -> None:
     assert "maximum context length is 64 tokens" in failed.message
 
 
-def test_a_prompt_of_token_ids_is_the_same_as_its_text(drive: MakeDriver) -> None:
-    driver = drive()
+def test_a_prompt_of_token_ids_is_the_same_as_its_text(anew: MakeDriver) -> None:
+    driver = anew()
     text = "Once upon a time"
     ids = driver.model.tokenizer.encode(text)
     as_text, as_ids = driver.run(
@@ -213,20 +215,20 @@ def test_a_prompt_of_token_ids_is_the_same_as_its_text(drive: MakeDriver) -> Non
     assert as_ids.done.usage.prompt_tokens == len(ids)
 
 
-def test_token_ids_that_the_model_has_not_are_refused(drive: MakeDriver) -> None:
-    driver = drive()
+def test_token_ids_that_the_model_has_not_are_refused(anew: MakeDriver) -> None:
+    driver = anew()
     failed = driver.solo(job("a", prompt_ids=[1, driver.model.vocabulary])).failed
     assert failed is not None and failed.code == "invalid_request"
 
 
-def test_more_rows_than_there_is_room_for_wait_their_turn(drive: MakeDriver) -> None:
+def test_more_rows_than_there_is_room_for_wait_their_turn(anew: MakeDriver) -> None:
     jobs = [ask(str(i), sampling=sampled(i)) for i in range(7)]
-    few, many = drive(max_rows=2).run(*jobs), drive(max_rows=64).run(*jobs)
+    few, many = anew(max_rows=2).run(*jobs), anew(max_rows=64).run(*jobs)
     assert [result.tokens for result in few] == [result.tokens for result in many]
 
 
-def test_completions_take_a_raw_prompt_and_echo_it(drive: MakeDriver) -> None:
-    driver = drive()
+def test_completions_take_a_raw_prompt_and_echo_it(anew: MakeDriver) -> None:
+    driver = anew()
     made, images = job("x", prompt="The image shows", echo=True)
     result = driver.solo((made, images))
     assert result.text.startswith("The image shows")
@@ -235,9 +237,9 @@ def test_completions_take_a_raw_prompt_and_echo_it(drive: MakeDriver) -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "llama", "gemma3", "gpt_oss"])
-def test_a_prompt_may_be_one_token(family: str, drive: MakeDriver) -> None:
+def test_a_prompt_may_be_one_token(family: str, anew: MakeDriver) -> None:
     """Nothing is in the cache yet when it is fed: alone after others, and in company."""
-    driver = drive(family)
+    driver = anew(family)
     long = job("long", "Hello to you all", max_tokens=30, ignore_eos=True)
     alone = driver.solo(job("alone", prompt_ids=[40], ignore_eos=True)).tokens
     assert len(alone) == 10
@@ -249,8 +251,8 @@ def test_a_prompt_may_be_one_token(family: str, drive: MakeDriver) -> None:
     assert [result.tokens for result in both] == [alone, alone]
 
 
-def test_a_final_assistant_message_is_continued(drive: MakeDriver) -> None:
-    driver = drive()
+def test_a_final_assistant_message_is_continued(anew: MakeDriver) -> None:
+    driver = anew()
     made = job("x", [user("What?"), assistant("The image")], continue_final_message=True)
     assert driver.render(made).endswith("The image")
     assert isinstance(driver.solo(made), Result)

@@ -223,22 +223,22 @@ def test_a_call_that_is_cut_off_is_no_whole_call(language: tuple[Language, Any])
 
 
 def test_gpt_oss_is_answered_as_mlx_vlm_does_alone_and_in_company(
-    drive: MakeDriver, checkpoint: Callable[[str], Path]
+    anew: MakeDriver, checkpoint: Callable[[str], Path]
 ) -> None:
     jobs = [job("1", "Hello"), job("2", "How many shapes are there? " * 8), job("3", "And you?")]
-    driver = drive("gpt_oss")
+    driver = anew("gpt_oss")
     alone = [driver.solo(made) for made in jobs]
     for made, solo in zip(jobs, alone, strict=True):
         text = driver.render(made)
         expected = reference(checkpoint("gpt_oss"), text, [], 10)
         assert solo.tokens and solo.tokens == expected[: len(solo.tokens)]
-    together = drive("gpt_oss", prefix_cache_bytes=0).run(*jobs)
+    together = anew("gpt_oss", prefix_cache_bytes=0).run(*jobs)
     assert [result.tokens for result in together] == [solo.tokens for solo in alone]
 
 
-def test_a_call_of_the_model_ends_its_turn_and_returns_to_it(drive: MakeDriver) -> None:
+def test_a_call_of_the_model_ends_its_turn_and_returns_to_it(anew: MakeDriver) -> None:
     """What it called and thought stands in the next turn's prompt where its template wants it."""
-    driver = drive("gpt_oss")
+    driver = anew("gpt_oss")
     ends = driver.model.tokenizer.convert_tokens_to_ids(list(ENDS))
     assert set(ends) <= driver.model.eos_ids
     call = ToolCall(id="c", name="look", arguments='{"at": 1}')
@@ -253,9 +253,9 @@ def test_a_call_of_the_model_ends_its_turn_and_returns_to_it(drive: MakeDriver) 
     assert 'commentary to=functions.look <|constrain|>json<|message|>{"at": 1}<|call|>' in text
 
 
-def test_a_demanded_form_is_kept_in_the_final_message(drive: MakeDriver) -> None:
+def test_a_demanded_form_is_kept_in_the_final_message(anew: MakeDriver) -> None:
     """It has begun it already, on another worker."""
-    driver = drive("gpt_oss")
+    driver = anew("gpt_oss")
     encode = driver.model.tokenizer.encode
     head = encode("<|channel|>final<|message|>", add_special_tokens=False)
     schema = {"type": "object", "properties": {"a": {"enum": ["b", "c"]}}, "required": ["a"]}
@@ -274,9 +274,9 @@ def test_a_demanded_form_is_kept_in_the_final_message(drive: MakeDriver) -> None
 @pytest.mark.parametrize(
     "spelled", ["<|start|>", "<|start|>assistant<|channel|>analysis<|message|>"]
 )
-def test_marks_in_what_the_client_has_begun_are_text(drive: MakeDriver, spelled: str) -> None:
+def test_marks_in_what_the_client_has_begun_are_text(anew: MakeDriver, spelled: str) -> None:
     """They open no other message, whose text would not be the answer's."""
-    driver = drive("gpt_oss")
+    driver = anew("gpt_oss")
     word = {"const": f"{spelled}red"}
     schema = {"type": "object", "properties": {"it": word}, "required": ["it"]}
     turns = [
@@ -290,9 +290,9 @@ def test_marks_in_what_the_client_has_begun_are_text(drive: MakeDriver, spelled:
     assert (result.text, result.finish_reason) == ('ed"}', "stop")
 
 
-def test_markers_that_are_spelled_in_letters_are_text(drive: MakeDriver) -> None:
+def test_markers_that_are_spelled_in_letters_are_text(anew: MakeDriver) -> None:
     """The model writes about its own format, or has to."""
-    driver = drive("gpt_oss")
+    driver = anew("gpt_oss")
     words = " ".join(sorted(MARKERS))
     schema = {"type": "object", "properties": {"it": {"const": words}}, "required": ["it"]}
     head = driver.model.tokenizer.encode("<|channel|>final<|message|>", add_special_tokens=False)
@@ -303,9 +303,9 @@ def test_markers_that_are_spelled_in_letters_are_text(drive: MakeDriver) -> None
     assert result.finish_reason == "stop"
 
 
-def test_where_a_form_is_demanded_the_answer_begins_with_a_head(drive: MakeDriver) -> None:
+def test_where_a_form_is_demanded_the_answer_begins_with_a_head(anew: MakeDriver) -> None:
     """Words without one would be the answer's, and in no form."""
-    driver = drive("gpt_oss")
+    driver = anew("gpt_oss")
     heads = set(driver.model.tokenizer.convert_tokens_to_ids(list(BEGINNINGS)))
     form = ResponseFormat()
     for seed in range(4):
@@ -317,8 +317,8 @@ def test_where_a_form_is_demanded_the_answer_begins_with_a_head(drive: MakeDrive
 
 
 @pytest.mark.parametrize("end", ["", "<|start|>assistant<|channel|>analysis<|message|>"])
-def test_a_raw_prompts_answer_is_all_text(drive: MakeDriver, end: str) -> None:
-    driver = drive("gpt_oss")
+def test_a_raw_prompts_answer_is_all_text(anew: MakeDriver, end: str) -> None:
+    driver = anew("gpt_oss")
     channel = driver.model.tokenizer.convert_tokens_to_ids("<|channel|>")
     often = sampled(1, logit_bias={channel: 6.0})
     answer = driver.solo(job("x", prompt=f"What is it?{end}", sampling=often, max_tokens=30))
