@@ -143,13 +143,13 @@ class Sampler:
         for filters in self._filters:
             scaled = filters.apply(scaled)
         numbers = draws(self._seeds, np.array(positions, np.uint64))
-        chosen = _draw(scaled, mx.array(numbers))
+        chosen = draw(scaled, mx.array(numbers))
         if self._all_sampled:
             return chosen
         return mx.where(self._is_greedy, mx.argmax(logits, axis=-1).astype(mx.int32), chosen)
 
 
-def _draw(logits: mx.array, numbers: mx.array) -> mx.array:
+def draw(logits: mx.array, numbers: mx.array) -> mx.array:
     """The first token whose cumulated probability exceeds the row's number; NOTHING where there are
     no probabilities.
 

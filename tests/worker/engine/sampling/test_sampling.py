@@ -267,6 +267,6 @@ def test_a_token_without_a_chance_is_never_drawn(monkeypatch: pytest.MonkeyPatch
     falling = mx.array([[0.0, 0.6, 0.4, 0.4, 1.0, 1.0]])  # token 2 has no chance
     monkeypatch.setattr(mx, "cumsum", lambda array, axis: falling)
     for number in (0.1, 0.45, 0.59):
-        assert sampling._draw(mx.array(logits), mx.array([number])).tolist() == [1]  # noqa: SLF001
-    assert sampling._draw(mx.array(logits), mx.array([0.7])).tolist() == [4]  # noqa: SLF001
-    assert sampling._draw(mx.array(logits), mx.array([1.0])).tolist() == [1]  # noqa: SLF001
+        assert sampling.draw(mx.array(logits), mx.array([number])).tolist() == [1]
+    assert sampling.draw(mx.array(logits), mx.array([0.7])).tolist() == [4]
+    assert sampling.draw(mx.array(logits), mx.array([1.0])).tolist() == [1]
