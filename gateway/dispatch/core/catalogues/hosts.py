@@ -104,12 +104,6 @@ class Hosts:
             max((entry.stream_slots for entry in entries), default=0),
         )
 
-    def of_instance(self, instance: str) -> Host | None:
-        for host in self.by_id.values():
-            if host.instance == instance:
-                return host
-        return None
-
     def has_room_for(self, catalogue: Catalogue, known: Host | None) -> bool:
         """Whether this gateway can remember all that it lists, instead of what it knows."""
         before = _count_names(known.catalogue.models) if known is not None else 0
