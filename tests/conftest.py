@@ -106,6 +106,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not any(map(item.get_closest_marker, SLOW))]
         config.hook.pytest_deselected(items=left_out)
         config.stash[LEFT_OUT] += {item.path for item in left_out}
+    if shares_the_work(config):
+        # What takes long first, so that quick files are left to fill up the end of whoever is done.
+        items.sort(key=lambda item: not any(map(item.get_closest_marker, SLOW)))
 
 
 def pytest_collection_finish() -> None:
