@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -22,9 +22,9 @@ from tests.waiting import await_condition, free_port
 WORKER = ("--engine", "scripted", "--max-concurrency", "16", "--max-streams", "16")
 STALLING = (*WORKER, "--stall-timeout", "1")
 SECONDS = float(os.environ.get("FAULT_SECONDS", "6"))
+"""How long each storm lasts; the acceptance run sets 60."""
 SOME = 50
 """Answers that show that a gateway goes on giving them."""
-"""How long each storm lasts; the acceptance run sets 60."""
 CLIENTS = 16
 
 Ask = Callable[[httpx.AsyncClient, str, random.Random], Awaitable[None]]
@@ -104,13 +104,19 @@ def assert_drained(service: Service) -> None:
     assert service.get("/v1/queue/stats")["metrics"]["error_count"] == 0
 
 
-@pytest.mark.parametrize("strike", [kill_an_engine, stop_an_engine])
-async def test_engines_die_or_stop_under_load(strike: Strike) -> None:
+@pytest.fixture(scope="module")
+def stormed() -> Iterator[Service]:
+    """One service for all storms: the first must leave it as it was."""
     with serving(workers=2, worker_flags=STALLING) as service:
-        answered = await storm(service, strike, pause_s=5 if SECONDS > 30 else 2.5)
-        assert answered > CLIENTS
-        service.await_ready(2)
-        assert_drained(service)
+        yield service
+
+
+@pytest.mark.parametrize("strike", [kill_an_engine, stop_an_engine])
+async def test_engines_die_or_stop_under_load(stormed: Service, strike: Strike) -> None:
+    answered = await storm(stormed, strike, pause_s=5 if SECONDS > 30 else 2.5)
+    assert answered > CLIENTS
+    stormed.await_ready(2)
+    assert_drained(stormed)
 
 
 async def test_a_rolling_restart_under_load_loses_nothing() -> None:

@@ -4,6 +4,7 @@ one that it gets in peace."""
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -46,17 +47,25 @@ def asking_about_pictures(service: Service) -> Ask:
     return ask
 
 
+@pytest.fixture(scope="module")
+def asked_in_peace() -> Iterator[tuple[Service, Ask]]:
+    """One service for all storms: the first must leave it as it was."""
+    with serving(workers=2, worker_flags=STALLING) as service:
+        yield service, asking_about_pictures(service)
+
+
 @pytest.mark.parametrize("strike", [kill_an_engine, stop_an_engine])
-async def test_answers_about_pictures_survive_their_engines(strike: Strike) -> None:
+async def test_answers_about_pictures_survive_their_engines(
+    asked_in_peace: tuple[Service, Ask], strike: Strike
+) -> None:
     def strike_one_of_two(service: Service, rng: random.Random) -> None:
         # A job that loses its second worker too is given up, and rightly so: on a busy machine a
         # model may need longer to come back than the next strike is away.
         service.await_ready(2)
         strike(service, rng)
 
-    with serving(workers=2, worker_flags=STALLING) as service:
-        ask = asking_about_pictures(service)
-        answered = await storm(service, strike_one_of_two, PAUSE_S, ask)
-        assert answered > CLIENTS
-        service.await_ready(2)
-        assert_drained(service)
+    service, ask = asked_in_peace
+    answered = await storm(service, strike_one_of_two, PAUSE_S, ask)
+    assert answered > CLIENTS
+    service.await_ready(2)
+    assert_drained(service)
