@@ -33,56 +33,58 @@ def stopped(*tiers: Tier) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def answers_under_way(service: Service, count: int) -> Iterator[None]:
-    """Answers that take a while run through the block, and are whole in the end."""
+def answers_under_way(count: int, *services: Service) -> Iterator[None]:
+    """So many answers of each, which take a while, run through the block, and are whole in the
+    end."""
     answers: list[httpx.Response] = []
 
-    def ask() -> None:
+    def ask(service: Service) -> None:
         answers.append(service.script(tokens=200, delay_s=0.02))
 
-    clients = [threading.Thread(target=ask) for _ in range(count)]
+    asked = [service for service in services for _ in range(count)]
+    clients = [threading.Thread(target=ask, args=(service,)) for service in asked]
     for client in clients:
         client.start()
-    running = "active_requests"
-    await_condition(
-        lambda: service.get("/v1/queue/stats")["queue_stats"][running] == count, "all run"
-    )
+    await_condition(lambda: [*map(running, services)] == [count] * len(services), "all run")
     yield
     for client in clients:
         client.join()
-    assert [answer_text(answer) for answer in answers] == [words(200)] * count
-    assert service.get("/v1/queue/stats")["metrics"]["error_count"] == 0
+    assert [answer_text(answer) for answer in answers] == [words(200)] * len(asked)
+    for service in services:
+        assert service.get("/v1/queue/stats")["metrics"]["error_count"] == 0
+
+
+def running(service: Service) -> int:
+    active: int = service.get("/v1/queue/stats")["queue_stats"]["active_requests"]
+    return active
 
 
 def engines(service: Service) -> dict[str, int]:
     return {w["id"]: w["pid"] for w in service.worker_states() if w["state"] == "ready"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    with serving(workers=2, worker_flags=WORKER) as running:
-        yield running
+    with serving(workers=2, worker_flags=WORKER) as started:
+        yield started
 
 
-def test_a_gateway_that_stood_still_ends_no_answer(service: Service) -> None:
-    before = engines(service)
-    with answers_under_way(service, 6), stopped(service.gateway):
-        time.sleep(STOPPED_S)
-    assert engines(service) == before
-
-
-def test_a_suspended_machine_goes_on_where_it_was(service: Service) -> None:
-    before = engines(service)
-    with answers_under_way(service, 6), stopped(service.gateway, *service.workers):
-        time.sleep(STOPPED_S)
-    await_condition(lambda: engines(service) == before, "the same engines", 10)
-    assert "is killed" not in "".join(worker.output() for worker in service.workers)
+def test_a_gateway_that_stood_still_and_a_suspended_machine_go_on(service: Service) -> None:
+    """Both at once: neither knows of the other, and the time is long."""
+    with serving(workers=2, worker_flags=WORKER) as suspended:
+        before = engines(service), engines(suspended)
+        still = (service.gateway, suspended.gateway, *suspended.workers)
+        with answers_under_way(6, service, suspended), stopped(*still):
+            time.sleep(STOPPED_S)
+        assert engines(service) == before[0]
+        await_condition(lambda: engines(suspended) == before[1], "the same engines", 10)
+        assert "is killed" not in "".join(worker.output() for worker in suspended.workers)
 
 
 def test_a_supervisor_that_was_stopped_listens_before_it_judges(service: Service) -> None:
     before = engines(service)
     supervisors = [worker.process.pid for worker in service.workers]
-    with answers_under_way(service, 2):
+    with answers_under_way(2, service):
         for _ in range(2):
             for pid in supervisors:
                 os.kill(pid, signal.SIGSTOP)
