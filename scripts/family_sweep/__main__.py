@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from scripts.apart import BrokenPart, run_apart, tell
 from scripts.checkpoints.families import SWEPT, family
 from scripts.family_sweep.row import Row
 from scripts.family_sweep.table import DOCUMENT, with_tables
 
 LIMIT_S = 600
-MARK = "found: "
-"""Before the line that a family's process ends with: mlx-vlm's processors write lines of theirs."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
         return run_one(options.one)
     rows = []
     for name in options.only or SWEPT:
-        row = run_apart(name, options.limit)
+        row = find_out(name, options.limit)
         print(row, flush=True)
         rows.append(row)
         if options.json is not None:  # after each: what was found outlives an interruption
@@ -52,29 +50,19 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run_apart(name: str, limit_s: float) -> Row:
-    """Find out about a family in a process of its own: whatever becomes of it, the others go on."""
-    row = Row(name, family(name).most_pictures)
-    command = [sys.executable, "-m", "scripts.family_sweep", "--one", name]
+def find_out(name: str, limit_s: float) -> Row:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
-    except subprocess.TimeoutExpired:
-        row.broken = f"not done within {limit_s:.0f} s"
-        return row
-    found = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if done.returncode or not found:
-        last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
-        row.broken = f"its process ended with code {done.returncode}: {last}"
-        return row
+        said = run_apart("scripts.family_sweep", name, limit_s)
+    except BrokenPart as why:
+        return Row(name, family(name).most_pictures, broken=str(why))
     known = {one.name for one in fields(Row)}
-    said = json.loads(found[-1].removeprefix(MARK))
     return Row(**{key: value for key, value in said.items() if key in known})
 
 
 def run_one(name: str) -> int:
     from scripts.family_sweep.one import sweep
 
-    print(f"\n{MARK}{json.dumps(sweep(name).as_json())}", flush=True)
+    tell(sweep(name).as_json())
     return 0
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from scripts.benchmarks.in_process.engines import Ours, Request, ask, user
+from scripts.benchmarks.in_process.engines import Ours, Request, ask, picture, user
 from shared.messages import ChatMessage, Delta, Done, Failed, TextPart
 from worker.engine.model.family import Split
 
@@ -87,15 +83,7 @@ def assistant(text: str) -> ChatMessage:
     return ChatMessage(role="assistant", content=[TextPart(text=text)])
 
 
-def picture(seed: int, width: int, height: int) -> bytes:
-    """A picture of noise, as a PNG."""
-    noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
-    data = io.BytesIO()
-    Image.fromarray(noise).save(data, "PNG")
-    return data.getvalue()
-
-
-WIDE, HIGH, OTHER = picture(1, 90, 60), picture(2, 50, 120), picture(3, 90, 60)
+WIDE, HIGH, OTHER = picture(90, 60, seed=1), picture(50, 120, seed=2), picture(90, 60, seed=3)
 
 
 def alone(most_pictures: int) -> dict[str, Question]:

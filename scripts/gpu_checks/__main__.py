@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from scripts.apart import NOTHING, BrokenPart, run_apart, tell
 from scripts.benchmarks.report import Report, Row
 
 EXACT = {"MLX_ENABLE_TF32": "0"}
@@ -25,7 +23,7 @@ class Check:
 
     module: str
     limit_s: float
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
 
 
 CHECKS = {
@@ -48,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     until = time.monotonic() + options.minutes * 60
     for name in options.only or CHECKS:
         limit_s = max(0.0, min(CHECKS[name].limit_s, until - time.monotonic()))
-        failed += not run_apart(name, limit_s, report)
+        failed += not find_out(name, limit_s, report)
         if options.json is not None:
             report.write(options.json)
     print(report.text())
@@ -69,33 +67,18 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run_apart(name: str, limit_s: float, report: Report) -> bool:
-    """Run a check in a process of its own: whatever becomes of it, the others go on."""
+def find_out(name: str, limit_s: float, report: Report) -> bool:
+    """Add what a check has found; whether nothing is wrong."""
     print(f"{name} ...", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "scripts.gpu_checks", "--one", name]
-    environment = {**os.environ, **CHECKS[name].environment}
     started = time.monotonic()
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=limit_s,
-            env=environment,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        report.notes.append(f"{name}: not done within {limit_s:.0f} s")
+        tables = run_apart("scripts.gpu_checks", name, limit_s, CHECKS[name].environment)
+    except BrokenPart as why:
+        report.notes.append(f"{name}: {why}")
         return False
-    sys.stderr.write(done.stderr)
-    seconds = time.monotonic() - started
-    if done.returncode:
-        why = (done.stderr.splitlines() or ["nothing was said"])[-1]
-        report.notes.append(f"{name}: code {done.returncode} after {seconds:.0f} s: {why}")
-        return False
-    tables = json.loads(done.stdout.splitlines()[-1])
     report.tables.update(tables)
     wrong = wrong_rows(tables)
+    seconds = time.monotonic() - started
     report.notes.append(f"{name}: {seconds:.0f} s" + "".join(f"; wrong: {row}" for row in wrong))
     return not wrong
 
@@ -110,7 +93,7 @@ def run_one(module_name: str) -> int:
     # The check's own imports come first: they give MLX its BLAS.
     module = import_module(f"scripts.gpu_checks.{module_name}")
     sizes = import_module("scripts.gpu_checks.sizes").sizes()
-    print(json.dumps(module.check(sizes)), flush=True)
+    tell(module.check(sizes))
     return 0
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from scripts.benchmarks.in_process.engines import Ours, Request, ask, picture, user
 from scripts.benchmarks.report import Row
 from scripts.checkpoints.building import build
+from scripts.family_sweep.reference import reference
 from scripts.gpu_checks.answering import answers, common
-from scripts.gpu_checks.plain import PlainModel
 from scripts.gpu_checks.sizes import Sizes
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "idefics3", "llava")
@@ -23,10 +23,10 @@ def check(sizes: Sizes) -> dict[str, list[Row]]:
 
 def _family(name: str, folder: Path) -> Row:
     path = build(name, folder / name)
-    ours, plain = Ours(str(path)), PlainModel(path)
+    ours = Ours(str(path))
     asked = _requests()
     expected = [
-        plain.answer(ours.engine.writer.write(request.job), request.images, TOKENS)
+        reference(path, ours.engine.writer.write(request.job), request.images, TOKENS).tokens
         for request in asked
     ]
     alone = [answers(ours, [request])[0].tokens for request in asked]

@@ -22,7 +22,7 @@ from scripts.gpu_checks.sizes import Sizes
 FLAGS = ("--max-concurrency", "8", "--max-streams", "8")
 COUNT = "Count from 1 to 50."
 KILL_AFTER_CHARACTERS = 10
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 RIGHT_SHARE = 7 / 8
 """Of pictures: what the demo model's card promises, with room for chance."""
 
@@ -41,7 +41,7 @@ def check(sizes: Sizes) -> dict[str, list[Row]]:
 
 class Client:
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False)
 
     def ask(self, content: object) -> str:
         answer = self._http.post("/v1/chat/completions", json=_body(content)).raise_for_status()

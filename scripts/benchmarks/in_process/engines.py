@@ -92,9 +92,9 @@ def asked(texts: Sequence[str], tokens: int, pictures: bool) -> list[Request]:
     return made
 
 
-def picture(width: int = 300, height: int = 200) -> bytes:
-    """A picture that nobody has seen before, as a PNG."""
-    noise = np.random.default_rng().integers(0, 255, (height, width, 3), np.uint8)
+def picture(width: int = 300, height: int = 200, seed: int | None = None) -> bytes:
+    """A picture of noise as a PNG; without a seed, one that nobody has seen before."""
+    noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
     data = io.BytesIO()
     Image.fromarray(noise).save(data, "PNG")
     return data.getvalue()
