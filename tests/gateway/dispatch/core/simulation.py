@@ -26,7 +26,7 @@ from gateway.dispatch.core.jobs import JobRecord, Phase
 from gateway.errors import ApiError
 from gateway.generation import GenerationRequest
 from gateway.status import ModelAction
-from scripts.simulated_worker import SimulatedWorker
+from scripts.simulated_worker import STALL_TIMEOUT_S, SimulatedWorker
 from shared.messages import (
     Accepted,
     Delta,
@@ -55,6 +55,8 @@ class Host(Protocol):
 
 ALL_TOKENS = list(range(8))
 """The tokens of a complete answer."""
+HUNG_S = STALL_TIMEOUT_S + 1
+"""Without a step for so long, a worker with jobs is taken for dead."""
 
 
 @dataclass
