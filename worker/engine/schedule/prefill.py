@@ -16,6 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from worker.engine.cache import kv as caches
+from worker.engine.cache.arrays import wait_for_device
 from worker.engine.cache.keys import Key
 from worker.engine.cache.kv import Cache
 from worker.engine.cache.prefix import PrefixCache
@@ -125,6 +126,14 @@ class Prefilled:
     is_batch: bool
 
 
+@dataclass(frozen=True)
+class Piece:
+    """How many tokens were prefilled, and how long that took the device and the host."""
+
+    tokens: int
+    seconds: float
+
+
 def inputs_of(prompt: Prompt) -> PromptInputs:
     """The prompt as the network takes it, on the thread that computes."""
     arrays = {name: to_mlx(value) for name, value in prompt.inputs.items()}
@@ -171,8 +180,8 @@ class Prefiller:
         known = 0 if begun else self._prefixes.known(prefill.cached_key, prefill.salt)
         return prefill.target - max(known, prefill.cached)
 
-    def advance(self, prefill: Prefill, tokens: int) -> int:
-        """Prefill up to so many tokens, computed when this returns. Returns how many."""
+    def advance(self, prefill: Prefill, tokens: int) -> Piece:
+        """Prefill up to so many tokens, computed when this returns."""
         started = time.perf_counter()
         if not self._model.abilities.pieces:
             tokens = prefill.left
@@ -180,9 +189,13 @@ class Prefiller:
             count = self._prefill_unsplit(prefill)
         else:
             count = self._prefill_part(prefill, tokens)
+        waited_s = wait_for_device()  # for a decode step's rest, say, whose time this is not
+        assert prefill.cache is not None
+        caches.materialize(prefill.cache)
         prefill.computed = prefill.left == 0
-        prefill.seconds += time.perf_counter() - started
-        return count
+        spent_s = time.perf_counter() - started - waited_s
+        prefill.seconds += spent_s
+        return Piece(count, spent_s)
 
     def copying_bytes(self, prefill: Prefill) -> int:
         """How much `keep` will copy: what of it is not remembered yet."""
@@ -270,16 +283,15 @@ class Prefiller:
         prefill.done = stop
 
     def _prefill_part(self, prefill: Prefill, tokens: int) -> int:
+        """Prefill up to so many tokens, lazily. Returns how many."""
         stop = min(prefill.target, prefill.done + tokens)
         count = stop - prefill.done
-        assert prefill.cache is not None
         while prefill.done < stop:
             self._piece(prefill, stop)
-        caches.materialize(prefill.cache)
         return count
 
     def _prefill_unsplit(self, prefill: Prefill) -> int:
-        """Prefill in one piece, last token included, and take that back.
+        """Prefill in one piece, last token included, and take that back, lazily.
 
         For attention that looks ahead within the prompt: fed once more, the last token sees
         exactly what it saw here.
@@ -292,7 +304,6 @@ class Prefiller:
         if prefill.done > prefill.target:
             caches.trim(prefill.cache, 1)
             prefill.done -= 1
-        caches.materialize(prefill.cache)
         return length
 
     # --- several at once -------------------------------------------------------------------------

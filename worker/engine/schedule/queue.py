@@ -9,6 +9,7 @@ from itertools import islice
 
 import mlx.core as mx
 
+from worker.engine.cache.arrays import wait_for_device
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.model.model import LoadedModel
 from worker.engine.schedule.pacer import LONGEST_WORK_S, Pacer
@@ -157,8 +158,9 @@ class PrefillQueue:
 
     def _run_together(self, prefills: list[Prefill], progress: Progress) -> bool:
         """Prefill a batch; False if it has to be done one by one."""
-        started = time.perf_counter()
         try:
+            wait_for_device()
+            started = time.perf_counter()
             batches = self._prefiller.together(prefills)
         except Exception:
             # Nobody's fault yet: alone, each will show whether it is its own.
@@ -179,13 +181,12 @@ class PrefillQueue:
     def _advance(
         self, prefill: Prefill, tokens: int, progress: Progress, *, decoding: bool
     ) -> None:
-        started = time.perf_counter()
         try:
             if not prefill.computed:
                 before = prefill.done
-                count = self._prefiller.advance(prefill, tokens)
-                middle = before + count / 2
-                self.pacer.note_chunk(count, time.perf_counter() - started, middle)
+                piece = self._prefiller.advance(prefill, tokens)
+                middle = before + piece.tokens / 2
+                self.pacer.note_chunk(piece.tokens, piece.seconds, middle)
                 if not prefill.computed or self._is_apart(prefill, decoding=decoding):
                     return
             if not prefill.kept:

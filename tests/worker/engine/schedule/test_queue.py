@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import mlx.core as mx
 import pytest
 
 from shared.messages import Job
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, job
+from worker.engine.cache import arrays
 from worker.engine.cache.prefix import PrefixCache
 from worker.engine.model.language import language_of
+from worker.engine.schedule import prefill
 from worker.engine.schedule.pacer import Pacer
 from worker.engine.schedule.queue import CLEARED_TOKENS, PrefillQueue
 from worker.engine.schedule.request import Request
@@ -62,3 +67,21 @@ def test_buffers_are_kept_where_little_of_a_prompt_is_read(
     line.add(job("second", f"{LONG} two"))
     line.read()
     assert len(cleared) == 1
+
+
+def test_what_the_device_had_to_do_before_is_no_part_of_a_pieces_time(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the rest of a decode step in it, no piece seemed to be short enough."""
+    step_s, waited, real = 1000.0, list[None](), time.perf_counter
+    monkeypatch.setattr(mx, "synchronize", lambda: waited.append(None))
+    clock = SimpleNamespace(perf_counter=lambda: real() + step_s * len(waited))
+    for module in (arrays, prefill):
+        monkeypatch.setattr(module, "time", clock)
+    noted = list[float]()
+    monkeypatch.setattr(
+        line.queue.pacer, "note_chunk", lambda _, seconds, __: noted.append(seconds)
+    )
+    line.add(job("one", LONG))
+    line.read()
+    assert waited and max(noted) < step_s
