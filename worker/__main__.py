@@ -1,43 +1,9 @@
-"""`python -m worker`: the supervisor around one engine process."""
+"""`python -m worker`: heed signals, then import the rest, which takes its time."""
 
-from __future__ import annotations
-
-import os
-import signal
-import socket
-import sys
-
-from shared import environment_file, logs
-from shared.settings import load
-from shared.standard_streams import keep_open
-from worker.host.host import Host
-from worker.settings import Settings
-from worker.supervisor import Supervisor
-
-
-def main() -> int:
-    keep_open()
-    # A closed terminal's, or whoever asks services to read their settings again: a worker has none
-    # to read. Its engine inherits this.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    environment_file.enter()
-    settings = load(Settings, "WORKER")
-    name = name_of(settings)
-    logs.configure(settings.log_level, settings.log_format, f"{name} supervisor")
-    if settings.is_host:
-        return Host(settings, name).run()
-    return Supervisor(settings, sys.argv[1:], name).run()
-
-
-def name_of(settings: Settings) -> str:
-    """A name that no other worker of the fleet has: host, honcho's process name, process id; or
-    the chosen one, to which honcho's second and later workers add their number."""
-    role = os.environ.get("HONCHO_PROCESS_NAME", "worker")
-    if not settings.name:
-        return f"{socket.gethostname()}-{role}-{os.getpid()}"
-    number = role.rpartition(".")[2]
-    return f"{settings.name}-{number}" if number.isdigit() and number != "1" else settings.name
-
+from shared import early_signals
 
 if __name__ == "__main__":
-    sys.exit(main())
+    early_signals.heed()
+    from worker.main import main
+
+    raise SystemExit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import ROOT, Tier, serving
-from tests.waiting import await_condition
+from tests.waiting import TIMEOUT_S, await_condition, free_port
 
 
 @pytest.fixture
@@ -83,3 +84,21 @@ def test_a_worker_goes_on() -> None:
         assert service.script(tokens=2).status_code == 200
         assert [worker["pid"] for worker in service.worker_states()] == [engine]
         assert service.workers[0].process.poll() is None
+
+
+@pytest.mark.parametrize("module", ["gateway", "worker"])
+def test_a_tier_that_is_only_starting_lives_on_and_is_stopped_in_order(module: str) -> None:
+    """It is importing what it is made of, which Python tells of."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    flags = {
+        "gateway": ("--port", "0", "--bind", address),
+        "worker": ("--gateway", address, "--engine", "scripted"),
+    }[module]
+    tier = Tier(module, *flags, environment={"PYTHONPROFILEIMPORTTIME": "1"})
+    try:
+        await_condition(lambda: re.search(r"\| +logging$", tier.output(), re.M), "it imports")
+        tier.process.send_signal(signal.SIGHUP)
+        tier.process.terminate()
+        assert tier.process.wait(TIMEOUT_S) == 0
+    finally:
+        tier.stop()

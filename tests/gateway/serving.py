@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import uvicorn
 
-from gateway.__main__ import http_config
 from gateway.app import create_app
 from gateway.dispatch.stats.metrics import Metrics
 from gateway.http.keys import Keys
 from gateway.http.listening import listen
+from gateway.main import http_config
 from gateway.settings import Settings
 from tests.gateway.fake_dispatch import FakeDispatch, FakeStatus, Script
 

@@ -18,11 +18,11 @@ from collections.abc import AsyncIterator
 import zmq
 import zmq.asyncio
 
-from gateway.__main__ import http_config
 from gateway.app import create_app
 from gateway.dispatch.link import Link
 from gateway.http.keys import Keys
 from gateway.http.listening import listen
+from gateway.main import http_config
 from gateway.settings import Settings
 from shared import wire
 from shared.messages import Accepted, Cancel, Cancelled, FromGateway, Heartbeat, Hello, Submit

@@ -8,7 +8,7 @@ import pytest
 import zmq.auth
 
 from shared.settings import load
-from worker.__main__ import name_of
+from worker.main import name_of
 from worker.settings import Settings
 
 

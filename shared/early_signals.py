@@ -1,0 +1,26 @@
+"""What signals mean to a tier that is only starting.
+
+Importing what it is made of takes it half a second, in which Python would be ended by them as if
+it had failed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
+
+
+def heed() -> None:
+    """To be called before anything else is imported."""
+    # A closed terminal's, or whoever asks services to read their settings again: a gateway has none
+    # yet, a worker never has. Child processes inherit this.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    # Not by an exception, which would surface within an import, where it may be caught.
+    os._exit(0)
