@@ -4,10 +4,13 @@ messages go in and out of them."""
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket as unix
 import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +32,10 @@ SEND_HIGH_WATER_MARK = 10_000
 RECEIVE_HIGH_WATER_MARK = 0
 """No limit, because libzmq (4.3.5) does not survive its own: a peer that fills its pipe, sends a
 ZMTP ping and breaks its connection makes it abort the process (`Assertion failed: !_io_error`)."""
+
+LONGEST_LOCK_S = 5.0
+LOOK_EVERY_S = 0.02
+"""How long a folder's lock is waited for, which is held for a few milliseconds."""
 
 HANDSHAKE_MS = 5_000
 ZMTP_HEARTBEAT_MS = 2_000
@@ -139,13 +146,12 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
     """
     scheme, _, path = endpoint.partition("://")
     if scheme == "ipc":
-        # libzmq would delete what is there, without a word: somebody's socket, or any file.
-        if _is_answered(path):
-            raise zmq.ZMQError(errno.EADDRINUSE)
-        if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise zmq.ZMQError(errno.EEXIST)
-    socket.setsockopt(zmq.IPV6, _is_ipv6(endpoint))
-    socket.bind(endpoint)
+        with _alone_in(os.path.dirname(path) or "."):
+            _check_free(path)
+            socket.bind(endpoint)
+    else:
+        socket.setsockopt(zmq.IPV6, _is_ipv6(endpoint))
+        socket.bind(endpoint)
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
@@ -159,6 +165,41 @@ def _is_ipv6(endpoint: str) -> bool:
     """Of addresses alone: a name such as `localhost` would lead to either kind, and the two sides
     must mean the same."""
     return "://[" in endpoint
+
+
+@contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """Lock the folder, since of two who find a path free at once the second would take it from the
+    first. One that cannot be locked, or whose lock somebody else keeps, is done without."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        until = time.monotonic() + LONGEST_LOCK_S
+        while not _is_locked(descriptor) and time.monotonic() < until:
+            time.sleep(LOOK_EVERY_S)
+        yield
+    finally:
+        os.close(descriptor)  # and with it, the lock
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _check_free(path: str) -> None:
+    """libzmq would delete what is there, without a word: somebody's socket, or any file. Raises
+    zmq.ZMQError."""
+    if _is_answered(path):
+        raise zmq.ZMQError(errno.EADDRINUSE)
+    if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+        raise zmq.ZMQError(errno.EEXIST)
 
 
 def _is_answered(path: str) -> bool:

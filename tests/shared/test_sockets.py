@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket as unix
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import zmq
 
+from shared import sockets
 from shared.sockets import bind, connect, make_dealer, make_router, receive, send
 
 WAIT_MS = 5_000
@@ -35,6 +39,35 @@ def test_the_tiers_meet(endpoint: str, folder: str) -> None:
         send(dealer, [b"a", b"b"])
         assert router.poll(WAIT_MS)
         assert receive(router) == [b"worker", b"a", b"b"]
+
+
+def test_of_two_who_come_to_a_path_at_once_one_listens_there(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = f"ipc://{folder}/port"
+    both = threading.Barrier(2)
+    look = sockets._is_answered  # noqa: SLF001
+
+    def look_together(path: str) -> bool:
+        is_answered = look(path)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+        return is_answered
+
+    def listen(router: zmq.Socket[bytes]) -> str | int | None:
+        try:
+            return bind(router, endpoint)
+        except zmq.ZMQError as error:
+            return error.errno
+
+    monkeypatch.setattr(sockets, "_is_answered", look_together)
+    with (
+        zmq.Context() as context,
+        make_router(context, None) as first,
+        make_router(context, None) as second,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        assert set(threads.map(listen, (first, second))) == {endpoint, errno.EADDRINUSE}
 
 
 def test_one_gateway_may_listen_on_both_kinds_of_address() -> None:
