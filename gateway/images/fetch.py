@@ -8,12 +8,10 @@ and the number of fetches are bounded, and a redirect is a new hop with all chec
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
-import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,6 +19,7 @@ import httpx
 
 from gateway.generation import ImageSource
 from gateway.images.addresses import may_connect
+from gateway.images.lookups import Lookups, Patience, Resolve, resolve
 from gateway.images.room import turn_with_room
 from gateway.images.sources import InvalidImage
 from gateway.images.turns import Flow, Turns
@@ -36,15 +35,6 @@ ACCEPT = "image/png, image/jpeg, image/webp, image/gif, image/*;q=0.8, applicati
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-
-
-async def resolve(host: str, port: int) -> list[str]:
-    """Return the numeric addresses of a name. Raises OSError when there are none."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
 
 @dataclass(frozen=True)
 class FetchLimits:
@@ -57,6 +47,17 @@ class FetchLimits:
     hosts: Sequence[str] = ()
 
 
+class Fetching:
+    """One request's fetches: its turns at looking names up, and at their hosts.
+
+    Args:
+        client: whose request it is.
+    """
+
+    def __init__(self, client: str = "") -> None:
+        self.lookups, self.hosts = Flow(client), Flow(client)
+
+
 class Refused(Exception):
     """Why a URL is not fetched, in words for the client; has no subject: the field comes first."""
 
@@ -67,7 +68,7 @@ class Fetcher:
 
     def __init__(self, limits: FetchLimits, resolve: Resolve = resolve) -> None:
         self._limits = limits
-        self._resolve = resolve
+        self._lookups = Lookups(limits.concurrency, resolve)
         self._turns = Turns(
             limits.concurrency,
             per_key=max(1, limits.concurrency // 4),
@@ -82,11 +83,11 @@ class Fetcher:
     async def close(self) -> None:
         await self._transport.aclose()
 
-    async def fetch(self, source: ImageSource, flow: Flow, memory: Holding) -> bytes:
+    async def fetch(self, source: ImageSource, fetching: Fetching, memory: Holding) -> bytes:
         """Return the bytes behind the URL.
 
         Args:
-            flow: the request's fetches.
+            fetching: the request's.
             memory: what is fetched is counted there. There is room for the largest image before
                 the fetch begins: a host would not wait for memory.
 
@@ -95,7 +96,7 @@ class Fetcher:
             BodyTooLarge, QueueFull: see `Holding.until_room`.
         """
         try:
-            return await self._follow(source, flow, memory)
+            return await self._follow(source, fetching, memory)
         except Refused as refused:
             reason = str(refused)
         except TimeoutError:
@@ -104,19 +105,18 @@ class Fetcher:
             reason = "the image could not be fetched: the connection failed"
         raise InvalidImage(f"{source.param}: {reason}.", param=source.param)
 
-    async def _follow(self, source: ImageSource, flow: Flow, memory: Holding) -> bytes:
+    async def _follow(self, source: ImageSource, fetching: Fetching, memory: Holding) -> bytes:
         url = _parsed(source.url)
-        clock = asyncio.get_running_loop().time
-        left_s = self._limits.timeout_s
+        patience = Patience(self._limits.timeout_s)
         for _ in range(MAX_REDIRECTS + 1):
+            addresses = await self._checked_addresses(url, fetching.lookups, patience)
             most = self._most_bytes(memory)
-            turn = turn_with_room(self._turns, flow, 1, memory, most, source.param, key=url.host)
+            turn = turn_with_room(
+                self._turns, fetching.hosts, 1, memory, most, source.param, key=url.host
+            )
             async with turn as room:
-                # Waiting for that is not the host's slowness.
-                began = clock()
-                async with asyncio.timeout(left_s):
-                    answer = await self._hop(url, source.param, memory)
-                left_s -= clock() - began
+                async with patience.running():
+                    answer = await self._hop(url, addresses, source.param, memory)
                 if isinstance(answer, bytes):
                     room.keep(len(answer))
             if isinstance(answer, bytes):
@@ -127,9 +127,11 @@ class Fetcher:
     def _most_bytes(self, memory: Holding) -> int:
         return max(0, min(self._limits.max_bytes, memory.most_more_bytes))
 
-    async def _hop(self, url: httpx.URL, param: str, memory: Holding) -> bytes | httpx.URL:
+    async def _hop(
+        self, url: httpx.URL, addresses: Sequence[str], param: str, memory: Holding
+    ) -> bytes | httpx.URL:
         """Return the body, or where it redirects to."""
-        response = await self._request(url)
+        response = await self._request(url, addresses[:MAX_ADDRESSES])
         try:
             if response.status_code in REDIRECTS and "location" in response.headers:
                 return httpx.URL(response.headers["location"])
@@ -137,9 +139,8 @@ class Fetcher:
         finally:
             await response.aclose()
 
-    async def _request(self, url: httpx.URL) -> httpx.Response:
+    async def _request(self, url: httpx.URL, addresses: Sequence[str]) -> httpx.Response:
         """Ask the first of the host's addresses that can be connected to."""
-        addresses = (await self._checked_addresses(url))[:MAX_ADDRESSES]
         for address in addresses[:-1]:
             with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):
                 return await self._transport.handle_async_request(self._build(url, address))
@@ -164,13 +165,15 @@ class Fetcher:
             },
         )
 
-    async def _checked_addresses(self, url: httpx.URL) -> list[str]:
+    async def _checked_addresses(self, url: httpx.URL, flow: Flow, patience: Patience) -> list[str]:
         host = url.raw_host.decode("ascii").strip("[]")
         if self._limits.hosts and not _allowed(host, self._limits.hosts):
             raise Refused("this server fetches images from certain hosts only, not from this one")
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
-            addresses = await self._resolve(host, port)
+            addresses = await self._lookups.addresses(host, port, flow, patience)
+        except TimeoutError:
+            raise
         except (OSError, UnicodeError):
             raise Refused("the host name could not be resolved") from None
         private = self._limits.allow_private

@@ -15,7 +15,7 @@ from gateway.errors import ApiError
 from gateway.generation import ImageSource
 from gateway.images.conversion import CONVERTED, Conversion, ConversionLimits, converting
 from gateway.images.data_urls import decode_data_url
-from gateway.images.fetch import Fetcher
+from gateway.images.fetch import Fetcher, Fetching
 from gateway.images.inspect import (
     Header,
     LoadedImage,
@@ -75,7 +75,9 @@ class RequestImages:
     pixels: int = 0
 
     def __post_init__(self) -> None:
-        self.fetching, self.decoding, self.converting = (Flow(self.memory.client) for _ in range(3))
+        client = self.memory.client
+        self.fetching = Fetching(client)
+        self.decoding, self.converting = Flow(client), Flow(client)
 
 
 class ImageLoader:

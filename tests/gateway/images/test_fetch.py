@@ -12,9 +12,9 @@ import pytest
 
 from gateway.generation import ImageSource
 from gateway.images.addresses import may_connect
-from gateway.images.fetch import Fetcher, FetchLimits, resolve
+from gateway.images.fetch import Fetcher, Fetching, FetchLimits
+from gateway.images.lookups import resolve
 from gateway.images.sources import InvalidImage
-from gateway.images.turns import Flow
 from tests.gateway.images.pictures import budget
 
 Handler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -100,8 +100,8 @@ async def fetcher(**limits: Any) -> AsyncIterator[Fetcher]:
         await built.close()
 
 
-async def fetch(built: Fetcher, source: ImageSource, flow: Flow | None = None) -> bytes:
-    return await built.fetch(source, flow or Flow(), budget().open())
+async def fetch(built: Fetcher, source: ImageSource) -> bytes:
+    return await built.fetch(source, Fetching(), budget().open())
 
 
 async def refusal(url: str, **limits: Any) -> str:
