@@ -69,8 +69,8 @@ class Settings:
     )
     speculate: str = option(
         "off",
-        help="compute what an answer is likely to say next together, which changes nothing but the "
-        "time; auto, lookup: as it, or its prompt, has gone on before",
+        help="compute what an answer is likely to say next together, where that pays; it changes "
+        "nothing but the time; auto, lookup: as it, or its prompt, has gone on before",
         choices=("off", "auto", "lookup"),
     )
     stall_timeout: float = option(

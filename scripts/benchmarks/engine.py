@@ -9,9 +9,10 @@ turns; a ratio is the median of the turns' ratios.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from scripts.benchmarks.in_process import drafts
 from scripts.benchmarks.in_process.churn import churn
 from scripts.benchmarks.in_process.clocks import Clocks
 from scripts.benchmarks.in_process.engines import Ours, Request, Theirs, requests
@@ -44,6 +45,7 @@ CASES = (
     Case("text, batch 32", 32, 64, False, 1.0),
     Case("one image each, 16 tokens, 8 at once", 8, 16, True, 1.2),
 )
+PARTS = ("throughput", "latency", "rows", "drafts")
 LATENCIES = ("a long prompt joins", "second turns", "first requests", "a long prompt alone")
 ROWS = ("who joins and leaves copies", "churn")
 
@@ -89,19 +91,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--churn-seconds", type=float, default=30.0, help="for each side")
     parser.add_argument(
         "--only",
-        choices=("throughput", "latency", "rows"),
+        choices=PARTS,
         help="leave out the other parts, which take their time",
     )
 
 
 def run(options: argparse.Namespace) -> Report:
-    wanted = {options.only} if options.only else {"throughput", "latency", "rows"}
+    wanted = {options.only} if options.only else set(PARTS)
     cases = CASES if "throughput" in wanted else ()
     latencies, memberships_too = "latency" in wanted, "rows" in wanted
     steps = len(cases) + len(LATENCIES) * latencies + len(ROWS) * memberships_too
-    progress = ProgressBar(steps)
-    ours = Ours(options.model_path)
+    progress = ProgressBar(steps + 2 * len(drafts.CASES) * ("drafts" in wanted))
     report = Report("engine")
+    if "drafts" in wanted:
+        report.tables["With drafts and without"] = list(_drafts(options, progress))
+    if wanted == {"drafts"}:
+        progress.end()
+        return report
+    ours = Ours(options.model_path)
     theirs = Theirs(options.model_path, ours.engine.writer.write)
     if cases:
         rows = report.tables["Tokens per second"] = []
@@ -119,6 +126,15 @@ def run(options: argparse.Namespace) -> Report:
         _latencies(ours, options, report, progress)
     progress.end()
     return report
+
+
+def _drafts(options: argparse.Namespace, progress: ProgressBar) -> Iterator[Row]:
+    with random_checkpoint() as folder:
+        for name, path in (("given", options.model_path), ("53 M random", str(folder))):
+            drafting = drafts.Drafting(path)
+            for case in drafts.CASES:
+                progress.step(f"{case.name}, {name}")
+                yield drafting.measure(case, name, options.rounds)
 
 
 def _latencies(

@@ -60,6 +60,7 @@ class MlxEngine:
         writer: makes a prompt's text of a job's messages.
         memory: what they have taken of it.
         preparation: of jobs' prompts, beside the engine thread.
+        threads: of a CPU's BLAS.
         speculation: on what rows are likely to say next.
         watch: sees each token as it was chosen, with the log probabilities that its job asks for.
     """
@@ -79,9 +80,8 @@ class MlxEngine:
         grammars = GrammarMaker(model.tokenizer, model.vocabulary, model.eos_ids, *begins)
         preprocessor = Preprocessor(model, self.writer)
         self.preparation = Preparation(preprocessor, grammars, options.preprocess_threads, wake)
-        self.memory = memory
+        self.memory, self.threads = memory, threads
         self.speculation = Speculation(model)
-        self._threads = threads
         self._requests: dict[str, Request] = {}
         self.watch: Callable[[Chosen], None] | None = None
         self.begin_anew(options)
@@ -233,7 +233,7 @@ class MlxEngine:
         worked = False
         while self._prefills and (self.model.batchable or not self._batch.busy):
             # Not before: what the last step has left to compute goes on as it began.
-            self._threads.for_prefill()
+            self.threads.for_prefill()
             decoding = len(self._batch) > 0
             waiting = self._prefills.rows + len(self._waiting) + len(self.preparation)
             self._prefills.pacer.note_newcomers(
@@ -272,7 +272,7 @@ class MlxEngine:
     def _decode(self, *, disturbed: bool) -> None:
         if not self._batch.busy:
             return
-        self._threads.for_decode()
+        self.threads.for_decode()
         started = time.perf_counter()
         try:
             self._batch.step(self._deliver)

@@ -28,6 +28,7 @@ from worker.engine.proof import remembered  # noqa: E402
 from worker.engine.proof.proof import Proof, prove  # noqa: E402
 from worker.engine.schedule.memory_budget import MemoryBudget  # noqa: E402
 from worker.engine.schedule.neighbours import Neighbours, Taken  # noqa: E402
+from worker.engine.schedule.pass_costs import measured  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ def load_engine(
         mx.reset_peak_memory()
         trying("it was warmed up")
         warm_up(engine)
+        if engine.speculation.on:
+            trying("passes with drafts were timed")
+            _weigh_drafts(engine)
         engine.memory.working_bytes = max(0, mx.get_peak_memory() - mx.get_active_memory())
     except (ModelError, ModelUnavailable):
         raise
@@ -63,6 +67,17 @@ def load_engine(
     engine.forget()
     report(1.0)
     return engine
+
+
+def _weigh_drafts(engine: MlxEngine) -> None:
+    """Time what they cost; where they cannot be had, do without."""
+    engine.threads.for_decode()
+    try:
+        engine.speculation.costs = measured(engine.model)
+    except Exception as error:
+        # A boundary: models fail in their own ways, and nothing depends on drafts.
+        engine.speculation.on = False
+        log.warning("nothing is drafted for this model: %s", error)
 
 
 def _made(

@@ -108,10 +108,14 @@ class Ours:
         model_path: str,
         proof_cache: str = "",
         prefix_cache_bytes: int = EngineOptions.prefix_cache_bytes,
+        speculate: str = "off",
     ) -> None:
         self._woken = threading.Event()
         options = EngineOptions(
-            model_path, proof_cache=proof_cache, prefix_cache_bytes=prefix_cache_bytes
+            model_path,
+            proof_cache=proof_cache,
+            prefix_cache_bytes=prefix_cache_bytes,
+            speculate=speculate,
         )
         self.engine = load_engine(options, lambda fraction: None, self._woken.set)
 

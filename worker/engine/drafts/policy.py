@@ -44,15 +44,22 @@ class Costs:
     measured: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
 
     def of(self, rows: int, extra: int) -> float:
-        """Between what was measured it is on a line; without any it is 1."""
+        """Between what was measured it is on a line; without any it is 1. With more rows than were
+        measured, what a pass takes goes by how many tokens are in it."""
         if not self.measured:
             return 1.0
+        most = max(self.measured)
+        if rows > most:
+            alike = (1 + extra) * rows / most - 1
+            return self._of(most, alike) / self._of(most, rows / most - 1)
         counts = sorted(self.measured)
-        each = [_between({0: 1.0, **self.measured[count]}, extra) for count in counts]
-        return float(np.interp(rows, counts, each))
+        return float(np.interp(rows, counts, [self._of(count, extra) for count in counts]))
+
+    def _of(self, measured_rows: int, extra: float) -> float:
+        return _between({0: 1.0, **self.measured[measured_rows]}, extra)
 
 
-def _between(known: Mapping[int, float], at: int) -> float:
+def _between(known: Mapping[int, float], at: float) -> float:
     """Beyond the last two the line goes on."""
     places: Any = np.array(sorted(known), np.float64)
     values = np.array([known[place] for place in sorted(known)])

@@ -31,7 +31,10 @@ def test_costs_lie_on_lines_between_what_was_measured() -> None:
     assert FAIR.of(1, 10) == pytest.approx(1.5)
     assert FAIR.of(4, 1) == pytest.approx(1.2)
     assert 1.3 < FAIR.of(4, 4) < 2.2
-    assert FAIR.of(100, 4) == FAIR.of(8, 4)
+    # 16 rows of 1 token are as many as 8 of 2, 16 of 2 as 8 of 4, 16 of 5 as 8 of 10.
+    assert FAIR.of(16, 0) == 1.0
+    assert FAIR.of(16, 1) == pytest.approx(FAIR.of(8, 3) / FAIR.of(8, 1))
+    assert FAIR.of(16, 4) == pytest.approx(FAIR.of(8, 9) / FAIR.of(8, 1))
     assert Costs({1: {1: 1.2, 4: 1.5}}).of(1, 16) == pytest.approx(2.7)
     assert Costs().of(8, 16) == 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as replaced
 
-from shared.messages import Job, ResponseFormat, Sampling
+from shared.messages import Delta, Job, ResponseFormat, Resume, Sampling
 from tests.properties import examples
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, Result, job, picture, sampled
 from worker.engine.options import EngineOptions
 from worker.engine.schedule import sequences
+from worker.engine.schedule.pass_costs import measured
 from worker.engine.schedule.speculation import foreseen
 
 LIST = ResponseFormat(schema={"type": "array", "items": {"enum": ["ab", "a"]}, "minItems": 2})
@@ -82,19 +85,28 @@ class Both:
                 self.driver.turn()
 
 
-def told(result: Result) -> list[Any]:
-    """All that a client learns, but for the log probabilities themselves."""
+def after(result: Result, tokens: int) -> list[Delta]:
+    """What is told of each choice, in order, after so many of its tokens."""
+    deltas, said = [], Counter[int]()
+    for delta in sorted(result.deltas, key=lambda delta: delta.choice):
+        said[delta.choice] += len(delta.tokens)
+        if said[delta.choice] > tokens:
+            deltas.append(delta)
+    return deltas
+
+
+def told(result: Result, tokens: int = 0) -> list[Any]:
+    """All that a client learns after so many tokens, but for the log probabilities themselves."""
     events = [
         (d.choice, d.tokens, d.text, d.reasoning, d.finish_reason, [e.token for e in d.logprobs])
-        for d in result.deltas
+        for d in after(result, tokens)
     ]
-    usage = result.done.usage if result.failed is None else None
-    return [sorted(events, key=lambda event: event[0]), usage, result.failed]
+    return [events, result.done.usage if result.failed is None else None, result.failed]
 
 
-def logprobs(result: Result) -> list[float]:
-    ordered = sorted(result.deltas, key=lambda delta: delta.choice)
-    return [p for d in ordered for e in d.logprobs for p in (e.logprob, *(x[2] for x in e.top))]
+def logprobs(result: Result, tokens: int = 0) -> list[float]:
+    entries = [entry for delta in after(result, tokens) for entry in delta.logprobs]
+    return [value for entry in entries for value in (entry.logprob, *(x[2] for x in entry.top))]
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +144,12 @@ fields = st.fixed_dictionaries(
 )
 
 
+def moved(made: tuple[Job, list[bytes]], result: Result, tokens: int) -> tuple[Job, list[bytes]]:
+    """The same job after so many tokens of each answer, on its way to another worker."""
+    told = [result.tokens_of(choice)[:tokens] for choice in range(made[0].choices)]
+    return replaced(made[0], resume=[Resume(tokens=said) for said in told]), made[1]
+
+
 @settings(
     max_examples=examples(25),
     deadline=None,
@@ -146,16 +164,22 @@ def test_drafts_change_nothing(both: Both, data: st.DataObject, seed: int, wrong
     expected = {
         made.id: result for (made, _), result in zip(jobs, both.without(*jobs), strict=True)
     }
+    begun = data.draw(st.lists(st.sampled_from([0, 0, 1, 5]), min_size=4, max_size=4))
+    asked_again = [
+        moved(made, expected[made[0].id], tokens) for made, tokens in zip(jobs, begun, strict=False)
+    ]
     both.begin(expected, wrong, seed)
     pauses = data.draw(st.lists(st.integers(0, 4), min_size=len(jobs), max_size=len(jobs)))
-    both.together(jobs, pauses)
+    both.together(asked_again, pauses)
     if len(jobs) > 1 and data.draw(st.sampled_from([False, False, True])):
         both.driver.engine.cancel("0")
         del expected["0"]
     both.driver.until(lambda: all(results[name].over for name in expected))
     for name, without in expected.items():
-        assert told(results[name]) == told(without), (jobs[int(name)], wrong)
-        assert logprobs(results[name]) == pytest.approx(logprobs(without), abs=1e-3)
+        rest = told(without, begun[int(name)])
+        assert told(results[name]) == rest, (jobs[int(name)], wrong)
+        wanted = logprobs(without, begun[int(name)])
+        assert logprobs(results[name]) == pytest.approx(wanted, abs=1e-3)
 
 
 def passes(both: Both, patch: pytest.MonkeyPatch, made: tuple[Job, list[bytes]]) -> list[int]:
@@ -226,3 +250,11 @@ def test_an_expected_answer_comes_in_fewer_passes_and_is_counted(
     usage = result.done.usage
     assert (usage.accepted_prediction_tokens, usage.rejected_prediction_tokens) == (48, 2)
     assert count == (24 if speculate == "off" else 2)
+
+
+def test_what_passes_cost_is_measured_whatever_was_asked_before(both: Both) -> None:
+    both.without(job("x", "Hello " * 9))
+    costs = measured(both.driver.model).measured
+    assert set(costs[1]) == {1, 4, 16}
+    for each in costs.values():
+        assert list(each.values()) == sorted(each.values()) and min(each.values()) >= 1.0
