@@ -78,6 +78,10 @@ class Usage(Record):
     """Of the job's `prediction`, for each choice: those that have come in its answer."""
     rejected_prediction_tokens: Count = 0
     """And those that have not."""
+    drafted_tokens: Count = 0
+    """Tokens that the last run has tried because they were likely to come next."""
+    accepted_draft_tokens: Count = 0
+    """Of these: those that have come. What is drafted changes nothing but the time."""
 
 
 class Timings(Record):

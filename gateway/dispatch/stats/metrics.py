@@ -32,6 +32,9 @@ COUNTERS = {
     "prompt_tokens": "Prompt tokens processed.",
     "completion_tokens": "Tokens generated.",
     "cached_tokens": "Prompt tokens found in a cache.",
+    "drafted_tokens": "Tokens that were tried because they were likely to come next.",
+    "accepted_draft_tokens": "Of these: those that came.",
+    "rejected_draft_tokens": "Of these: those that did not come.",
     "migrations": "Jobs moved on to another worker.",
 }
 
@@ -93,6 +96,10 @@ class Metrics:
         if record.usage is not None:
             counts["prompt_tokens"] += record.usage.prompt_tokens
             counts["cached_tokens"] += record.usage.cached_tokens
+            drafted, accepted = record.usage.drafted_tokens, record.usage.accepted_draft_tokens
+            counts["drafted_tokens"] += drafted
+            counts["accepted_draft_tokens"] += accepted
+            counts["rejected_draft_tokens"] += max(0, drafted - accepted)
         if record.timings is not None:
             histograms["prefill"].observe(record.timings.prefill_s)
             if record.timings.vision_s:

@@ -48,6 +48,8 @@ class Finished(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    drafted_tokens: int
+    accepted_draft_tokens: int
     queue_s: float
     fetch_s: float | None
     first_token_s: float | None
@@ -154,6 +156,8 @@ class Statistics:
             prompt_tokens=usage.prompt_tokens if usage else record.prompt_tokens,
             completion_tokens=usage.completion_tokens if usage else tokens,
             cached_tokens=usage.cached_tokens if usage else 0,
+            drafted_tokens=usage.drafted_tokens if usage else 0,
+            accepted_draft_tokens=usage.accepted_draft_tokens if usage else 0,
             queue_s=(at.slot_at if at.slot_at is not None else over_at) - at.arrived_at,
             fetch_s=_between(at.slot_at, at.submitted_at),
             first_token_s=at.first_token_at - at.arrived_at if at.first_token_at else None,

@@ -106,8 +106,8 @@ class GrammarState:
             if newest is not None and not newest[token]:
                 break
             if self.active and not self._left:
-                fork = fork or self.fork()
                 try:
+                    fork = fork or self.fork()
                     fork.accept(token)
                 except JobFault:  # too complex: if it is said, that is told then
                     break

@@ -149,8 +149,9 @@ class DecodeBatch:
             if not any(row.state is State.DECODING for row in self.rows):
                 return
             attempts = self._attempts()
-            if any(attempt.draft for attempt in attempts):
-                self._verify(attempts)
+            if self._speculation is not None and any(attempt.draft for attempt in attempts):
+                with self._speculation.failing_for_good():
+                    self._verify(attempts)
                 return
         before, self._pending = self._pending, None
         assert not isinstance(before, Verification)
@@ -192,14 +193,17 @@ class DecodeBatch:
             return
         assert isinstance(self._cache, SlotCache) and self._speculation is not None
         numbers = {row: number for number, row in enumerate(self.rows)}
-        for row, drafted, said in before.deliver(deliver):
+        with self._speculation.failing_for_good():
+            found = before.deliver(deliver)
+        for row, draft, said in found:
             number = numbers[row]
-            beyond = drafted + 1 - len(said)
+            beyond = len(draft) + 1 - len(said)
             self._cache.trim(number, beyond)
             self._penalties.take(number, said[:-1])
             row.fed -= beyond
             row.chosen += len(said)
-            self._speculation.note(row, drafted, len(said) - 1)
+            accepted = sum(one == other for one, other in zip(draft, said, strict=False))
+            self._speculation.note(row, len(draft), accepted)
         self._feed = mx.array([row.feed for row in self.rows])
 
     def _verify(self, attempts: list[Attempt]) -> None:

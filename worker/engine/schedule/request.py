@@ -29,6 +29,8 @@ class Request:
         sequences: one for each choice, in order.
         failures: how many failed steps it was in.
         set_aside: whether it had to wait again after it had begun, for memory.
+        drafted, accepted: tokens of its answers that were tried before they were known, and how
+            many of them came.
         cached_tokens: how many of the prompt's tokens a cache has spared it.
         unsplit: its prompt had to be prefilled in one piece, and is of no use to other prompts.
     """
@@ -41,6 +43,7 @@ class Request:
         self.sequences = [Sequence(self, index) for index in range(job.choices)]
         self.failures = 0
         self.set_aside = False
+        self.drafted = self.accepted = 0
         self.cached_tokens = 0
         self.prefill_s = 0.0
         self.vision_s = 0.0
@@ -137,6 +140,8 @@ class Request:
             reasoning_tokens=sum(answer.reasoning_tokens for answer in answers),
             accepted_prediction_tokens=sum(one.accepted for one in followed),
             rejected_prediction_tokens=sum(one.rejected for one in followed),
+            drafted_tokens=self.drafted,
+            accepted_draft_tokens=self.accepted,
         )
         timings = TimingsMessage(
             preprocess_s=self.prompt.seconds,

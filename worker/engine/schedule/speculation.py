@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
 
@@ -13,6 +15,8 @@ from worker.engine.drafts.source import Drafts, FirstOf
 from worker.engine.model.model import LoadedModel
 from worker.engine.prepare.grammar import Mask
 from worker.engine.schedule.sequences import Rows, Sequence, State
+
+log = logging.getLogger(__name__)
 
 MOST_FORESEEN = 4096
 """Tokens of an answer for which room is made."""
@@ -100,6 +104,17 @@ class Speculation:
         self.drafted += drafted
         self.accepted += accepted
         row.record.note(drafted, accepted)
+
+    @contextlib.contextmanager
+    def failing_for_good(self) -> Iterator[None]:
+        """What fails in a pass with drafts may be wider than there is memory for. Its rows begin
+        anew, without any: nobody loses an answer for them."""
+        try:
+            yield
+        except Exception:
+            self.on = False
+            log.warning("a pass with drafts has failed: nothing is drafted any more")
+            raise
 
     def _draft(self, row: Sequence, most: int) -> list[int]:
         """As much of it as a row may say: pictures' placeholders are no words."""

@@ -79,16 +79,16 @@ class Verification:
         if raw is not None:
             raw.choose(tokens)
         start([tokens, *([] if raw is None else raw.arrays)])
-        for row in rows:
+        for row, draft in zip(rows, drafts, strict=True):
             row.fresh = False
+            row.request.drafted += len(draft)
         return cls(list(rows), attempts, tokens, raw)
 
-    def deliver(self, deliver: Deliver) -> list[tuple[Sequence, int, list[int]]]:
+    def deliver(self, deliver: Deliver) -> list[tuple[Sequence, list[int], list[int]]]:
         """Wait for the tokens and deliver those that are said, one by one.
 
         Returns:
-            Of each row that is still there: how many tokens of its draft were tried, and what it
-            has said.
+            Each row that is still there, its draft, and what it has said.
         """
         tokens = to_host(self.tokens)
         read = (
@@ -99,7 +99,7 @@ class Verification:
             if row is not None:
                 places = range(place, place + attempt.places)
                 drawn = [Chosen(row, tokens[at], *read.get(at, ())) for at in places]
-                found.append((row, len(attempt.draft), _said(drawn, attempt.draft, deliver)))
+                found.append((row, attempt.draft, _said(drawn, attempt.draft, deliver)))
             place += attempt.places
         return found
 
@@ -110,11 +110,13 @@ def _said(drawn: list[Chosen], draft: list[int], deliver: Deliver) -> list[int]:
     row, said = drawn[0].row, []
     rules = _grammar_is_on(row)
     for number, chosen in enumerate(drawn):
+        right = number < len(draft) and draft[number] == chosen.token
+        row.request.accepted += right
         deliver([chosen])
         said.append(chosen.token)
         row.feed = chosen.token
         going_on = row.state is State.DECODING and _grammar_is_on(row) == rules
-        if not going_on or number == len(draft) or draft[number] != chosen.token:
+        if not right or not going_on:
             break
     return said
 

@@ -15,7 +15,7 @@ export function requestRows(request) {
     element("td", {}, new Date(request.ended * 1000).toLocaleTimeString()),
     element("td", { class: "spare" }, request.kind.replace("_", ", ")),
     element("td", { "data-state": request.outcome }, words),
-    element("td", { class: "number" }, String(request.completion_tokens)),
+    element("td", { class: "number", title: drafts(request) }, String(request.completion_tokens)),
     element("td", { class: "number spare" }, seconds(request.first_token_s)),
     element("td", { class: "number" }, seconds(request.total_s)),
     element("td", { class: "number spare" }, rate(request)),
@@ -45,6 +45,11 @@ function phaseBar(request) {
     return part;
   });
   return element("div", { class: "phases", role: "img", "aria-label": words, title: words }, ...parts);
+}
+
+// How many of its tokens were computed together, before they were known.
+function drafts({ drafted_tokens: drafted, accepted_draft_tokens: accepted }) {
+  return `drafted: ${drafted}, accepted: ${accepted}, rejected: ${drafted - accepted}`;
 }
 
 // Over all the time since the request had its slot: a short answer that arrives in one piece would

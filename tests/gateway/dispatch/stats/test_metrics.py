@@ -110,6 +110,21 @@ def test_hosts_tell_their_memory_and_how_many_models_they_have() -> None:
     assert told["host_models_failed", of(host="mac")] == 1
 
 
+def test_drafted_tokens_are_counted_with_what_became_of_them() -> None:
+    simulation, metrics = Simulation(), Metrics()
+    worker = simulation.connect(SimulatedWorker("a", 2, 2))
+    simulation.request()
+    for _ in range(8):
+        simulation.step(worker)
+    (record,) = simulation.ended
+    assert record.usage is not None
+    record.usage = replace(record.usage, drafted_tokens=7, accepted_draft_tokens=4)
+    metrics.ended(record, completion_tokens=8)
+    told = samples(metrics)
+    names = ("drafted_tokens", "accepted_draft_tokens", "rejected_draft_tokens")
+    assert [told[f"gateway_{name}_total", of()] for name in names] == [7, 4, 3]
+
+
 def test_what_has_not_happened_is_zero_and_not_missing() -> None:
     simulation = Simulation()
     report = report_of(simulation)

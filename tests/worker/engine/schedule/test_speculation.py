@@ -17,6 +17,7 @@ from shared.messages import Delta, Job, ResponseFormat, Resume, Sampling
 from tests.properties import examples
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, Result, job, picture, sampled
+from worker.engine.cache.slots import SlotLayer
 from worker.engine.options import EngineOptions
 from worker.engine.schedule import sequences
 from worker.engine.schedule.pass_costs import measured
@@ -101,7 +102,10 @@ def told(result: Result, tokens: int = 0) -> list[Any]:
         (d.choice, d.tokens, d.text, d.reasoning, d.finish_reason, [e.token for e in d.logprobs])
         for d in after(result, tokens)
     ]
-    return [events, result.done.usage if result.failed is None else None, result.failed]
+    if result.failed is not None:
+        return [events, result.failed]
+    usage = replaced(result.done.usage, drafted_tokens=0, accepted_draft_tokens=0)
+    return [events, usage]
 
 
 def logprobs(result: Result, tokens: int = 0) -> list[float]:
@@ -205,6 +209,8 @@ def test_right_drafts_take_fewer_passes(both: Both, monkeypatch: pytest.MonkeyPa
     assert len(widths) < 17 and sum(widths) >= 34 and max(widths) == 17
     speculation = both.driver.engine.speculation
     assert speculation.accepted == speculation.drafted == 34 - len(widths)
+    usage = both.driver.results["x"].done.usage
+    assert usage.drafted_tokens == usage.accepted_draft_tokens == speculation.drafted
     gauges = both.driver.engine.gauges()
     assert gauges["drafted_tokens"] == gauges["accepted_tokens"] == speculation.drafted
 
@@ -258,3 +264,21 @@ def test_what_passes_cost_is_measured_whatever_was_asked_before(both: Both) -> N
     assert set(costs[1]) == {1, 4, 16}
     for each in costs.values():
         assert list(each.values()) == sorted(each.values()) and min(each.values()) >= 1.0
+
+
+def test_a_pass_with_drafts_that_fails_costs_nobody_an_answer(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job("x", sampling=sampled(3), max_tokens=24, ignore_eos=True)
+    (without,) = both.without(made)
+    both.begin({"x": without}, 0.0, 1)
+    forward = both.driver.model.forward
+
+    def too_wide(tokens: Any, cache: Any, *given: Any, **named: Any) -> Any:
+        if tokens.shape[1] > 1 and isinstance(cache[0], SlotLayer):
+            raise RuntimeError("[malloc] Unable to allocate 1 bytes.")
+        return forward(tokens, cache, *given, **named)
+
+    monkeypatch.setattr(both.driver.model, "forward", too_wide)
+    assert told(both.driver.solo(made)) == told(without)
+    assert not both.driver.engine.speculation.on
