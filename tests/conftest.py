@@ -29,7 +29,7 @@ MARKS = {
     "mlx": "computes with MLX",
     "browser": "drives a real Chromium",
     "clients": "is other people's client of the API",
-    "frameworks": "is a framework over that API, in an environment of its own; only when named",
+    "frameworks": "is a framework over that API, in an environment of its own",
 }
 SLOW = frozenset({"process", "mlx"})
 """What --quick leaves out."""

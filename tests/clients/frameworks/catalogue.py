@@ -15,11 +15,16 @@ HEADER = re.compile(r"^# /// script\n((?:#.*\n)+?)# ///$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Framework:
-    """`name` is what the command calls it, `label` what its users do."""
+    """`name` is what the command calls it, `label` what its users do.
+
+    `in_suite`: every run of the suite installs and tries it. Those are the lightest, one for Python
+    and one for Node: 79 MB in 21 s of one core, and 25 MB in 12 s.
+    """
 
     name: str
     label: str
     speaks: str
+    in_suite: bool = False
 
     @property
     def program(self) -> Path:
@@ -49,7 +54,7 @@ class Framework:
 
 
 FRAMEWORKS = (
-    Framework("instructor", "instructor", "chat"),
+    Framework("instructor", "instructor", "chat", in_suite=True),
     Framework("litellm", "litellm", "chat"),
     Framework("pydantic-ai", "Pydantic AI", "chat"),
     Framework("strands", "Strands Agents", "chat"),
@@ -57,5 +62,5 @@ FRAMEWORKS = (
     Framework("llama-index", "LlamaIndex `OpenAILike`", "chat"),
     Framework("smolagents", "smolagents", "chat"),
     Framework("openai-agents", "openai-agents", "responses"),
-    Framework("ai-sdk", "Vercel's AI SDK", "chat"),
+    Framework("ai-sdk", "Vercel's AI SDK", "chat", in_suite=True),
 )

@@ -1,7 +1,5 @@
-"""Frameworks over these APIs, those that `scripts/clients` has installed: `pytest -m frameworks`.
-
-Together they take minutes, so the suite leaves them out.
-"""
+"""Frameworks over these APIs: the lightest here, and with `pytest -m frameworks` all those that
+`scripts/clients` has installed, which together take minutes."""
 
 from __future__ import annotations
 
@@ -14,10 +12,11 @@ from tests.clients.frameworks.trying import is_installed, outcomes
 
 @pytest.mark.parametrize("framework", FRAMEWORKS, ids=lambda one: one.name)
 def test_each_trial_is_right(framework: Framework, request: pytest.FixtureRequest) -> None:
-    if "frameworks" not in request.config.option.markexpr:
-        pytest.skip("scripts/clients tries them, or pytest -m frameworks")
-    if not is_installed(framework):
-        pytest.skip(f"scripts/clients {framework.name} installs it")
+    if not framework.in_suite:
+        if "frameworks" not in request.config.option.markexpr:
+            pytest.skip("scripts/clients tries it, or pytest -m frameworks")
+        if not is_installed(framework):
+            pytest.skip(f"scripts/clients {framework.name} installs it")
     told = outcomes(framework, request.getfixturevalue("base_url"))
     assert {name: told[name] for name, right in judged(told).items() if not right} == {}
     assert {"text", "picture", "stream", "structured", "error"} <= told.keys() <= RIGHT.keys()
