@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.messages import Cancelled, Delta, Done, Failed, Job, WorkerState
+from shared.messages import Accepted, Cancelled, Done, Failed, Job, WorkerState
 from worker.awake_clock import AwakeAge
 from worker.engine.interface import (
     Engine,
@@ -67,6 +67,8 @@ class RunNotes(Protocol):
 
 Order = Run | CountPrompt | Drop | Wake
 Output = EngineEvent | Cancelled
+ENDS = (Done, Failed, Cancelled)
+"""A run's last events. Written out where it is asked, the union would be made anew each time."""
 
 
 @dataclass
@@ -158,6 +160,8 @@ class EngineLoop:
 
     def _drop_overdue(self, engine: Engine) -> Iterator[Cancelled]:
         """Forget what nobody waits for any more, before the engine has gone to any lengths."""
+        if not self._awaited:
+            return
         now = time.monotonic()
         for job_id in [job_id for job_id, until in self._awaited.items() if now >= until]:
             del self._awaited[job_id]
@@ -166,9 +170,10 @@ class EngineLoop:
 
     def _note(self, output: list[Output]) -> None:
         for event in output:
-            if isinstance(event, Delta | Done | Failed | Cancelled):
-                self._awaited.pop(event.job, None)
-            if self._notes is not None and isinstance(event, Done | Failed | Cancelled):
+            if isinstance(event, Accepted):
+                continue
+            self._awaited.pop(event.job, None)
+            if self._notes is not None and isinstance(event, ENDS):
                 self._notes.ended(event.job)
 
     def _report(self, fraction: float) -> None:
