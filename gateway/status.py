@@ -30,6 +30,10 @@ class ServedModel:
     """It is loaded, and takes no more requests."""
     fraction: float = 1.0
     """How much of it is downloaded or loaded, 0 to 1."""
+    done_bytes: int = 0
+    """While it is downloaded: of all its files, that are here, ..."""
+    total_bytes: int = 0
+    """... of so many; 0: not known."""
     error: str = ""
     """Why loading it has failed."""
     memory_bytes: int | None = None

@@ -108,6 +108,9 @@ def _row(model: dict[str, Any]) -> tuple[str, str, str, str, str, str]:
     words += ", draining" if model["draining"] else ""
     if status["value"] in ("loading", "downloading"):
         words += f" {status['fraction']:.0%}"
+    download = model["download"]
+    if download and download["total_bytes"]:
+        words += f", {download['done_bytes'] / GIB:.2f} of {download['total_bytes'] / GIB:.2f} GiB"
     return (
         model["id"],
         words,

@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             step_age_s=progress.age_s(),
             fraction=progress.loaded_fraction,
             memory_bytes=int(progress.gauges.get("memory_bytes", 0)),
+            usable_bytes=int(progress.gauges.get("memory_usable_bytes", 0)),
             context_tokens=facts.context_tokens if facts else None,
             vision=facts.vision if facts else None,
         )

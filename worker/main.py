@@ -1,17 +1,15 @@
-"""A worker from its start to its end: the supervisor around one engine process, or a host."""
+"""A worker from its start to its end: the host of its models, one or several."""
 
 from __future__ import annotations
 
 import os
 import socket
-import sys
 
 from shared import environment_file, logs
 from shared.settings import load
 from shared.standard_streams import keep_open
 from worker.host.host import Host
 from worker.settings import Settings
-from worker.supervisor import Supervisor
 
 
 def main() -> int:
@@ -20,9 +18,7 @@ def main() -> int:
     settings = load(Settings, "WORKER")
     name = name_of(settings)
     logs.configure(settings.log_level, settings.log_format, f"{name} supervisor")
-    if settings.is_host:
-        return Host(settings, name).run()
-    return Supervisor(settings, sys.argv[1:], name).run()
+    return Host(settings, name).run()
 
 
 def name_of(settings: Settings) -> str:

@@ -145,6 +145,13 @@ def _shown(status: Status, name: str) -> Response:
     return json_response(model_content(model))
 
 
+def _download(model: ServedModel) -> dict[str, int | None] | None:
+    """How many bytes of its files are here; None: it is not being fetched."""
+    if model.status != "downloading":
+        return None
+    return {"done_bytes": model.done_bytes, "total_bytes": model.total_bytes or None}
+
+
 def model_content(model: ServedModel) -> dict[str, Any]:
     """Return OpenAI's model object, with what a client of ours may want to know beside it, under
     the names that vLLM (`max_model_len`), OpenRouter (`input_modalities`) and Anthropic (`type`,
@@ -168,6 +175,7 @@ def model_content(model: ServedModel) -> dict[str, Any]:
             "error": model.error or None,
         },
         "draining": model.draining,
+        "download": _download(model),
         "memory_bytes": model.memory_bytes,
         "pinned": model.pinned,
         "idle_s": model.idle_s,

@@ -147,6 +147,8 @@ def _model(model: ServedModel) -> dict[str, Any]:
         "context": model.context_tokens,
         "status": model.status,
         "draining": model.draining,
+        "done_bytes": model.done_bytes,
+        "total_bytes": model.total_bytes,
         "fraction": model.fraction,
         "error": model.error,
         "memory_bytes": model.memory_bytes,

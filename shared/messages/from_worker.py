@@ -255,6 +255,13 @@ class CatalogueEntry(Record):
     """As in `Hello`; nil: not known before it is loaded."""
     vision: bool | None = None
     """Whether it takes images; nil: not known before it is loaded."""
+    kept: bool = False
+    """Its host has no other: it is loaded at the start and stays. Nobody can have it loaded or
+    unloaded; requests for it are for the session of its engine alone."""
+    done_bytes: Count = 0
+    """While it is `downloading`: bytes of all its files that are here, ..."""
+    total_bytes: Count = 0
+    """... and how many there are; 0: not known yet."""
 
 
 class Catalogue(FromWorker):

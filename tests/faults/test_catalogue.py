@@ -61,7 +61,7 @@ def status(service: Service, model: str) -> str:
 
 def loads(service: Service, model: str) -> int:
     """How often it was loaded since the start."""
-    return service.workers[0].output().count(f"model {model} is wanted and starts to load")
+    return service.workers[0].output().count(f"model {model} starts to load")
 
 
 def asked(model: str, **script: Any) -> dict[str, Any]:

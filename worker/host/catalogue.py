@@ -41,6 +41,8 @@ class Model:
         path: a folder or a hub id.
         idle_unload_s: after so many seconds without a job it leaves; 0: never.
         settings: all that its engine process is told.
+        kept: its worker has no other model: it is loaded at the start, whatever it takes, never
+            leaves, and the worker ends where it cannot be loaded.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Model:
     pinned: bool = False
     preload: bool = False
     idle_unload_s: float = 0.0
+    kept: bool = False
 
 
 def read_catalogue(settings: Settings) -> tuple[Model, ...]:
@@ -58,6 +61,8 @@ def read_catalogue(settings: Settings) -> tuple[Model, ...]:
         SettingsError: a name is taken twice, a file cannot be read, or a value cannot be used; the
             message says which.
     """
+    if not settings.is_host:
+        return (_only_model(settings),)
     found: dict[str, str] = {}
     folders = [(folder.name, str(folder)) for folder in _folders(settings.models_dir)]
     for name, path in (*settings.named_paths, *folders):
@@ -72,6 +77,14 @@ def read_catalogue(settings: Settings) -> tuple[Model, ...]:
     models = [_model(name, found.get(name), told.get(name, {}), settings) for name in names]
     _check_names(models)
     return tuple(models)
+
+
+def _only_model(settings: Settings) -> Model:
+    name, *aliases = settings.model_names
+    named = dataclasses.replace(settings, served_model_name=(name, *aliases))
+    return Model(
+        name, settings.model, named, aliases=tuple(aliases), pinned=True, preload=True, kept=True
+    )
 
 
 def _folders(models_dir: str) -> list[Path]:

@@ -36,12 +36,17 @@ class Download:
 
     Attributes:
         fraction: of the bytes of all files.
+        done_bytes: of all files, that are here, ...
+        total_bytes: ... of so many; 0: not known yet.
         folder: where the model lies, once all of it is here.
         error: why it has failed, once it has ended; empty: it has not.
+        hopeless: whether it would fail again, for all that the hub says.
     """
 
     def __init__(self, model: str, settings: Settings) -> None:
         self.fraction = 0.0
+        self.done_bytes = self.total_bytes = 0
+        self.hopeless = False
         self.folder: Path | None = None
         self.error = ""
         self._model = model
@@ -77,7 +82,10 @@ class Download:
 
     def _take_in(self, line: bytes) -> None:
         told = json.loads(line)
-        self.fraction = max(self.fraction, told.get("fraction", 0.0))
+        if "done" in told:
+            self.done_bytes, self.total_bytes = told["done"], told["total"]
+            self.fraction = min(1.0, self.done_bytes / max(1, self.total_bytes))
+        self.hopeless = told.get("hopeless", False)
         self.error = told.get("error", self.error)
         self.folder = Path(told["folder"]) if "folder" in told else self.folder
 
@@ -105,15 +113,18 @@ class Teller:
         self._told_at = float("-inf")
         self._logged = 0.0
 
-    def progress(self, fraction: float) -> None:
+    def progress(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if fraction < 1.0 and now - self._told_at < TELL_EVERY_S:
+        if done < total and now - self._told_at < TELL_EVERY_S:
             return
         self._told_at = now
-        self.say(fraction=fraction)
-        if fraction >= self._logged + LOG_EVERY or fraction >= 1.0:
+        self.say(done=done, total=total)
+        fraction = done / total
+        if fraction >= self._logged + LOG_EVERY or done >= total > self._logged * total:
             self._logged = fraction
-            log.info("model %s: %.0f%% downloaded", self._model, 100 * fraction)
+            log.info(
+                "model %s: %.0f%% of %.1f MB downloaded", self._model, 100 * fraction, total / 1e6
+            )
 
     def say(self, **told: object) -> None:
         try:
@@ -139,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trusted = given.trust_remote_code
         folder = resolve_folder(given.model, teller.progress, trust_remote_code=trusted)
     except (ModelError, ModelUnavailable) as error:
-        teller.say(error=str(error))
+        teller.say(error=str(error), hopeless=isinstance(error, ModelError))
         return 1
     teller.say(folder=str(folder))
     return 0

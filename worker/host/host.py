@@ -1,4 +1,4 @@
-"""The supervisor of several models: each loaded one is an engine process of its own.
+"""The supervisor of a worker's models: each loaded one is an engine process of its own.
 
 One thread, which never waits for any of them.
 """
@@ -49,7 +49,8 @@ class Host:
         self._told: Catalogue | None = None
 
     def run(self) -> int:
-        """Return the exit code: 0 when told to stop, 2 when the catalogue cannot be read."""
+        """Return the exit code: 0 when told to stop, 2 when the catalogue cannot be read, or its
+        only model can never be loaded."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         try:
@@ -57,22 +58,33 @@ class Host:
         except SettingsError as error:
             print(f"python -m worker: {error}", file=sys.stderr)
             return 2
-        gpu_bytes = _gpu_memory_bytes()
+        # One that is kept is loaded whatever it takes, and at once.
+        gpu_bytes = _gpu_memory_bytes() if self._settings.is_host else 0
         self._budget = _budget(self._settings, gpu_bytes)
         self._widened = not gpu_bytes
         self._go_by(models)
         session = HostSession(self._settings)
         while not self._stopping:
-            session.wait()
-            now = time.monotonic()
-            self._turn(session, now)
-        for hosted in (*self._models.values(), *self._gone):
+            self._turn(session, time.monotonic())
+            over = [hosted.over for hosted in self._models.values() if hosted.over is not None]
+            if over:
+                session.leave(self._last_words())
+                return over[0]
+            session.wait(hosted.pipe for hosted in self._everybody if hosted.pipe is not None)
+        for hosted in self._everybody:
             hosted.stop()
-        session.leave(msgspec.structs.replace(self._catalogue(time.monotonic()), leaving=True))
-        while any(hosted.running for hosted in (*self._models.values(), *self._gone)):
+        session.leave(self._last_words())
+        while any(hosted.running for hosted in self._everybody):
             time.sleep(0.05)
             self._look(time.monotonic())
         return 0
+
+    @property
+    def _everybody(self) -> tuple[HostedModel, ...]:
+        return (*self._models.values(), *self._gone)
+
+    def _last_words(self) -> Catalogue:
+        return msgspec.structs.replace(self._catalogue(time.monotonic()), leaving=True)
 
     def _turn(self, session: HostSession, now: float) -> None:
         if self._launcher.is_gone:
@@ -90,7 +102,7 @@ class Host:
             log.info("model %s leaves", name)
             self._models[name].leave()
         for name in [] if self._stopping else decision.start:
-            log.info("model %s is wanted and starts to load", name)
+            log.info("model %s starts to load", name)
             self._models[name].start(self._name, self._instance, self._budget)
         self._download_next(now)
         catalogue = self._catalogue(now)
@@ -133,14 +145,17 @@ class Host:
 
     def _look(self, now: float) -> None:
         self._gone = [hosted for hosted in self._gone if hosted.running]
-        for hosted in (*self._models.values(), *self._gone):
+        for hosted in self._everybody:
             reason = hosted.look(now)
-            if reason is not None:
+            if reason is not None and hosted.over is not None:
+                log.error("%s", reason)
+            elif reason is not None:
                 log.warning("model %s: %s", hosted.model.name, reason)
 
     def _obey(self, order: Load | Unload, now: float) -> None:
         for hosted in self._models.values():
-            if order.model not in (hosted.model.name, *hosted.model.aliases):
+            named = order.model in (hosted.model.name, *hosted.model.aliases)
+            if hosted.model.kept or not named:
                 continue
             if isinstance(order, Unload):
                 log.info("model %s is told to leave", hosted.model.name)
@@ -162,10 +177,15 @@ class Host:
             worker=self._name,
             instance=self._instance,
             models=entries,
-            memory_budget_bytes=self._budget.bytes,
-            memory_used_bytes=sum(place.size_bytes for place in places if place.state != "out"),
+            memory_budget_bytes=self._budget.bytes or self._usable_bytes,
+            memory_used_bytes=sum(h.size_bytes for h in self._models.values() if h.running),
             host=socket.gethostname(),
         )
+
+    @property
+    def _usable_bytes(self) -> int:
+        """What a model that is kept finds that it may take."""
+        return sum(hosted.usable_bytes for hosted in self._models.values())
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -183,9 +203,10 @@ def _settled(catalogue: Catalogue) -> list[tuple[object, ...]]:
 
 
 def _budget(settings: Settings, gpu_bytes: int) -> Budget:
+    """For several models together; of 0 bytes for one that is kept, if the operator names none."""
     if settings.memory_budget_gib is not None:
         return Budget(int(settings.memory_budget_gib * GIB), explicit=True)
-    return Budget(default_budget_bytes(gpu_bytes), explicit=False)
+    return Budget(default_budget_bytes(gpu_bytes) if settings.is_host else 0, explicit=False)
 
 
 def _gpu_memory_bytes() -> int:

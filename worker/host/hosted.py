@@ -12,15 +12,16 @@ from shared.settings import as_flags
 from worker import memory_share
 from worker.engine.interface import ModelError
 from worker.engine.options import MemoryShare
+from worker.host.backoff import Backoff
 from worker.host.budget import Budget
 from worker.host.catalogue import Model
 from worker.host.download import Download
+from worker.host.engine import EngineProcess, how_it_ended
 from worker.host.estimate import estimate_folder
 from worker.host.room import Place
 from worker.host.safetensors_header import HeaderError
 from worker.lost_runs import LostRuns
-from worker.supervisor import Backoff, EngineProcess
-from worker.supervisor_pipe import EXIT_HOPELESS, EXIT_RECYCLE
+from worker.supervisor_pipe import EXIT_HOPELESS, EXIT_LEFT, EXIT_RECYCLE
 
 WISH_S = 5.0
 """Whoever waits for a model says so every second; after so long without a word nobody does."""
@@ -42,11 +43,13 @@ class HostedModel:
     Attributes:
         leaving: whether its engine was told to finish and end.
         wanted_since: since when somebody waits for it; None: nobody does.
+        over: with which code the worker ends that has no other model; None: it goes on.
     """
 
     def __init__(self, model: Model, *, widened: bool) -> None:
         self.model = model
         self.leaving = False
+        self.over: int | None = None
         self.idle_unload_s = model.idle_unload_s
         self._widened = widened
         self._preload = model.preload
@@ -55,6 +58,7 @@ class HostedModel:
         self._download: Download | None = None
         self._engine: EngineProcess | None = None
         self._lost_runs = LostRuns()
+        self._served = False
         self._facts: dict[str, Any] = {}
         self._error = ""
         self._failures = 0
@@ -69,9 +73,10 @@ class HostedModel:
         self._estimated_bytes = self._estimate()
 
     def _estimate(self) -> int:
-        """0 where the model is not here yet, or cannot be read: its engine says why."""
+        """0 where the model is not here yet, or cannot be read: its engine says why; and of one
+        that is kept, which gets what there is."""
         settings = self.model.settings
-        if self._folder is None:
+        if self._folder is None or self.model.kept:
             return 0
         try:
             told = estimate_folder(self._folder, widened=self._widened)
@@ -107,17 +112,16 @@ class HostedModel:
         Args:
             instance: the host's, whose engines share the budget.
         """
+        model, alone = self.model, self.model.kept
+        settings = replace(model.settings, model_path=(str(self._folder),))
         share = MemoryShare(budget.bytes, instance, self._estimated_bytes, budget.explicit)
-        settings = replace(self.model.settings, model_path=(str(self._folder),))
-        own_instance = f"{instance}.{self.model.name}"
-        own_name = f"{name}.{self.model.name.replace('/', '-')}"
         self._engine = EngineProcess(
             as_flags(settings),
-            own_name,
-            own_instance,
+            name if alone else f"{name}.{model.name.replace('/', '-')}",
+            instance if alone else f"{instance}.{model.name}",
             self._lost_runs,
-            instance,
-            memory_share.environment(share),
+            supervisor="" if alone else instance,
+            told={} if alone else memory_share.environment(share),
         )
         self._preload = self.leaving = False
         self._begun = 0
@@ -163,12 +167,12 @@ class HostedModel:
         if engine is None:
             return None
         was_ready = engine.was_ready
-        if not engine.listen(0):
+        if not engine.listen():
             return self._ended(engine, now)
         if engine.was_ready and not was_ready:
             self._facts = _facts(engine.report)
             self._loaded_at = self._used_at = now
-            self._failures, self._error = 0, ""
+            self._failures, self._error, self._served = 0, "", True
         if self.busy or engine.runs.count > self._begun:  # a short one ended between two looks
             self._used_at = now
         self._begun = engine.runs.count
@@ -180,32 +184,62 @@ class HostedModel:
     def _downloaded(self, download: Download, now: float) -> str | None:
         self._download, self._folder = None, download.folder
         self._estimated_bytes = self._estimate()
-        return self._failed(download.error, now) if self._folder is None else None
+        if self._folder is not None:
+            return None
+        return self._failed(download.error, now, hopeless=download.hopeless)
 
     def _ended(self, engine: EngineProcess, now: float) -> str | None:
         code = engine.close()
-        self._engine, left, self.leaving = None, self.leaving or code == 0, False
+        self._engine, left, self.leaving = None, self.leaving or code == EXIT_LEFT, False
         if left:
+            self.over = EXIT_LEFT if self.model.kept else None
             return None
+        hopeless = engine.hopeless(code, served=self._served)
         if code != EXIT_RECYCLE:
             self._lost_runs.died(engine.died_with)
-        ending = f"signal {-code}" if code < 0 else f"code {code}"
-        if engine.was_ready:
+        if hopeless is None and (engine.was_ready or code == EXIT_RECYCLE):
             wait_s = self._backoff.after_run(now - engine.started_at, was_ready=True)
             self._rests_until = now + wait_s
             self.want(now, COMES_BACK_S)
-            return f"its engine has ended ({ending}); it is started again in {wait_s:.1f} s"
-        hopeless = engine.report.get("hopeless") if code == EXIT_HOPELESS else None
-        words = str(hopeless or f"Its process ended while it was loaded ({ending}).")
-        return self._failed(words, now)
+            return (
+                f"its engine has ended ({how_it_ended(code)}); starting it again in {wait_s:.1f} s"
+            )
+        words = f"Its process ended while it was loaded ({how_it_ended(code)})."
+        return self._failed(
+            hopeless or words, now, now - engine.started_at, hopeless=hopeless is not None
+        )
 
-    def _failed(self, error: str, now: float) -> str:
+    def _failed(
+        self, error: str, now: float, lasted_s: float = 0.0, *, hopeless: bool = False
+    ) -> str:
+        """It could not be loaded. Returns what is to be logged.
+
+        Args:
+            lasted_s: how long that was tried.
+            hopeless: whether trying again is in vain, for all that is known.
+        """
         self._failures += 1
-        self._retry_at = now + min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** (self._failures - 1))
+        wait_s = float(min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** (self._failures - 1)))
+        if self.model.kept:
+            wait_s = self._backoff.after_run(lasted_s, was_ready=False)
+            self.over = EXIT_HOPELESS if hopeless else None
+        self._retry_at = now + wait_s
         self._error = error
         if self._folder is not None and not self._folder.is_dir():
             self._folder = None
-        return error
+        if self.over is not None:
+            return error
+        return f"{error.removesuffix('.')}; starting it again in {wait_s:.1f} s"
+
+    @property
+    def pipe(self) -> int | None:
+        """A descriptor that can be read when its engine has something to say."""
+        return self._engine.pipe if self._engine is not None else None
+
+    @property
+    def usable_bytes(self) -> int:
+        """What its engine finds that it may take; 0: it has not said."""
+        return int(self._engine.report.get("usable_bytes", 0)) if self._engine is not None else 0
 
     @property
     def running(self) -> bool:
@@ -229,7 +263,7 @@ class HostedModel:
 
     def waits_for_download(self, now: float) -> bool:
         """Whether it is to be fetched as soon as nothing else is."""
-        asked = self.wanted_since is not None or self._preload
+        asked = self.wanted_since is not None or self._preload or self.model.kept
         failed = bool(self._error) and now < self._retry_at
         return asked and not failed and self._folder is None and self._download is None
 
@@ -248,14 +282,14 @@ class HostedModel:
         absent = rests or self._status(now) == "failed" or self._folder is None
         return Place(
             self.model.name,
-            self.size_bytes,
+            0 if self.model.kept else self.size_bytes,
             state,
             busy=self.busy or (state == "in" and self.wanted_since is not None),
             pinned=self.model.pinned,
             loaded_at=self._loaded_at,
             used_at=self._used_at,
             wanted_since=None if absent else self.wanted_since,
-            preload=self._preload and not absent,
+            preload=(self._preload or self.model.kept) and not absent,
             idle_limit_s=self.idle_unload_s,
         )
 
@@ -264,7 +298,8 @@ class HostedModel:
         settings, engine, status = self.model.settings, self._engine, self._status(now)
         report = engine.report if engine is not None else {}
         loaded = status == "loaded"
-        downloaded = self._download.fraction if self._download is not None else 0.0
+        download = self._download
+        downloaded = download.fraction if download is not None else 0.0
         return CatalogueEntry(
             name=self.model.name,
             status=status,
@@ -277,6 +312,9 @@ class HostedModel:
             memory_bytes=int(report.get("memory_bytes", 0)) or self._estimated_bytes,
             pinned=self.model.pinned,
             idle_s=now - self._used_at if loaded and not self.busy else None,
+            kept=self.model.kept,
+            done_bytes=download.done_bytes if download is not None else 0,
+            total_bytes=download.total_bytes if download is not None else 0,
             **(self._facts | _facts(report)),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import zmq
 
@@ -24,11 +24,11 @@ class HostSession:
             for index, endpoint in enumerate(settings.gateway)
         ]
 
-    def wait(self) -> None:
-        """Until a gateway speaks, a moment at most."""
+    def wait(self, pipes: Iterable[int] = ()) -> None:
+        """Until a gateway speaks or one of these descriptors can be read, a moment at most."""
         poller = zmq.Poller()
-        for gateway in self._gateways:
-            poller.register(gateway.socket, zmq.POLLIN)
+        for readable in (*(gateway.socket for gateway in self._gateways), *pipes):
+            poller.register(readable, zmq.POLLIN)
         poller.poll(POLL_MS)
 
     def orders(self, now: float) -> Iterator[Load | Unload]:

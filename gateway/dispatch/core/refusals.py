@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from gateway.dispatch.core.catalogues.hosts import Hosts
+from gateway.dispatch.core.catalogues.refusals import not_ready
 from gateway.dispatch.core.jobs import JobRecord
 from gateway.dispatch.core.sessions import Registry
 from gateway.errors import (
@@ -50,6 +51,10 @@ def not_served(
             retry_after_s=NO_WORKER_RETRY_S,
             code="loading",
         )
+    kept = [option for option in hosts.keeping(model or "") if option[1].status != "loaded"]
+    refused = not_ready(kept)
+    if refused is not None:
+        return refused
     if model and (registry.draining(model) or registry.is_missed(model, now)):
         return NoWorker(
             f"The model {model!r} is not served at the moment: its worker takes no more requests, "

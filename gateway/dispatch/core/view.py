@@ -80,11 +80,12 @@ class View:
 
     def not_served(self) -> ApiError:
         """Why no model can be asked for, when none can."""
-        refused = not_ready([host for host in self.hosts.values() if host.here])
+        here = [host for host in self.hosts.values() if host.here]
+        refused = not_ready([(host, entry) for host in here for entry in host.entries.values()])
         return refused or not_served(None, self._registry, self._hosts)
 
     def listing(self, pool: str) -> list[Option]:
-        """Which hosts list that model, and how it is there."""
+        """Which hosts load that model when they are asked, and how it is there."""
         return self._hosts.listing(pool)
 
     def pool_of(self, name: str) -> str | None:

@@ -65,6 +65,8 @@ def described_host(host: Host) -> dict[str, Any]:
                 "status": entry.status,
                 "fraction": entry.fraction,
                 "memory_bytes": entry.memory_bytes,
+                "done_bytes": entry.done_bytes,
+                "total_bytes": entry.total_bytes,
                 "pinned": entry.pinned,
                 "idle_s": entry.idle_s,
             }
@@ -78,15 +80,18 @@ def _known(core: View) -> dict[str, Known]:
     models: dict[str, Known] = {}
 
     def known(name: str) -> Known:
-        return models.setdefault(name, Known(name, options=core.listing(name)))
+        return models.setdefault(name, Known(name))
 
     for hello in core.available():
         known(hello.models[0]).hellos.append(hello)
     for session in core.sessions.values():
         there = known(session.pool)
         (there.ready if session.state == "ready" else there.others).append(session)
+    for host in core.hosts.values():
+        for entry in host.entries.values():
+            known(entry.name).options.append((host, entry))
     # In the operator's order, whatever is loaded at the moment.
-    listed = [name for host in core.hosts.values() for name in host.entries]
+    listed = [entry.name for host in core.hosts.values() for entry in host.on_demand]
     in_order = {name: known(name) for name in dict.fromkeys(listed)}
     return {name: model for name, model in models.items() if name not in in_order} | in_order
 
@@ -111,10 +116,12 @@ def _served(known: Known, core: View, created: int) -> ServedModel:
         error=entry.error if entry is not None and status == "failed" else "",
         memory_bytes=_memory_bytes(known),
         pinned=any(listed.pinned for listed in entries),
+        done_bytes=max((listed.done_bytes for listed in entries), default=0),
+        total_bytes=max((listed.total_bytes for listed in entries), default=0),
         idle_s=_idle_s(entries),
         workers=[session.name for session in known.ready],
         aliases=[*dict.fromkeys(aliases)][:MOST_ALIASES],
-        hosts=[host.name for host, _ in known.options],
+        hosts=[host.name for host, listed in known.options if not listed.kept],
     )
 
 

@@ -63,8 +63,8 @@ class Report:
         if self._can_be_asked():
             return Readiness(ready=True, workers=workers)
         missing = self._core.not_served()
-        loading = self._core.loading()
-        fraction = loading.heartbeat.loaded_fraction if loading and loading.heartbeat else None
+        coming = [model for model in self.models() if model.status in ("downloading", "loading")]
+        fraction = max((model.fraction for model in coming), default=None)
         return Readiness(
             ready=False,
             code=missing.code,
@@ -78,7 +78,7 @@ class Report:
         if any(session.state == "ready" for session in self._core.sessions.values()):
             return True
         here = [host for host in self._core.hosts.values() if host.here]
-        entries = [entry for host in here for entry in host.entries.values()]
+        entries = [entry for host in here for entry in host.on_demand]
         return any(not on_the_way(entry) and not refused(entry) for entry in entries)
 
     def queue_stats(self) -> dict[str, Any]:

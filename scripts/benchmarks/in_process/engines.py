@@ -161,7 +161,7 @@ class Theirs:
     """
 
     def __init__(self, model_path: str, write: Callable[[Job], str]) -> None:
-        self._network, self._processor = load_weights(resolve_folder(model_path, lambda _: None))
+        self._network, self._processor = load_weights(resolve_folder(model_path, lambda *_: None))
         self._write = write
         self._language = self._network.language_model
         criteria = getattr(self._processor, "tokenizer", self._processor).stopping_criteria

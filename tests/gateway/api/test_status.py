@@ -34,6 +34,7 @@ async def test_models_are_listed_in_openais_shape() -> None:
         "proven": {"text": True},
         "status": {"value": "loaded", "fraction": 1.0, "error": None},
         "draining": False,
+        "download": None,
         "memory_bytes": None,
         "pinned": False,
         "idle_s": None,

@@ -17,6 +17,7 @@ def model(name: str, **fields: Any) -> dict[str, Any]:
     status = {"value": "unloaded", "fraction": 0.0, "error": None}
     empty: dict[str, Any] = {
         "draining": False,
+        "download": None,
         "memory_bytes": None,
         "pinned": False,
         "idle_s": None,
@@ -40,15 +41,21 @@ def test_a_catalogue_is_a_table_with_a_line_for_each_model(
             ),
             large,
             model("broken", status=failed),
+            model(
+                "coming",
+                status={"value": "downloading", "fraction": 0.25, "error": None},
+                download={"done_bytes": 1 << 30, "total_bytes": 4 << 30},
+            ),
             model("going", status=loaded, draining=True),
             {**large, "id": "gpt-4o"},
         ]
     )
-    heading, first, second, third, fourth, error = capsys.readouterr().out.splitlines()
+    heading, first, second, third, coming, fourth, error = capsys.readouterr().out.splitlines()
     assert heading.split() == ["MODEL", "STATUS", "MEMORY", "IDLE", "WORKERS", "ALIASES"]
     assert first.split() == ["small", "loaded,", "pinned", "1.50", "GiB", "7", "s", "mac", "-"]
     assert second.split() == ["large", "loading", "40%", "-", "-", "-", "gpt-4o"]
     assert third.split()[:2] == ["broken", "failed"]
+    assert coming.split()[:7] == ["coming", "downloading", "25%,", "1.00", "of", "4.00", "GiB"]
     assert fourth.split()[:3] == ["going", "loaded,", "draining"]
     assert error == "broken: its config.json is not JSON"
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,3 +109,34 @@ def test_models_are_fetched_one_at_a_time_and_asked_when_they_are_here(
         assert answer_text(service.ask({"model": "first", **scripted()})) == words(8)
         refused = service.ask({"model": "x", **scripted()})
         assert refused.status_code == 503 and "The hub has no model someone/x" in refused.text
+
+
+def test_a_worker_of_one_model_is_a_host_of_one(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hub, "stopped", "model.safetensors")
+    with serving(workers=0) as service:
+        service.worker_flags = ("--engine", "scripted")
+        service.add_worker("--model-path=first=someone/model")
+        hopeless = service.add_worker("--model-path=someone/x")
+        assert hopeless.process.wait(TIMEOUT_S) == 2
+        assert "The hub has no model someone/x" in hopeless.output()
+        hopeless.stop()
+        service.workers.remove(hopeless)
+        await_condition(lambda: first(service)["status"]["fraction"] != 0, "its beginning")
+        assert first(service)["status"]["value"] == "downloading"
+        assert first(service)["download"]["total_bytes"] == sum(map(len, FILES.values()))
+        refused = service.ask({"model": "first", **scripted()})
+        assert refused.status_code == 503 and refused.json()["error"]["code"] == "loading"
+        ready = service.client.get(f"{service.url}/ready")
+        assert ready.status_code == 503 and "is downloading (" in ready.text
+        Hub.goes_on.set()
+        service.await_ready(1)
+        assert first(service)["status"]["value"] == "loaded" and first(service)["pinned"]
+        assert answer_text(service.ask({"model": "first", **scripted()})) == words(8)
+
+
+def first(service: Service) -> dict[str, Any]:
+    nothing = {"status": {"value": "", "fraction": 0}}
+    entry: dict[str, Any] = next(iter(service.get("/v1/models")["data"]), nothing)
+    return entry

@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from worker.host.backoff import MAX_READY_BACKOFF_S
 from worker.host.budget import Budget
 from worker.host.catalogue import Model
 from worker.host.hosted import HostedModel
 from worker.settings import BUILT_IN_MODEL, GIB, Settings
-from worker.supervisor import MAX_READY_BACKOFF_S
 
 LOOK_EVERY_S = 0.01
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ from huggingface_hub.errors import (
 )
 from tqdm.auto import tqdm
 
-from worker.engine.interface import ModelError, ModelUnavailable, Report
+from worker.engine.interface import ModelError, ModelUnavailable
 
 log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Takes how many bytes of all files are here, and how many there are."""
 
 DOWNLOADED = ("json", "jsonl", "safetensors", "model", "tiktoken", "txt", "jinja")
 """What mlx-vlm reads of a model; hubs hold the same weights in other forms beside it."""
@@ -33,7 +37,7 @@ ORPHANED_AFTER_S = 3600.0
 """A file that nobody has written to for so long is nobody's download."""
 
 
-def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool = False) -> Path:
+def resolve_folder(model_path: str, progress: Progress, *, trust_remote_code: bool = False) -> Path:
     """Return the model's folder, downloading it if `model_path` is a hub id.
 
     Args:
@@ -49,11 +53,11 @@ def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool =
     if folder.is_absolute() or model_path.startswith((".", "~")) or model_path.count("/") != 1:
         raise ModelError(f"No model at {model_path}: it is neither a folder nor a hub id.")
     patterns = [f"*.{kind}" for kind in (*DOWNLOADED, *(["py"] if trust_remote_code else []))]
-    missing: int | None = 0
+    sizes: tuple[int, int] | None = (0, 0)
     try:
         _remove_orphans(model_path)
-        missing = _bytes_to_download(model_path, patterns)
-        bar = _reporting_bar(report, missing or 0)
+        sizes = _sizes(model_path, patterns)
+        bar = _reporting_bar(progress, *(sizes or (0, 0)))
         return Path(snapshot_download(model_path, allow_patterns=patterns, tqdm_class=bar))
     except GatedRepoError as error:
         raise ModelError(
@@ -62,7 +66,7 @@ def resolve_folder(model_path: str, report: Report, *, trust_remote_code: bool =
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise ModelError(f"The hub has no model {model_path}, or it is private.") from error
     except Exception as error:
-        if missing is None and isinstance(error, LocalEntryNotFoundError):
+        if sizes is None and isinstance(error, LocalEntryNotFoundError):
             raise ModelError(
                 f"The model {model_path} is not on this machine, and the hub cannot be reached "
                 f"({one_line(error.__cause__ or error)}). Connect to the network, or give "
@@ -83,27 +87,33 @@ def _remove_orphans(model_path: str) -> None:
             file.unlink(missing_ok=True)
 
 
-def _bytes_to_download(model_path: str, patterns: list[str]) -> int | None:
-    """0 when all is here, None when the hub cannot be asked."""
+def _sizes(model_path: str, patterns: list[str]) -> tuple[int, int] | None:
+    """How many bytes of all files are here, and how many there are; None when the hub cannot be
+    asked."""
     try:
         files = snapshot_download(
             model_path,
             allow_patterns=patterns,
             dry_run=True,
-            tqdm_class=_reporting_bar(lambda part: None, 0),
+            tqdm_class=_reporting_bar(lambda done, total: None, 0, 0),
         )
     except DryRunError:
         return None
-    return sum(file.file_size or 0 for file in files if file.will_download)
+    here = sum(file.file_size or 0 for file in files if not file.will_download)
+    return here, here + sum(file.file_size or 0 for file in files if file.will_download)
 
 
-def _reporting_bar(report: Report, total_bytes: int) -> type[Any]:
-    """Return a class of bars that draw nothing and pass on how much of the bytes is here.
+def _reporting_bar(progress: Progress, here: int, total: int) -> type[Any]:
+    """Return a class of bars that draw nothing and pass on how many of the bytes are here.
 
     The hub's library makes several bars, for bytes received and for bytes written, whose totals
     grow with each file it begins: the bar that is furthest is measured by the sum known before.
+
+    Args:
+        here: bytes that were here before.
+        total: of all files.
     """
-    furthest = 0.0
+    furthest = 0
 
     class ReportingBar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -115,9 +125,9 @@ def _reporting_bar(report: Report, total_bytes: int) -> type[Any]:
         def update(self, n: float | None = 1) -> Any:
             nonlocal furthest
             result = super().update(n)
-            if self.unit == "B" and total_bytes and self.n > furthest:
+            if self.unit == "B" and total and self.n > furthest:
                 furthest = self.n
-                report(min(1.0, furthest / total_bytes))
+                progress(min(total, here + furthest), total)
             return result
 
     return ReportingBar

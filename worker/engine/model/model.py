@@ -323,7 +323,9 @@ def load_model(options: EngineOptions, report: Report) -> LoadedModel:
     """
     trusted = options.trust_remote_code
     folder = download.resolve_folder(
-        options.model_path, lambda part: report(part * 0.8), trust_remote_code=trusted
+        options.model_path,
+        lambda done, total: report(0.8 * done / total),
+        trust_remote_code=trusted,
     )
     report(0.8)
     network, processor = loading.load_weights(folder, trust_remote_code=trusted)

@@ -1,7 +1,7 @@
 """The hosts as this gateway sees them: what each one's last catalogue says, and who lists a model.
 
-A *host* is a supervisor that can load several models. Its session is one of its own, beside those
-of the engine processes that it runs; it takes no jobs.
+A *host* is a supervisor of engine processes, one for each loaded model. Its session is one of its
+own, beside theirs; it takes no jobs. Nobody asks it for a model that it keeps.
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ class Host:
         """Take over what it says now."""
         self.catalogue = catalogue
         self.entries = {entry.name: entry for entry in catalogue.models}
+
+    @property
+    def on_demand(self) -> list[CatalogueEntry]:
+        """The models that it loads when it is asked."""
+        return [entry for entry in self.catalogue.models if not entry.kept]
 
     @property
     def name(self) -> str:
@@ -104,6 +109,16 @@ class Hosts:
             max((entry.stream_slots for entry in entries), default=0),
         )
 
+    def keeping(self, name: str) -> list[tuple[Host, CatalogueEntry]]:
+        """The hosts that have this model and no other, and how it is there."""
+        return [
+            (host, entry)
+            for host in self.by_id.values()
+            if host.here
+            for entry in host.entries.values()
+            if entry.kept and name in (entry.name, *entry.aliases)
+        ]
+
     def has_room_for(self, catalogue: Catalogue, known: Host | None) -> bool:
         """Whether this gateway can remember all that it lists, instead of what it knows."""
         before = _count_names(known.catalogue.models) if known is not None else 0
@@ -119,10 +134,8 @@ class Hosts:
 
     def restate(self, host: Host, catalogue: Catalogue) -> list[str]:
         """Take over a host's catalogue. Returns the models that nobody lists any more."""
-        former = host.catalogue.models
-        if [(one.name, one.aliases) for one in former] == [
-            (one.name, one.aliases) for one in catalogue.models
-        ]:
+        former = host.on_demand
+        if _names(host.catalogue) == _names(catalogue):
             host.state(catalogue)
             return []
         self._strike(host)
@@ -135,18 +148,18 @@ class Hosts:
         """Forget a host. Returns the models that nobody lists any more."""
         del self.by_id[host.routing_id]
         self._strike(host)
-        return self._unlisted(host.catalogue.models)
+        return self._unlisted(host.on_demand)
 
     def _enlist(self, host: Host) -> None:
         self._names += _count_names(host.catalogue.models)
-        for entry in host.catalogue.models:
+        for entry in host.on_demand:
             self._listing.setdefault(entry.name, {})[host.routing_id] = host
             for alias in entry.aliases:
                 self._aliases.setdefault(alias, {})[host.routing_id] = entry.name
 
     def _strike(self, host: Host) -> None:
         self._names -= _count_names(host.catalogue.models)
-        for entry in host.catalogue.models:
+        for entry in host.on_demand:
             _drop(self._listing, entry.name, host.routing_id)
             for alias in entry.aliases:
                 _drop(self._aliases, alias, host.routing_id)
@@ -170,6 +183,10 @@ def presentable(catalogue: Catalogue) -> bool:
             for text in (*texts, *names, *aliases)
         )
     )
+
+
+def _names(catalogue: Catalogue) -> list[tuple[str, list[str], bool]]:
+    return [(entry.name, entry.aliases, entry.kept) for entry in catalogue.models]
 
 
 def _count_names(entries: Iterable[CatalogueEntry]) -> int:

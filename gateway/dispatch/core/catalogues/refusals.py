@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from gateway.dispatch.core.catalogues.demand import Option, on_the_way, refused
 from gateway.dispatch.core.catalogues.hosts import Host
@@ -52,9 +52,8 @@ def why_not_loaded(model: str, options: Sequence[Option]) -> ApiError:
     )
 
 
-def not_ready(hosts: Iterable[Host]) -> ApiError | None:
-    """Why none of these hosts' models can be asked for, when none can; None: they list none."""
-    options = [(host, entry) for host in hosts for entry in host.entries.values()]
+def not_ready(options: Sequence[Option]) -> ApiError | None:
+    """Why none of these models can be asked for, when none can; None: there are none."""
     coming = [entry for _, entry in options if on_the_way(entry)]
     if coming:
         best = max(coming, key=lambda entry: entry.fraction)

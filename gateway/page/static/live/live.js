@@ -2,7 +2,8 @@
 // a browser has six connections to a server, and pages that it only remembers would hold them.
 
 import { element, setText } from "../dom.js";
-import { memoryBar, memorySize } from "../models/memory.js";
+import { memoryBar } from "../models/memory.js";
+import { memorySize } from "../models/sizes.js";
 import { Plots } from "./plots.js";
 import { requestRows } from "./requests.js";
 import { call, events } from "../server.js";
@@ -52,7 +53,7 @@ function show(data, rate, models) {
   setText("figure-rate", rate >= 100 ? Math.round(rate) : rate.toFixed(1));
   setText("figure-total", data.metrics.total_requests);
   showReadiness(data.ready);
-  const bars = data.hosts.map((host) => memoryBar(host, (id) => models.placeOf(id)));
+  const bars = models.hosts.map((host) => memoryBar(host, (id) => models.placeOf(id)));
   document.getElementById("hosts").replaceChildren(...bars);
   document.getElementById("workers").replaceChildren(...data.workers.map(workerItem));
   document.getElementById("recent").replaceChildren(...data.recent.flatMap(requestRows));

@@ -2,18 +2,7 @@
 
 import { element } from "../dom.js";
 import { shortName } from "./models.js";
-
-const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-
-// As the gateway's own words and flags have it.
-export function memorySize(bytes) {
-  let step = 0;
-  while (bytes >= 1024 && step < UNITS.length - 1) {
-    bytes /= 1024;
-    step += 1;
-  }
-  return `${step ? bytes.toFixed(1) : bytes} ${UNITS[step]}`;
-}
+import { memorySize } from "./sizes.js";
 
 // `host` as the feed has it; `placeOf(id)`: which colour is that model's; `wanted`: a model that is
 // not loaded there, or null.

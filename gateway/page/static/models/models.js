@@ -1,5 +1,7 @@
 // The models that can be asked, as the live feed tells of them, and the one that is asked.
 
+import { memorySize } from "./sizes.js";
+
 const STORED = "model";
 
 export class Models {
@@ -20,7 +22,7 @@ export class Models {
   // What the feed says now.
   show({ models, hosts = [] }) {
     this.all = models.filter((model) => !model.aliases.includes(model.id));
-    this.hosts = hosts;
+    this.hosts = hosts.filter(({ memory_budget_bytes: budget }) => budget > 0);
     this.tell();
   }
 
@@ -80,11 +82,15 @@ export function isOnTheWay(model) {
 
 // How it is, in a few words.
 export function standing(model) {
-  if (isOnTheWay(model)) return `${model.status} ${percent(model.fraction)}`;
+  if (isOnTheWay(model)) return `${model.status} ${percent(model.fraction)}${bytesOf(model)}`;
   if (model.status === "unloaded") return "not loaded";
   if (model.draining) return "draining";
   if (isLoaded(model) && isListed(model)) return model.idle_s === null ? "in use" : idle(model.idle_s);
   return model.status;
+}
+
+function bytesOf({ status, done_bytes: done, total_bytes: total }) {
+  return status === "downloading" && total ? `, ${memorySize(done)} of ${memorySize(total)}` : "";
 }
 
 // Whoever begins has nothing to tell yet.

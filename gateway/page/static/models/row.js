@@ -3,7 +3,7 @@
 
 import { element } from "../dom.js";
 import { isListed, isLoaded, isOnTheWay, standing } from "./models.js";
-import { memorySize } from "./memory.js";
+import { memorySize } from "./sizes.js";
 import { order } from "./orders.js";
 
 let made = 0;

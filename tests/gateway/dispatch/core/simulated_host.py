@@ -36,6 +36,10 @@ class Model:
     broken: bool = False
     """Loading it fails."""
     aliases: list[str] = field(default_factory=list)
+    kept: bool = False
+    """Its host has no other, and loads it of its own accord."""
+    downloaded: tuple[int, int] = (0, 0)
+    """It is being fetched: bytes that are here, and all."""
     engine: SimulatedWorker | None = None
     ready_at: float | None = None
     """It is being loaded until then."""
@@ -72,6 +76,7 @@ class SimulatedHost:
         self.routing_id = b""
         self.heard: list[Message] = []
         simulation.join(self)
+        self._load_what_is_kept()
 
     # --- what it says ----------------------------------------------------------------------
 
@@ -97,6 +102,9 @@ class SimulatedHost:
             status = "loading" if model.ready_at is not None else "loaded"
         elif now < model.retry_at:
             status = "failed"
+        elif model.downloaded[1]:
+            status = "downloading"
+        done, total = model.downloaded
         return CatalogueEntry(
             name=model.name,
             status=status,
@@ -109,6 +117,10 @@ class SimulatedHost:
             memory_bytes=model.size,
             pinned=model.pinned,
             idle_s=now - model.used_at if model.idle else None,
+            kept=model.kept,
+            fraction=done / total if total else 0.0,
+            done_bytes=done,
+            total_bytes=total,
         )
 
     @property
@@ -133,6 +145,7 @@ class SimulatedHost:
         self.heard.append(message)
         if isinstance(message, Load | Unload):
             model = self._named(message.model)
+            assert not model.kept, "nobody is asked for what is kept"
             if isinstance(message, Unload):
                 self.unload(model)
             else:
@@ -163,10 +176,15 @@ class SimulatedHost:
             self.slots,
             model=model.name,
             state="loading",
-            supervisor=self.instance,
+            supervisor="" if model.kept else self.instance,
         )
         engine = model.engine
         self.simulation.later(lambda: self._connect(model, engine))
+
+    def _load_what_is_kept(self) -> None:
+        for model in self.models.values():
+            if model.kept and not model.downloaded[1]:
+                self._make_room_and_load(model)
 
     def _connect(self, model: Model, engine: SimulatedWorker) -> None:
         if model.engine is engine:
@@ -184,6 +202,7 @@ class SimulatedHost:
         for model in self.models.values():
             if model.wanted_until > self.simulation.now:
                 self._make_room_and_load(model)
+        self._load_what_is_kept()
         self.tell()
 
     def _loaded(self, model: Model) -> None:

@@ -16,12 +16,14 @@ from tests.properties import examples
 
 QUEUE_SIZE = 4
 NAMES = ("a", "b", "c")
-HOSTS = ("mac", "mini")
-names, hosts = st.sampled_from(NAMES), st.sampled_from(HOSTS)
+KEPT = "k"
+HOSTS = ("mac", "mini", "alone")
+names, hosts = st.sampled_from((*NAMES, KEPT)), st.sampled_from(HOSTS)
 
 
 class LoadingMachine(RuleBasedStateMachine):
-    """Two hosts, on each of which two of three models fit; `c` stands in one catalogue only."""
+    """Two hosts, on each of which two of three models fit; `c` stands in one catalogue only. And
+    one that keeps a model of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,6 +31,8 @@ class LoadingMachine(RuleBasedStateMachine):
         self.hosts = {name: self._start(name) for name in HOSTS}
 
     def _start(self, name: str) -> SimulatedHost:
+        if name == "alone":
+            return SimulatedHost(self.simulation, name, 10, Model(KEPT, 4, kept=True))
         listed = NAMES if name == "mac" else NAMES[:2]
         models = [Model(model, 4) for model in listed]
         return SimulatedHost(self.simulation, name, 10, *models)
@@ -72,7 +76,8 @@ class LoadingMachine(RuleBasedStateMachine):
 
     @rule(host=hosts, model=names)
     def another_gateway_asks(self, host: str, model: str) -> None:
-        if self._is_up(self.hosts[host]) and model in self.hosts[host].models:
+        there = self._is_up(self.hosts[host]) and model in self.hosts[host].models
+        if there and model != KEPT:
             self.hosts[host].take(Load(model=model))
             self.hosts[host].tell()
 
@@ -174,7 +179,7 @@ class LoadingMachine(RuleBasedStateMachine):
             run(simulation, 2)
         view = simulation.core.view
         assert not view.jobs and view.active == view.waiting == 0
-        assert not any(view.is_asked_for(model) for model in NAMES)
+        assert not any(view.is_asked_for(model) for model in (*NAMES, KEPT))
 
 
 TestLoading = LoadingMachine.TestCase

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from gateway.dispatch.stats.models import MOST_ALIASES
 from gateway.dispatch.stats.report import Report
 from gateway.dispatch.stats.statistics import Statistics
+from gateway.errors import InvalidRequest, NoWorker
 from gateway.status import ServedModel
 from scripts.simulated_worker import SimulatedWorker
+from shared.messages import Load, Unload
 from tests.gateway.dispatch.core.simulated_host import LOADING_TAKES_S, Model, SimulatedHost
 from tests.gateway.dispatch.core.simulation import Simulation, run
 
@@ -94,6 +97,29 @@ def test_a_worker_of_one_model_tells_what_becomes_of_it_too() -> None:
     assert model(simulation, "m").status == "loaded" and model(simulation, "m").draining
     simulation.connect(SimulatedWorker("other"))
     assert not model(simulation, "m").draining
+
+
+def test_a_host_of_one_model_tells_of_its_download_and_who_asks_is_told() -> None:
+    simulation = Simulation()
+    simulation.connect(SimulatedWorker("plain"))
+    kept = Model("a", 6, aliases=["x"], pinned=True, kept=True, downloaded=(30, 120))
+    host = SimulatedHost(simulation, "mac", 10, kept)
+    coming = model(simulation, "a")
+    assert (coming.status, coming.fraction, coming.hosts) == ("downloading", 0.25, [])
+    assert (coming.done_bytes, coming.total_bytes) == (30, 120)
+    for refused in ("a", "x"):
+        with pytest.raises(NoWorker, match="downloading") as refusal:
+            simulation.request(model=refused)
+        assert refusal.value.code == "loading"
+    kept.downloaded = (0, 0)
+    simulation.pass_time(0.5)
+    simulation.pass_time(LOADING_TAKES_S)
+    loaded = model(simulation, "a")
+    assert (loaded.status, loaded.workers, loaded.memory_bytes) == ("loaded", ["mac/a"], 6)
+    simulation.request(model="a")
+    with pytest.raises(InvalidRequest, match="cannot be unloaded"):
+        simulation.order_model("a", "unload")
+    assert not any(isinstance(heard, Load | Unload) for heard in host.heard)
 
 
 def test_the_best_that_hosts_say_of_a_model_is_how_it_is() -> None:

@@ -27,28 +27,29 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("hub")
 def test_a_download_tells_how_far_it_is_and_never_goes_back() -> None:
-    told: list[float] = []
-    folder = resolve_folder("someone/model", told.append)
+    told: list[tuple[int, int]] = []
+    folder = resolve_folder("someone/model", lambda *progress: told.append(progress))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
     assert told == sorted(told)
-    assert told[-1] == 1.0
+    whole = sum(map(len, FILES.values()))
+    assert {total for _, total in told} == {whole} and told[-1][0] == whole
     told.clear()
-    assert resolve_folder("someone/model", told.append) == folder
+    assert resolve_folder("someone/model", lambda *progress: told.append(progress)) == folder
     assert told == []
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_models_python_is_fetched_only_where_it_is_trusted() -> None:
-    folder = resolve_folder("someone/model", lambda part: None)
+    folder = resolve_folder("someone/model", lambda done, total: None)
     assert not list(folder.glob("*.py"))
-    folder = resolve_folder("someone/model", lambda part: None, trust_remote_code=True)
+    folder = resolve_folder("someone/model", lambda done, total: None, trust_remote_code=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES | CODE
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_model_that_the_hub_does_not_have_is_hopeless() -> None:
     with pytest.raises(ModelError, match="The hub has no model"):
-        resolve_folder("someone/else", lambda part: None)
+        resolve_folder("someone/else", lambda done, total: None)
 
 
 def test_a_hub_that_is_away_is_hopeless_and_one_sentence(
@@ -56,20 +57,20 @@ def test_a_hub_that_is_away_is_hopeless_and_one_sentence(
 ) -> None:
     point_at(monkeypatch, tmp_path, free_port())
     with pytest.raises(ModelError, match=r"someone/model .* hub cannot be reached") as caught:
-        resolve_folder("someone/model", lambda part: None)
+        resolve_folder("someone/model", lambda done, total: None)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("hub")
 def test_what_was_fetched_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = resolve_folder("someone/model", lambda part: None)
+    folder = resolve_folder("someone/model", lambda done, total: None)
     point_at(monkeypatch, tmp_path, free_port())
-    assert resolve_folder("someone/model", lambda part: None) == folder
+    assert resolve_folder("someone/model", lambda done, total: None) == folder
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_download_that_breaks_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hub, "withheld", "model.safetensors")
     with pytest.raises(ModelUnavailable, match="someone/model cannot be downloaded now") as caught:
-        resolve_folder("someone/model", lambda part: None)
+        resolve_folder("someone/model", lambda done, total: None)
     assert "\n" not in str(caught.value)
