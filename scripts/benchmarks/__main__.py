@@ -19,6 +19,7 @@ QUESTIONS = {
     "system": "the whole system against mlx-vlm's BatchGenerator driven in one process",
     "server": "the whole system against any server with an OpenAI URL",
     "start": "from scripts/serve to ready: how long, where it goes, what the tiers weigh",
+    "catalogue": "models that are loaded when they are asked for, against workers of one each",
     "blas": "MLX on a Linux CPU with and without OpenBLAS, by threads and precision",
     "scale": "a hundred Macs: the real core of dispatch on simulated workers",
     "steps": "whether an engine that decodes for hours takes more and more memory",
