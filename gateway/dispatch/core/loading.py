@@ -148,6 +148,8 @@ class Loading:
         self._end_leases(host.instance, kept, now)
         self._unload_done(host, kept)
         self._unlist(gone)
+        if not host.on_demand:
+            return
         waiting = self._dispatcher.pools_waited_for() | self._ordered.keys()
         self._changes.wanted |= waiting & host.entries.keys()
 

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from shared.messages import Catalogue, CatalogueEntry
 
-MAX_HOSTS = 256
+MAX_HOSTS = 1_024
+"""As many as sessions of engines: each worker is a host."""
 MAX_LISTED_NAMES = 16_384
 """Names and aliases in all catalogues together."""
 
@@ -47,11 +48,8 @@ class Host:
         """Take over what it says now."""
         self.catalogue = catalogue
         self.entries = {entry.name: entry for entry in catalogue.models}
-
-    @property
-    def on_demand(self) -> list[CatalogueEntry]:
-        """The models that it loads when it is asked."""
-        return [entry for entry in self.catalogue.models if not entry.kept]
+        self.on_demand = [entry for entry in catalogue.models if not entry.kept]
+        """Those that it loads when it is asked."""
 
     @property
     def name(self) -> str:

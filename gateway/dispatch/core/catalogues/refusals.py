@@ -98,7 +98,10 @@ def _too_slow(model: str, coming: Sequence[CatalogueEntry], names: str, limit_s:
 
 
 def _done(entry: CatalogueEntry) -> str:
-    return f"{min(1.0, entry.fraction):.0%} done"
+    done = f"{min(1.0, entry.fraction):.0%} done"
+    if entry.status != "downloading" or not entry.total_bytes:
+        return done
+    return f"{done}, {size(entry.done_bytes)} of {size(entry.total_bytes)}"
 
 
 def no_memory(model: str, options: Sequence[Option]) -> NoMemory:

@@ -108,7 +108,7 @@ def test_a_host_of_one_model_tells_of_its_download_and_who_asks_is_told() -> Non
     assert (coming.status, coming.fraction, coming.hosts) == ("downloading", 0.25, [])
     assert (coming.done_bytes, coming.total_bytes) == (30, 120)
     for refused in ("a", "x"):
-        with pytest.raises(NoWorker, match="downloading") as refusal:
+        with pytest.raises(NoWorker, match="25% done, 30 bytes of 120 bytes") as refusal:
             simulation.request(model=refused)
         assert refusal.value.code == "loading"
     kept.downloaded = (0, 0)
