@@ -6,11 +6,11 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from scripts.apart import NOTHING, BrokenPart, run_apart, tell
+from scripts.apart import BrokenPart, run_apart, tell
 from scripts.benchmarks.report import Report, Row
 
 EXACT = {"MLX_ENABLE_TF32": "0"}
@@ -23,7 +23,7 @@ class Check:
 
     module: str
     limit_s: float
-    environment: Mapping[str, str] = NOTHING
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 CHECKS = {

@@ -28,7 +28,7 @@ def test_when_memory_runs_out_the_newcomer_gives_way(
         join(batch, rows, cache, is_batch=is_batch)
 
     monkeypatch.setattr(DecodeBatch, "join", no_room)
-    driver.submit(job("newcomer", "Is there room?"))
+    driver.submit_prepared(job("newcomer", "Is there room?"))
     assert finish(driver) == expected
     failed = driver.results["newcomer"].failed
     assert failed is not None and failed.code == "out_of_memory"
