@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from scripts.benchmarks.in_process import drafts
-from scripts.benchmarks.in_process.churn import churn
+from scripts.benchmarks.in_process.churn import Contexts, churn
 from scripts.benchmarks.in_process.clocks import Clocks
 from scripts.benchmarks.in_process.engines import Ours, Request, Theirs, requests
 from scripts.benchmarks.in_process.latency import (
@@ -120,8 +120,16 @@ def run(options: argparse.Namespace) -> Report:
         report.tables["Who joins or leaves"] = memberships(options.rounds)
         report.tables["The best of a vocabulary"] = [narrowings(options.rounds)]
         progress.step(ROWS[1])
-        churned = churn(ours, theirs, options.churn_context, options.churn_seconds)
-        report.tables["Churn"] = [churned | {"wanted": 2.0, "of_steady_wanted": 0.85}]
+        report.tables["Churn"] = [
+            churn(
+                ours,
+                theirs,
+                Contexts.of(ours, options.churn_context, remembered=remembered),
+                options.churn_seconds,
+            )
+            for remembered in (True, False)
+        ]
+        report.tables["Churn"][0] |= {"wanted": 2.0, "of_steady_wanted": 0.85}
     if latencies:
         _latencies(ours, options, report, progress)
     progress.end()

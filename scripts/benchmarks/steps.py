@@ -26,6 +26,9 @@ MB = 1e6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--family", default="qwen2_vl", help="of the model, made with random weights"
+    )
     parser.add_argument("--steps", type=int, default=20_000, help="of the batch, all rows in each")
     parser.add_argument("--layers", type=int, default=28, help="of the model")
     parser.add_argument("--width", type=int, default=64, help="of its layers")
@@ -39,7 +42,7 @@ def run(options: argparse.Namespace) -> Report:
     process = psutil.Process()
     report = Report("steps")
     with tempfile.TemporaryDirectory() as folder:
-        path = build("qwen2_vl", Path(folder), width=options.width, layers=options.layers)
+        path = build(options.family, Path(folder), width=options.width, layers=options.layers)
         ours = Ours(str(path), prefix_cache_bytes=0)
         decoding = Decoding(ours, options.rows, options.answer)
         curve: list[Row] = []

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.benchmarks.engine import compared, in_turns
-from scripts.benchmarks.in_process.churn import churn
+from scripts.benchmarks.in_process.churn import Contexts, churn
 from scripts.benchmarks.in_process.engines import Ours, Request, Theirs, ask, requests, user
 from scripts.benchmarks.in_process.latency import second_turns
 from scripts.benchmarks.report import Row
@@ -48,7 +48,8 @@ def check(sizes: Sizes) -> dict[str, list[Row]]:
         speeds.append(
             _compared(f"prefill, {sizes.prompt} tokens", ours, theirs, 1, 1, sizes.prompt, sizes)
         )
-        churned = [churn(ours, theirs, min(CHURN_PROMPT, sizes.prompt), sizes.churn_s)]
+        contexts = Contexts.of(ours, min(CHURN_PROMPT, sizes.prompt), remembered=True)
+        churned = [churn(ours, theirs, contexts, sizes.churn_s)]
         turns = [second_turns(ours, sizes.rounds)]
         hosts = [host_time(ours, rows, sizes.tokens) for rows in ROWS]
     return {

@@ -1,7 +1,11 @@
 """Rows of some context, each leaving after a few tokens and replaced at once.
 
-The contexts are conversations that both sides have read before and remember, so that what is
-measured is who joins and leaves, and not how fast prompts are read: on a CPU nothing else was seen.
+Contexts are of conversations that both sides have read before and remember, so that a newcomer has
+a few new tokens: what is measured is who joins and leaves. Once more with contexts that nobody has
+seen: there nearly all is reading them.
+
+What reading costs cannot be saved. So beside the rate where nobody leaves stands the rate that is
+possible: a token's price there, and its part of what the engine takes to read a newcomer alone.
 """
 
 from __future__ import annotations
@@ -9,17 +13,20 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 from scripts.benchmarks.in_process.clocks import Clocks
 from scripts.benchmarks.in_process.engines import Ours, Request, Theirs, ask, user
-from scripts.benchmarks.report import Row, alternated
-from shared.messages import Delta, Done, Failed
+from scripts.benchmarks.report import Row, alternated, median
+from shared.messages import Accepted, Delta, Done, Failed
+from worker.engine.interface import EngineEvent
 
 CHURN_ROWS, CHURN_TOKENS = 32, (16, 48)
 CONVERSATIONS = 8
+WORD = "word "
 TURNS = 4
+ALONE = 8
+"""Newcomers that are read with nobody else."""
 LONG = 4096
 """Tokens of an answer that outlasts being watched."""
 
@@ -32,64 +39,122 @@ class Watched:
     clocks: Clocks
 
 
-def churn(ours: Ours, theirs: Theirs, context: int, seconds: float) -> Row:
+@dataclass(frozen=True)
+class Contexts:
+    """What newcomers begin with.
+
+    Attributes:
+        words: of each prompt.
+        remembered: they are of `CONVERSATIONS`, read before; else each is new.
+    """
+
+    words: int
+    remembered: bool
+
+    @classmethod
+    def of(cls, ours: Ours, tokens: int, *, remembered: bool) -> Contexts:
+        """Of so many tokens, about."""
+        hundred = len(ours.engine.model.tokenizer.encode(100 * WORD))
+        return cls(100 * tokens // hundred, remembered)
+
+    @property
+    def known(self) -> list[Request]:
+        """What is to be read before."""
+        count = CONVERSATIONS if self.remembered else 0
+        return [self._request(f"k{number}", number, "?", 1) for number in range(count)]
+
+    def newcomers(self, name: str, tokens: tuple[int, int]) -> Iterator[Request]:
+        """
+        Args:
+            tokens: the fewest and the most of an answer.
+        """
+        rng = random.Random(3)
+        for number in itertools.count():
+            conversation = number % CONVERSATIONS if self.remembered else f"{name}{number}"
+            yield self._request(f"{name}{number}", conversation, number, rng.randint(*tokens))
+
+    def _request(self, name: str, conversation: object, question: object, tokens: int) -> Request:
+        text = f"{conversation}. Conversation: {self.words * WORD} {question}"
+        return ask(name, [user(text)], tokens=tokens)
+
+
+def churn(ours: Ours, theirs: Theirs, contexts: Contexts, seconds: float) -> Row:
     """Tokens of answers a second, on either side, and ours where nobody leaves.
 
     Args:
-        context: tokens of each prompt, about.
         seconds: how long each of the three is watched; both sides in turns.
     """
-    few, many = CHURN_TOKENS
-    known = [_request(f"k{number}", number, "?", context, 1) for number in range(CONVERSATIONS)]
-    newcomers = partial(_newcomers, context, CHURN_TOKENS)
-    own = _own_steps(ours, known, newcomers("c"))
-    other = theirs.steps(known, newcomers("o"), CHURN_ROWS)
+    known, newcomers = contexts.known, contexts.newcomers
+    steady = [_steady(ours, contexts, seconds / 2)]
+    own = _own_steps(ours, known, newcomers("c", CHURN_TOKENS))
+    other = theirs.steps(known, newcomers("o", CHURN_TOKENS), CHURN_ROWS)
     sides = (other, own)
-    for side in sides:
+    for side in sides if contexts.remembered else ():
         _fill(side)
     watched: dict[Generator[int], list[Watched]] = {side: [] for side in sides}
-    for number in range(TURNS):
+    for number in range(TURNS + 1):  # the first warms up
         for side in alternated(sides, number):
-            watched[side].append(_watch(side, seconds / TURNS))
+            some = _watch(side, seconds / TURNS)
+            watched[side] += [some] if number else []
     for side in sides:
         side.close()
-    staying = _own_steps(ours, [], _newcomers(context, (LONG, LONG), "s"))
-    _fill(staying)
-    steady = [_watch(staying, seconds / TURNS)]
-    staying.close()
-    rate, cpu_rate = _rates(watched[own])
-    other_rate, other_cpu_rate = _rates(watched[other])
-    steady_rate, steady_cpu_rate = _rates(steady)
+    steady.append(_steady(ours, contexts, seconds / 2))
+    alone, tokens = _read_alone(ours, newcomers("a", (1, 1)))
+    kind = "remembered" if contexts.remembered else "new"
+    figures = _figures(_a_token(watched[own]), _a_token(watched[other]), _a_token(steady), alone)
+    return {"case": f"{CHURN_ROWS} rows of {tokens} tokens, {kind}", **figures}
+
+
+def _steady(ours: Ours, contexts: Contexts, seconds: float) -> Watched:
+    """Rows that stay. Their contexts are known in any case: how they were read is over by then."""
+    known = replace(contexts, remembered=True)
+    steps = _own_steps(ours, known.known, known.newcomers("s", (LONG, LONG)))
+    _fill(steps)
+    watched = _watch(steps, seconds)
+    steps.close()
+    return watched
+
+
+def _figures(own: Clocks, other: Clocks, steady: Clocks, alone: Clocks) -> Row:
+    """
+    Args:
+        own: what a token took; `other`, `steady` too.
+        alone: what a newcomer took with nobody else.
+    """
+    answer = sum(CHURN_TOKENS) / 2
     return {
-        "case": f"{CHURN_ROWS} rows of {context} tokens, {few} to {many} tokens each",
-        "engine_tokens_per_s": rate,
-        "batch_generator_tokens_per_s": other_rate,
-        "engine_steady_tokens_per_s": steady_rate,
-        "ratio": rate / other_rate,
-        "cpu_ratio": cpu_rate / other_cpu_rate,
-        "of_steady": rate / steady_rate,
-        "of_steady_cpu": cpu_rate / steady_cpu_rate,
+        "engine_tokens_per_s": 1 / own.wall_s,
+        "batch_generator_tokens_per_s": 1 / other.wall_s,
+        "engine_steady_tokens_per_s": 1 / steady.wall_s,
+        "ratio": other.wall_s / own.wall_s,
+        "cpu_ratio": other.cpu_s / own.cpu_s,
+        "of_steady": steady.wall_s / own.wall_s,
+        "of_steady_cpu": steady.cpu_s / own.cpu_s,
+        "newcomer_alone_cpu_ms": alone.cpu_s * 1e3,
+        "of_possible_cpu": (steady.cpu_s + alone.cpu_s / answer) / own.cpu_s,
     }
 
 
-def _rates(watched: Sequence[Watched]) -> tuple[float, float]:
-    """Tokens a second, on the wall and of the CPU."""
+def _a_token(watched: Sequence[Watched]) -> Clocks:
+    """What a token took."""
     tokens = sum(each.tokens for each in watched)
     wall_s = sum(each.clocks.wall_s for each in watched)
-    return tokens / wall_s, tokens / sum(each.clocks.cpu_s for each in watched)
+    return Clocks(wall_s / tokens, sum(each.clocks.cpu_s for each in watched) / tokens)
 
 
-def _request(name: str, conversation: int, question: str, context: int, tokens: int) -> Request:
-    words = f"Conversation {conversation}: " + "word " * context
-    return ask(name, [user(f"{words} {question}")], tokens=tokens)
-
-
-def _newcomers(context: int, tokens: tuple[int, int], name: str) -> Iterator[Request]:
-    rng = random.Random(3)
-    for number in itertools.count():
-        conversation, question = number % CONVERSATIONS, str(number)
-        few, many = tokens
-        yield _request(f"{name}{number}", conversation, question, context, rng.randint(few, many))
+def _read_alone(ours: Ours, newcomers: Iterator[Request]) -> tuple[Clocks, int]:
+    """What a newcomer takes with nobody else, its first token included, and how long they are."""
+    taken, lengths = [], []
+    for request in itertools.islice(newcomers, ALONE):
+        started = Clocks.now()
+        ours.engine.submit(request.job, request.images)
+        events: list[EngineEvent] = []
+        while not any(isinstance(event, Done | Failed) for event in events):
+            events += ours.turn()
+        taken.append(Clocks.now() - started)
+        lengths += [event.prompt_tokens for event in events if isinstance(event, Accepted)]
+    cpu_s = median(clocks.cpu_s for clocks in taken)
+    return Clocks(median(clocks.wall_s for clocks in taken), cpu_s), max(lengths)
 
 
 def _fill(steps: Iterator[int]) -> None:
