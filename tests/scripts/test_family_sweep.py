@@ -15,9 +15,9 @@ from scripts.family_sweep.reference import NEAR, Reference
 from scripts.family_sweep.row import Row
 from scripts.family_sweep.table import BEGIN, DOCUMENT, END, with_tables
 
-KINDS = ("glm4v", "kimi_vl", "molmo", "paligemma")
+KINDS = ("glm4v", "kimi_vl", "molmo")
 """Positions left in the model's state, patches that look like pictures, pictures without
-placeholders, attention that looks ahead."""
+placeholders."""
 
 
 def test_families_of_each_kind_say_what_mlx_vlm_says(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ OFF = {
     "llama4": ["prefix_cache", "batching"],  # caches that drop what is over
     "minicpmo": [],  # positions left in the model's state, no placeholders
     "internlm2": ["batching"],  # one offset for all rows
+    "paligemma": ["batching", "speculation"],  # answers without a mask for padding
     "qwen3_omni_moe": [],  # deep features along the prompt, a mask cut by the rows' lengths
 }
 
