@@ -22,8 +22,8 @@ from tests.waiting import await_condition, free_port
 
 NAME = "open-webui"
 PACKAGES = ("open-webui==0.12.4",)
-START_TIMEOUT_S = 300
-ANSWER_TIMEOUT_S = 300
+PATIENCE_S = 900
+"""For its start, and for each answer: the machine may have other things to do."""
 
 STORED = """
 const done = arguments[0];
@@ -64,7 +64,7 @@ def running(python: str, base_url: str) -> Iterator[str]:
                 stderr=log,
             )
         try:
-            await_condition(lambda: _answers(url), "Open WebUI listens", START_TIMEOUT_S)
+            await_condition(lambda: _answers(url), "Open WebUI listens", PATIENCE_S)
             yield url
         finally:
             process.terminate()
@@ -85,7 +85,9 @@ def outcomes(python: str, base_url: str) -> dict[str, Any]:
         _open(browser, url)
         _ask(browser, CAPITAL)
         text = _answer(browser)
-        await_condition(lambda: _last(browser).get("followUps") is not None, "its other calls", 300)
+        await_condition(
+            lambda: _last(browser).get("followUps") is not None, "its other calls", PATIENCE_S
+        )
         chat = _stored(browser)
         _open(browser, url)
         (chooser, *_) = browser.find_elements("css selector", "input[type=file]")
@@ -104,7 +106,7 @@ def outcomes(python: str, base_url: str) -> dict[str, Any]:
 def _open(browser: Any, url: str) -> None:
     """Begin a conversation."""
     browser.get(url)
-    await_condition(lambda: _inputs(browser), "a place to write", START_TIMEOUT_S)
+    await_condition(lambda: _inputs(browser), "a place to write", PATIENCE_S)
     browser.execute_script(DISMISS)
 
 
@@ -140,7 +142,7 @@ def _last(browser: Any) -> Any:
 
 def _answer(browser: Any) -> str:
     """Wait for the end of the model's last answer, and return it."""
-    await_condition(lambda: _last(browser).get("done"), "the answer", ANSWER_TIMEOUT_S)
+    await_condition(lambda: _last(browser).get("done"), "the answer", PATIENCE_S)
     message = _last(browser)
     assert "error" not in message, message["error"]
     content: str = message["content"]
