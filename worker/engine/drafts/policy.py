@@ -112,8 +112,12 @@ def widths(drafted: Sequence[int], records: Sequence[Record], costs: Costs) -> l
 
     Args:
         drafted: how many tokens there are for each row; 0 where it has no draft.
+        costs: while none is measured, all that there is room for is tried.
     """
     rows = len(drafted)
+    if not costs.measured:
+        most = max(0, min(MOST_DRAFTED, MOST_PLACES // rows - 1))
+        return [min(count, most) for count in drafted]
     tried = list(drafted)
     for row, record in enumerate(records):
         if tried[row] and record.rests:

@@ -340,6 +340,8 @@ class _Trial:
         for question, said in self._answers(asking, turn):
             self._compare(question, said, turn)
         speculation = self._engine.speculation
+        if turn.drafted and not speculation.on:
+            raise Disagreement("a pass with drafts has failed")
         if turn.drafted and not 0 < speculation.accepted < speculation.drafted:
             raise Disagreement("of tokens that were drafted, not some were taken and others not")
 

@@ -75,6 +75,13 @@ def test_a_row_that_is_wrong_stops_and_tries_again_later() -> None:
     assert widths([16], [wrong], FAIR) == [MOST_DRAFTED]
 
 
+def test_while_nothing_is_measured_everything_is_tried() -> None:
+    wrong = Record()
+    while not wrong.rests:
+        wrong.note(1, 0)
+    assert widths([16, 3, 0], [wrong, wrong, wrong], Costs()) == [16, 3, 0]
+
+
 def test_one_that_rests_does_not_keep_the_others_from_it() -> None:
     wrong, right = record(0.0), record(1.0)
     while not wrong.rests:
