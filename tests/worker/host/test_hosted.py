@@ -63,11 +63,12 @@ def test_an_engine_that_dies_each_time_it_is_ready_is_given_more_and_more_time()
 
 def _dies_when_ready(hosted: HostedModel) -> bool:
     """Start it, kill it when it is ready. Returns whether it is then to be started at once."""
+    others = psutil.Process().children()
     hosted.start("name", "instance", Budget(GIB, explicit=False))
     while hosted.place(time.monotonic()).state != "in":
         assert hosted.look(time.monotonic()) is None
         time.sleep(LOOK_EVERY_S)
-    (process,) = psutil.Process().children()
+    (process,) = set(psutil.Process().children()).difference(others)
     process.kill()
     while hosted.running:
         hosted.look(now := time.monotonic())

@@ -62,7 +62,16 @@ def not_ready(options: Sequence[Option]) -> ApiError | None:
             retry_after_s=LOADING_RETRY_S,
             code="loading",
         )
-    return why_not_loaded(options[0][1].name, options[:1]) if options else None
+    if not options:
+        return None
+    model = options[0][1].name
+    if any(not refused(entry) for _, entry in options):
+        return NoWorker(
+            f"The model {model!r} is about to be loaded; try again in a moment.",
+            retry_after_s=LOADING_RETRY_S,
+            code="loading",
+        )
+    return why_not_loaded(model, options[:1])
 
 
 def not_loaded_in_time(model: str, options: Sequence[Option], limit_s: float) -> ApiError:

@@ -14,7 +14,7 @@ OFF = {
     "gemma2": [],  # a mask for each group of heads
     "llama4": ["prefix_cache", "batching"],  # caches that drop what is over
     "minicpmo": [],  # positions left in the model's state, no placeholders
-    "internlm2": ["batching"],  # one offset for all rows
+    "internlm2": ["batching", "speculation"],  # one offset for all rows
     "paligemma": ["batching", "speculation"],  # answers without a mask for padding
     "qwen3_omni_moe": [],  # deep features along the prompt, a mask cut by the rows' lengths
 }
