@@ -140,6 +140,11 @@ def test_what_is_not_there_is_said(unpacked: Path, elsewhere: Path) -> None:
     assert run(unpacked, elsewhere, "--version").stdout.startswith("proxy-oai-compat ")
 
 
+def test_the_wheel_brings_no_more_than_what_serves(unpacked: Path) -> None:
+    packages = {folder.name for folder in unpacked.iterdir() if folder.suffix != ".dist-info"}
+    assert packages == {"gateway", "worker", "shared", "scripts"}
+
+
 def test_the_wheel_wants_what_a_clone_installs(unpacked: Path) -> None:
     (metadata,) = unpacked.glob("*.dist-info/METADATA")
     wanted = re.findall(r"^Requires-Dist: ([\w-]+)", metadata.read_text(), re.MULTILINE)
