@@ -139,6 +139,21 @@ def test_the_list_searches_renames_and_deletes(page: Page) -> None:
     page.escape()
 
 
+def test_a_conversation_deleted_while_it_is_answered_stays_deleted(page: Page) -> None:
+    page.ask(script("quince " * 400, delay_s=0.05))
+    await_condition(lambda: "quince quince" in "".join(answers(page)), "some words", WAIT_S)
+    open_list(page, "quince")
+    await_condition(lambda: len(listed(page)) == 1, "the list", WAIT_S)
+    press(page, "#conversations li:first-child", f"Delete {listed(page)[0]}")
+    WebDriverWait(page.browser, WAIT_S).until(expected_conditions.alert_is_present()).accept()
+    await_condition(lambda: listed(page) == [], "it gone", WAIT_S)
+    page.escape()
+    asked(page, "another quince")  # what the first had still to keep is kept before it
+    open_list(page, "quince")
+    await_condition(lambda: len(listed(page)) == 1, "the other one alone", WAIT_S)
+    page.escape()
+
+
 def test_a_question_is_edited_and_an_answer_asked_again(page: Page) -> None:
     asked(page, "first")
     asked(page, "follows")

@@ -131,6 +131,12 @@ def test_json_is_shown_as_a_table(page: Page) -> None:
     assert count(page, ".markdown .code") == 1
 
 
+def test_json_without_a_bottom_is_shown_as_it_is(page: Page) -> None:
+    """Tables in tables: a thousand of them end the tab, and each time that it is opened again."""
+    answered(page, "[" * 1000 + "]" * 1000)
+    assert count(page, ".markdown table") == 0 and page.text(".markdown").startswith("[[[")
+
+
 def test_a_schema_of_the_settings_is_asked_for(page: Page) -> None:
     page.find("[popovertarget=settings]").click()
     page.find("#schema").send_keys("{")

@@ -38,7 +38,11 @@ class Chat {
       renamed: (id, title) => {
         if (id === this.conversation.id) this.conversation.name = title;
       },
-      deleted: (id) => id === this.conversation.id && this.begin(),
+      deleted: (id) => {
+        if (id !== this.conversation.id) return;
+        this.conversation.deleted = true;
+        this.begin();
+      },
     });
     this.listen();
   }
@@ -115,6 +119,7 @@ class Chat {
   }
 
   async save(conversation, ...turns) {
+    if (conversation.deleted) return;
     const { id, title, name, leaf } = conversation;
     const summary = { id, title, renamed: name !== "", leaf, updated: Date.now() };
     try {

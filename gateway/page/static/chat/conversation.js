@@ -5,6 +5,7 @@ export class Conversation {
   constructor(id = crypto.randomUUID?.() ?? String(Math.random()).slice(2), turns = [], leaf = null) {
     this.id = id;
     this.name = ""; // the user's; else the first question's words stand for it
+    this.deleted = false; // what is still answered in it is not kept
     this.turns = new Map(turns.map((turn) => [turn.id, turn]));
     this.leaf = leaf;
   }

@@ -2,10 +2,12 @@
 
 import { element } from "../dom.js";
 
+const DEEPEST = 8; // tables in tables; a thousand of them end the tab
+
 // A table for an object or a list of them; null for any other text.
 export function jsonTable(text) {
   const value = parsed(text);
-  if (value === null || typeof value !== "object") return null;
+  if (value === null || typeof value !== "object" || !fits(value, DEEPEST)) return null;
   const box = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Answer as a table" });
   box.append(tableOf(value));
   return box;
@@ -17,6 +19,11 @@ function parsed(text) {
   } catch {
     return null;
   }
+}
+
+function fits(value, levels) {
+  if (value === null || typeof value !== "object") return true;
+  return levels > 0 && Object.values(value).every((one) => fits(one, levels - 1));
 }
 
 function tableOf(value) {
