@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 import pytest
 
@@ -10,7 +12,14 @@ from gateway.dispatch.core.sessions import LEASE_S
 from gateway.errors import NotFound, QueueFull, WorkerFailed
 from scripts.simulated_worker import SimulatedWorker
 from shared.messages import Cancelled, Delta, Deltas, Goodbye, Heartbeat, Rejected, RejectReason
-from tests.gateway.dispatch.core.simulation import HUNG_S, Simulation, finished, one_worker, run
+from tests.gateway.dispatch.core.simulation import (
+    HUNG_S,
+    Client,
+    Simulation,
+    finished,
+    one_worker,
+    run,
+)
 
 
 def test_a_job_is_not_blamed_for_a_worker_that_left_in_order() -> None:
@@ -133,12 +142,17 @@ def test_a_worker_that_hung_is_used_again_when_it_makes_progress() -> None:
     assert finished(client)
 
 
+def runs_until_the_end(client: Client) -> Iterator[str]:
+    """The job's run, whenever it is asked for; there is an end to them."""
+    while not client.ends:
+        assert client.record.runs <= MAX_FRUITLESS_RUNS
+        yield client.record.run_id
+
+
 def test_one_token_a_run_does_not_keep_a_job_going() -> None:
     simulation, liar = one_worker()
     client = simulation.request()
-    while not client.ends:
-        assert client.record.runs <= MAX_FRUITLESS_RUNS
-        run_id = client.record.run_id
+    for run_id in runs_until_the_end(client):
         liar.drop(run_id)
         simulation.say(liar, Deltas(items=[Delta(run_id, 0, 0, [1], "x")]))
         simulation.say(liar, Cancelled(job=run_id))
@@ -151,9 +165,7 @@ def test_a_job_that_is_sent_back_again_and_again_ends(
 ) -> None:
     simulation, liar = one_worker()
     client = simulation.request()
-    while not client.ends:
-        assert client.record.runs <= MAX_FRUITLESS_RUNS
-        run_id = client.record.run_id
+    for run_id in runs_until_the_end(client):
         liar.drop(run_id)
         simulation.say(liar, Rejected(job=run_id, reason=reason))
         simulation.beat(liar)
