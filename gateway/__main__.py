@@ -6,4 +6,7 @@ if __name__ == "__main__":
     early_signals.heed()
     from gateway.main import main
 
-    main()
+    try:
+        main()
+    finally:
+        early_signals.ignore()

@@ -1,7 +1,7 @@
-"""What signals mean to a tier that is only starting.
+"""What signals mean to a tier that is only starting, or has ended.
 
-Importing what it is made of takes it half a second, in which Python would be ended by them as if
-it had failed.
+Importing what it is made of takes it half a second, and winding up some time, in which Python would
+be ended by them as if it had failed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ def heed() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+
+
+def ignore() -> None:
+    """To be called when the tier has ended: who starts services may tell it twice."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -6,4 +6,7 @@ if __name__ == "__main__":
     early_signals.heed()
     from worker.main import main
 
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    finally:
+        early_signals.ignore()
