@@ -26,9 +26,10 @@ export class Answer {
     this.view.item.classList.add("growing");
     this.atEnd = true;
     this.turns = document.getElementById("turns");
+    this.followedTo = this.turns.scrollTop;
     // Who scrolls up to read stays there.
     this.onScroll = () => {
-      this.atEnd = this.turns.scrollHeight - this.turns.scrollTop - this.turns.clientHeight < END_PX;
+      this.atEnd = this.toEnd() < END_PX;
     };
     this.turns.addEventListener("scroll", this.onScroll);
   }
@@ -117,7 +118,15 @@ export class Answer {
   }
 
   follow() {
+    // The browser tells of scrolling with its next frame: more of the answer may come before.
+    const wentUp = this.turns.scrollTop < this.followedTo && this.toEnd() >= END_PX;
+    if (wentUp) this.atEnd = false;
     if (this.atEnd) this.turns.scrollTop = this.turns.scrollHeight;
+    this.followedTo = this.turns.scrollTop;
+  }
+
+  toEnd() {
+    return this.turns.scrollHeight - this.turns.scrollTop - this.turns.clientHeight;
   }
 
   took() {
