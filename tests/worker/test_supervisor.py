@@ -84,3 +84,25 @@ def test_an_engine_is_renewed_after_so_many_requests_and_nothing_is_lost() -> No
             assert answer_text(service.script(tokens=5)) == words(5)
         assert len(seen) >= 2
         assert "to stay fresh" in service.workers[0].output()
+
+
+class OnFullDisk(Tier):
+    """A tier that cannot write a byte to any file."""
+
+    def command(self, module: str, flags: tuple[str, ...]) -> list[str]:
+        return ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *super().command(module, flags)]
+
+
+def test_a_worker_on_a_full_disk_serves_and_survives_its_engine(tmp_path: Path) -> None:
+    heard, said = os.pipe()
+    with serving(workers=0) as service:
+        flags = (*SCRIPTED, "--gateway", service.worker_endpoint)
+        service.workers.append(OnFullDisk("worker", *flags, stderr=said))
+        os.close(said)
+        service.await_ready(1)
+        dies_once = {"tokens": 20, "fault": "die", "at": 10, "once": str(tmp_path / "struck")}
+        assert answer_text(service.script(**dies_once)) == words(20)
+    log = os.read(heard, 65536).decode()
+    os.close(heard)
+    assert "no file for the runs" in log
+    assert "Traceback" not in log

@@ -8,6 +8,7 @@ holds no model and does not exit until it is told to or until starting again is 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import signal
@@ -29,6 +30,8 @@ from worker.supervisor_pipe import (
     LEAVE_WHEN_IDLE,
     PIPE_VARIABLE,
 )
+
+log = logging.getLogger(__name__)
 
 LOADING_SILENCE_S = 60.0
 """While it loads, importing a library may hold the interpreter for long."""
@@ -57,7 +60,7 @@ class EngineProcess:
     ) -> None:
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
-        runs_file = begun_runs.make_file()
+        runs_file = _runs_file()
         environment = {
             **os.environ,
             **lost_runs.environment(),
@@ -65,16 +68,19 @@ class EngineProcess:
             INSTANCE_VARIABLE: instance,
             SUPERVISOR_VARIABLE: supervisor,
             PIPE_VARIABLE: str(write_end),
-            begun_runs.VARIABLE: str(runs_file),
         }
+        shared = [write_end]
+        if runs_file is not None:
+            environment[begun_runs.VARIABLE] = str(runs_file)
+            shared.append(runs_file)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker.engine_process", *argv, "--name", name],
-            pass_fds=[write_end, runs_file],
+            pass_fds=shared,
             env=environment,
         )
-        self.runs = BegunRuns(runs_file)
-        os.close(write_end)
-        os.close(runs_file)
+        self._runs = None if runs_file is None else BegunRuns(runs_file)
+        for descriptor in shared:
+            os.close(descriptor)
         self.started_at = time.monotonic()
         self._clock = AwakeClock()
         self._heard_at = self._clock.look()
@@ -93,6 +99,17 @@ class EngineProcess:
     def pipe(self) -> int:
         """A descriptor that can be read when there is something to hear."""
         return self._pipe
+
+    @property
+    def runs_begun(self) -> int:
+        """How many runs it has begun; 0 where no note could be kept of them."""
+        return 0 if self._runs is None else self._runs.count
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has jobs, or begins one at this moment."""
+        under_way = 0 if self._runs is None else self._runs.under_way
+        return bool(self.report.get("active") or under_way)
 
     def listen(self) -> bool:
         """Read what it has reported, without waiting; False once it has closed its end."""
@@ -158,9 +175,23 @@ class EngineProcess:
             pass
         self._selector.close()
         os.close(self._pipe)
-        self.died_with = self.runs.names()
-        self.runs.close()
+        if self._runs is not None:
+            self.died_with = self._runs.names()
+            self._runs.close()
         return code
+
+
+def _runs_file() -> int | None:
+    """Without it the worker serves all the same; if its engine dies, nobody knows with what."""
+    try:
+        return begun_runs.make_file()
+    except OSError as error:
+        log.warning(
+            "no file for the runs that the engine begins can be made; if it dies, gateways may "
+            "blame any job that it had",
+            extra={"fields": {"error": str(error)}},
+        )
+        return None
 
 
 def how_it_ended(code: int) -> str:

@@ -173,9 +173,9 @@ class HostedModel:
             self._facts = _facts(engine.report)
             self._loaded_at = self._used_at = now
             self._failures, self._error, self._served = 0, "", True
-        if self.busy or engine.runs.count > self._begun:  # a short one ended between two looks
+        if self.busy or engine.runs_begun > self._begun:  # a short one ended between two looks
             self._used_at = now
-        self._begun = engine.runs.count
+        self._begun = engine.runs_begun
         reason = engine.stuck(self.model.settings.stall_timeout)
         if reason is not None:
             engine.process.kill()
@@ -247,8 +247,7 @@ class HostedModel:
 
     @property
     def busy(self) -> bool:
-        engine = self._engine
-        return engine is not None and bool(engine.report.get("active") or engine.runs.under_way)
+        return self._engine is not None and self._engine.busy
 
     def _status(self, now: float) -> ModelStatus:
         if self._engine is not None:

@@ -65,12 +65,12 @@ class Neighbours:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or runtime_folder()
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         self._told = Taken()
         self._forget: weakref.finalize[[int, Path], Neighbours] | None = None
         self._descriptor = -1
         try:
+            self._folder = folder or runtime_folder()
             _make_own(self._folder)
             self._enter()
         except OSError as error:
@@ -138,7 +138,11 @@ class Neighbours:
 
 def runtime_folder() -> Path:
     """Where this user's processes meet: XDG_RUNTIME_DIR, or a folder of theirs under the temporary
-    one, which is a user's own on macOS."""
+    one, which is a user's own on macOS.
+
+    Raises:
+        OSError: no temporary folder can be written to.
+    """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         return Path(runtime) / NAME

@@ -117,6 +117,20 @@ def test_who_cannot_enter_is_alone_and_says_so_once(
     assert list(folder.iterdir()) == []
 
 
+def test_who_has_no_temporary_folder_is_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where all disks are full: each is tried by writing to it."""
+
+    def none_usable() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr("tempfile.gettempdir", none_usable)
+    assert Neighbours().others() == []
+    assert "no usable temporary directory" in caplog.text
+
+
 def test_what_is_no_record_is_nobody(folder: Path) -> None:
     mine = Neighbours()
     (folder / "strange.engine").write_text("{}")
