@@ -47,6 +47,9 @@ class EngineProcess:
     Args:
         supervisor: the host's instance, where the model is one of several.
         told: variables of its environment, beside its supervisor's own.
+
+    Raises:
+        OSError: of processes, descriptors or memory there are too few at the moment.
     """
 
     def __init__(
@@ -73,14 +76,20 @@ class EngineProcess:
         if runs_file is not None:
             environment[begun_runs.VARIABLE] = str(runs_file)
             shared.append(runs_file)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker.engine_process", *argv, "--name", name],
-            pass_fds=shared,
-            env=environment,
-        )
-        self._runs = None if runs_file is None else BegunRuns(runs_file)
-        for descriptor in shared:
-            os.close(descriptor)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "worker.engine_process", *argv, "--name", name],
+                pass_fds=shared,
+                env=environment,
+            )
+        except OSError:
+            os.close(read_end)
+            raise
+        else:
+            self._runs = None if runs_file is None else BegunRuns(runs_file)
+        finally:
+            for descriptor in shared:
+                os.close(descriptor)
         self.started_at = time.monotonic()
         self._clock = AwakeClock()
         self._heard_at = self._clock.look()

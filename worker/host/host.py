@@ -103,7 +103,8 @@ class Host:
             self._models[name].leave()
         for name in [] if self._stopping else decision.start:
             log.info("model %s starts to load", name)
-            self._models[name].start(self._name, self._instance, self._budget)
+            hosted = self._models[name]
+            self._log(hosted, hosted.start(self._name, self._instance, self._budget, now))
         self._download_next(now)
         catalogue = self._catalogue(now)
         changed, self._told = _differs(self._told, catalogue), catalogue
@@ -118,7 +119,7 @@ class Host:
             log.info(
                 "model %s is fetched from the hub, or looked for in its cache", first.model.name
             )
-            first.download()
+            self._log(first, first.download(now))
 
     def _read_again_if_changed(self, now: float) -> None:
         if not self._watch.has_news(now):
@@ -146,11 +147,13 @@ class Host:
     def _look(self, now: float) -> None:
         self._gone = [hosted for hosted in self._gone if hosted.running]
         for hosted in self._everybody:
-            reason = hosted.look(now)
-            if reason is not None and hosted.over is not None:
-                log.error("%s", reason)
-            elif reason is not None:
-                log.warning("model %s: %s", hosted.model.name, reason)
+            self._log(hosted, hosted.look(now))
+
+    def _log(self, hosted: HostedModel, reason: str | None) -> None:
+        if reason is not None and hosted.over is not None:
+            log.error("%s", reason)
+        elif reason is not None:
+            log.warning("model %s: %s", hosted.model.name, reason)
 
     def _obey(self, order: Load | Unload, now: float) -> None:
         for hosted in self._models.values():

@@ -107,28 +107,37 @@ class HostedModel:
             self.wanted_since = now
         self._wanted_until = max(self._wanted_until, now + for_s)
 
-    def start(self, name: str, instance: str, budget: Budget) -> None:
-        """
+    def start(self, name: str, instance: str, budget: Budget, now: float) -> str | None:
+        """Returns why its process cannot be started now, which is tried again.
+
         Args:
             instance: the host's, whose engines share the budget.
         """
         model, alone = self.model, self.model.kept
         settings = replace(model.settings, model_path=(str(self._folder),))
         share = MemoryShare(budget.bytes, instance, self._estimated_bytes, budget.explicit)
-        self._engine = EngineProcess(
-            as_flags(settings),
-            name if alone else f"{name}.{model.name.replace('/', '-')}",
-            instance if alone else f"{instance}.{model.name}",
-            self._lost_runs,
-            supervisor="" if alone else instance,
-            told={} if alone else memory_share.environment(share),
-        )
+        try:
+            self._engine = EngineProcess(
+                as_flags(settings),
+                name if alone else f"{name}.{model.name.replace('/', '-')}",
+                instance if alone else f"{instance}.{model.name}",
+                self._lost_runs,
+                supervisor="" if alone else instance,
+                told={} if alone else memory_share.environment(share),
+            )
+        except OSError as error:
+            return self._failed(f"Its process cannot be started: {error}", now)
         self._preload = self.leaving = False
         self._begun = 0
+        return None
 
-    def download(self) -> None:
-        """Fetch it; it can be loaded when that is done."""
-        self._download = Download(self.model.path, self.model.settings)
+    def download(self, now: float) -> str | None:
+        """Fetch it; it can be loaded when that is done. Returns why that cannot be begun now."""
+        try:
+            self._download = Download(self.model.path, self.model.settings)
+        except OSError as error:
+            return self._failed(f"Its download cannot be started: {error}", now)
+        return None
 
     def unload(self) -> None:
         """By order. What was wished before is void: whoever still waits for it asks again."""

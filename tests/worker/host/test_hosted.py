@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -47,6 +49,33 @@ def test_a_folder_that_is_gone_is_looked_for_again(tmp_path: Path) -> None:
     assert hosted.waits_for_download(0.0)
 
 
+@pytest.mark.parametrize("path", [str(BUILT_IN_MODEL), "someone/model"])
+def test_what_no_process_can_be_had_for_is_tried_again(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a user's processes, or the machine's memory, are used up for the moment."""
+
+    def too_few(*_: object, **__: object) -> None:
+        raise BlockingIOError("too few processes")
+
+    monkeypatch.setattr("subprocess.Popen", too_few)
+    settings = replace(SETTINGS, model_path=(path,))
+    hosted = HostedModel(replace(MODEL, path=path, settings=settings), widened=True)
+    hosted.want(0.0)
+    begin = hosted.download if hosted.waits_for_download(0.0) else partial(_start, hosted)
+    open_before = os.listdir("/dev/fd")
+    assert "too few processes" in (begin(0.0) or "")
+    assert os.listdir("/dev/fd") == open_before
+    entry = hosted.entry(0.0)
+    assert (hosted.running, hosted.downloads, entry.status) == (False, False, "failed")
+    hosted.want(later := entry.retry_s)
+    assert hosted.waits_for_download(later) or hosted.place(later).wanted_since is not None
+
+
+def _start(hosted: HostedModel, now: float) -> str | None:
+    return hosted.start("name", "instance", Budget(GIB, explicit=False), now)
+
+
 @pytest.mark.process
 def test_an_engine_that_dies_each_time_it_is_ready_is_given_more_and_more_time() -> None:
     hosted = HostedModel(
@@ -64,7 +93,7 @@ def test_an_engine_that_dies_each_time_it_is_ready_is_given_more_and_more_time()
 def _dies_when_ready(hosted: HostedModel) -> bool:
     """Start it, kill it when it is ready. Returns whether it is then to be started at once."""
     others = psutil.Process().children()
-    hosted.start("name", "instance", Budget(GIB, explicit=False))
+    _start(hosted, time.monotonic())
     while hosted.place(time.monotonic()).state != "in":
         assert hosted.look(time.monotonic()) is None
         time.sleep(LOOK_EVERY_S)
