@@ -49,9 +49,11 @@ class Literals:
         self._unsaid = _Spellings(controls - _words(template))
         self._media = _Spellings(placeholders)
         self._drops_marks = _install(tokenizer)
-        unmarkable = _unmarkable(tokenizer, controls) if self._drops_marks else controls
-        media = "(?!)" if self._drops_marks else MEDIA
-        self._refused = re.compile(f"{_any_of(unmarkable)}|{media}")
+        self._refused: re.Pattern[str] | None = None
+        if not self._drops_marks:
+            self._refused = re.compile(f"{_any_of(controls)}|{MEDIA}")
+        elif unmarkable := _unmarkable(tokenizer, controls):
+            self._refused = re.compile(_any_of(unmarkable))
 
     def quoted(self, value: Any) -> Any:
         """The text with its control spellings marked; the same for all strings of a JSON value."""
@@ -78,8 +80,10 @@ class Literals:
         Raises:
             JobFault: the tokenizer would find a marked control in spite of its mark.
         """
-        plain = self.plain(marked)
-        found = Counter(self._refused.findall(plain)) - Counter(self._refused.findall(marked))
+        refused, plain = self._refused, self.plain(marked)
+        if refused is None or len(plain) == len(marked):
+            return marked  # a mark hides each, or there is none
+        found = Counter(refused.findall(plain)) - Counter(refused.findall(marked))
         if found:
             words = f"This model's tokenizer cannot take {next(iter(found))!r} as text."
             raise JobFault("invalid_request", words, param)

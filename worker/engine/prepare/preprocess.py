@@ -30,6 +30,7 @@ from worker.engine.prepare.picture_size import (
     scaled,
 )
 from worker.engine.prepare.prompt import PromptWriter
+from worker.engine.prepare.tokens import Listed, TextTokenizer, Tokens
 
 Key = npt.NDArray[np.int64]
 
@@ -96,6 +97,7 @@ class Preprocessor:
     def __init__(self, model: LoadedModel, writer: PromptWriter) -> None:
         self._model = model
         self._writer = writer
+        self._tokenizer = TextTokenizer(model.tokenizer)
 
     def prepare(self, job: Job, images: Sequence[bytes]) -> Prompt:
         """
@@ -103,8 +105,10 @@ class Preprocessor:
             JobFault: a bad image, a conversation the template refuses, too long a prompt.
         """
         started = time.perf_counter()
-        marked, ids, inputs = self._read(job, images)
-        check_length(len(ids), self._model.context_tokens, job)
+        limit = self._model.context_tokens
+        marked, tokens, inputs = self._read(job, images, limit)
+        check_length(len(tokens), limit, job)
+        ids = tokens.ids
         self._check_tokens(ids, job)
         self._check_biases(job)
         pictures = image_keys(job, images)
@@ -128,7 +132,7 @@ class Preprocessor:
     def _expected(self, job: Job) -> tuple[int, ...]:
         if not job.prediction:
             return ()
-        return tuple(self._model.tokenizer.encode(job.prediction, add_special_tokens=False))
+        return tuple(self._tokenizer.read(job.prediction).ids)
 
     def count(self, job: Job, images: Sequence[bytes]) -> int:
         """Return how many tokens the prompt has, however long it is.
@@ -136,41 +140,53 @@ class Preprocessor:
         Raises:
             JobFault: a bad image, a conversation the template refuses.
         """
-        _, ids, _ = self._read(job, images)
-        return len(ids)
+        _, tokens, _ = self._read(job, images)
+        return len(tokens)
 
-    def _read(self, job: Job, images: Sequence[bytes]) -> tuple[str, list[int], dict[str, Any]]:
-        """Return the prompt's marked text, its tokens, and what was made of the images."""
+    def _read(
+        self, job: Job, images: Sequence[bytes], limit: int | None = None
+    ) -> tuple[str, Tokens, dict[str, Any]]:
+        """Return the prompt's marked text, its tokens, and what was made of the images.
+
+        Args:
+            limit: of tokens; a text that has more, however it is read, is refused unread.
+        """
         if job.prompt_ids:
             self._check_tokens(job.prompt_ids, job)
             if self._model.family.placeholders.intersection(job.prompt_ids):
                 words = "The prompt has tokens that stand for images, and no image."
                 raise JobFault("invalid_request", words, "prompt")
             said = str(self._model.tokenizer.decode(job.prompt_ids))
-            return self._writer.literals.without_media(said), list(job.prompt_ids), {}
+            return self._writer.literals.without_media(said), Listed(list(job.prompt_ids)), {}
         self._check_pictures(len(images))
         text = self._writer.write(job)
+        self._check_fewest(text, limit, job)
         options = processor_options(self._model.processor, job) if images else {}
         pictures = [
             scaled(decode_image(data, index), info)
             for index, (data, info) in enumerate(zip(images, job.images, strict=True))
         ]
-        ids, inputs = self._process(text, pictures, options)
+        tokens, inputs = self._process(text, pictures, options)
         check_obeyed(self._model.processor, options, inputs)
-        if not ids:
+        if not len(tokens):
             raise JobFault("invalid_request", "The prompt is empty.", "messages")
-        return text, ids, inputs
+        return text, tokens, inputs
+
+    def _check_fewest(self, marked: str, limit: int | None, job: Job) -> None:
+        if limit is not None and self._tokenizer.fewest(marked) >= limit:
+            fewest = self._tokenizer.fewest(self._writer.literals.plain(marked))
+            check_length(fewest, limit, job, exactly=False)
 
     def _process(
         self, text: str, images: list[Image.Image], options: dict[str, int]
-    ) -> tuple[list[int], dict[str, Any]]:
+    ) -> tuple[Tokens, dict[str, Any]]:
         tokenizer = self._model.tokenizer
         bos = tokenizer.bos_token
         add_special = should_add_special_tokens(self._model.model_type, self._model.processor)
         if bos and text.startswith(bos):
             add_special = False
         if not images:
-            return list(tokenizer.encode(text, add_special_tokens=add_special)), {}
+            return self._tokenizer.read(text, add_special_tokens=add_special), {}
         try:
             found = prepare_inputs(
                 self._model.processor,
@@ -191,7 +207,7 @@ class Preprocessor:
             # Some processors add the start token that the template has written already.
             ids = ids[1:]
             inputs.pop("attention_mask", None)
-        return ids, inputs
+        return Listed(ids), inputs
 
     def _check_pictures(self, count: int) -> None:
         abilities, family = self._model.abilities, self._model.family
@@ -235,22 +251,24 @@ class Preprocessor:
             )
 
 
-def check_length(length: int, limit: int | None, job: Job) -> None:
+def check_length(length: int, limit: int | None, job: Job, *, exactly: bool = True) -> None:
     """
     Args:
         length: of the prompt, in tokens.
         limit: of prompt and answer; None: unknown.
+        exactly: else the prompt has so many at least.
 
     Raises:
         JobFault: there is no room for an answer.
     """
     if limit is not None and length >= limit:
         part = "messages" if job.messages else "prompt"
+        told = f"{length} tokens" if exactly else f"at least {length} tokens"
         raise JobFault(
             "context_length_exceeded",
             # Agents look for these words, and then shorten the conversation by themselves.
             f"This model's maximum context length is {limit} tokens. However, your {part} "
-            f"resulted in {length} tokens. Shorten it, or send fewer or smaller images.",
+            f"resulted in {told}. Shorten it, or send fewer or smaller images.",
             part,
             (length, limit),
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -48,6 +48,9 @@ class Vocabulary:
         )
         self._to_bytes = _byte_reader(tokenizer)
         self._known: dict[int, bytes] = {}
+        self._word: list[int] = []
+        if self._to_bytes is None:
+            self._word = list(tokenizer.encode(WORD, add_special_tokens=False))
         self._trims = self._to_bytes is _sentencepiece_bytes and _trims_first_space(tokenizer)
 
     def detokenizer(self, *, begins: bool = True) -> Detokenizer:
@@ -57,7 +60,8 @@ class Vocabulary:
                 words it must not be joined to.
         """
         if self._to_bytes is None:
-            return WindowDetokenizer(self._tokenizer, self.hidden, begins=begins)
+            before = [] if begins else self._word
+            return WindowDetokenizer(self._tokenizer, self.hidden, before)
         return ByteDetokenizer(self, trim_space=self._trims and begins)
 
     def added_token(self, token: int) -> str | None:
@@ -102,14 +106,17 @@ class ByteDetokenizer:
 
 
 class WindowDetokenizer:
-    """Decodes the last few tokens with and without the newest and takes the difference."""
+    """Decodes the last few tokens with and without the newest and takes the difference.
 
-    def __init__(self, tokenizer: Any, hidden: frozenset[int], *, begins: bool = True) -> None:
+    Args:
+        before: tokens of any text that it goes on from: a word in front shows how the first token
+            is written after one.
+    """
+
+    def __init__(self, tokenizer: Any, hidden: frozenset[int], before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._hidden = hidden
-        # Any word in front shows how the first token is written after one.
-        before = [] if begins else tokenizer.encode(WORD, add_special_tokens=False)
-        self._window: list[int] = list(before)
+        self._window = list(before)
         self._waiting = 0
 
     def push(self, token: int) -> str:

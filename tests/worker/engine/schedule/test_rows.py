@@ -9,6 +9,7 @@ import pytest
 from shared.messages import Sampling
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import GREEDY, Result, assistant, job, picture, sampled, user
+from worker.engine.prepare.tokens import TextTokenizer
 
 RULES: dict[str, dict[str, Any]] = {
     "greedy": {"sampling": GREEDY},
@@ -201,6 +202,20 @@ def test_a_prompt_beyond_the_context_is_refused(anew: MakeDriver) -> None:
     assert (failed.code, failed.param) == ("context_length_exceeded", "messages")
     assert failed.context_tokens == 64 and (failed.prompt_tokens or 0) > 64
     assert "maximum context length is 64 tokens" in failed.message
+
+
+def test_a_prompt_far_beyond_the_context_is_refused_unread(
+    anew: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokenizing 20 MB takes half a minute, and a hundredth of it shows that it is too long."""
+    driver = anew(max_context=64)
+    longest = max(map(len, driver.model.tokenizer.get_vocab()))
+    monkeypatch.setattr(TextTokenizer, "read", None)
+    for made in (job("x", "x" * 64 * longest), job("y", prompt="x" * 64 * longest)):
+        failed = driver.solo(made).failed
+        assert failed is not None and failed.code == "context_length_exceeded"
+        assert f"resulted in at least {failed.prompt_tokens} tokens" in failed.message
+        assert 64 <= (failed.prompt_tokens or 0) < 80
 
 
 def test_a_prompt_of_token_ids_is_the_same_as_its_text(anew: MakeDriver) -> None:
