@@ -19,6 +19,9 @@ from worker.engine.text.detokenizer import Vocabulary
 
 NO_LIMIT = 1 << 30
 
+ECHO_CHARACTERS = 1 << 20
+"""Of a prompt that is repeated, in one delta: what is told to a gateway at once has a limit."""
+
 
 class Request:
     """What the engine was asked, from `submit` to `Done` or `Failed`.
@@ -101,7 +104,9 @@ class Request:
         """Deltas due before any token: the echoed prompt, and choices that need no more."""
         known = [resume.finish_reason for resume in self.job.resume]
         if self.job.echo and not self.job.resume:
-            return [self._delta(one, [], Piece(self.prompt.text)) for one in self.sequences]
+            text = self.prompt.text
+            parts = [text[at : at + ECHO_CHARACTERS] for at in range(0, len(text), ECHO_CHARACTERS)]
+            return [self._delta(one, [], Piece(part)) for one in self.sequences for part in parts]
         return [
             self._delta(one, [], Piece(finish_reason=one.answer.finish_reason))
             for one in self.sequences

@@ -242,6 +242,19 @@ def test_more_rows_than_there_is_room_for_wait_their_turn(anew: MakeDriver) -> N
     assert [result.tokens for result in few] == [result.tokens for result in many]
 
 
+def test_a_long_prompt_is_echoed_in_parts(
+    anew: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one it could be longer than a message to a gateway may be, which cuts the connection."""
+    monkeypatch.setattr("worker.engine.schedule.request.ECHO_CHARACTERS", 10)
+    text = "The image shows a red circle."
+    result = anew().solo(job("x", prompt=text, echo=True, choices=2, max_tokens=1))
+    for choice in range(2):
+        parts = [delta.text for delta in result.deltas if delta.choice == choice]
+        assert parts[:3] == [text[:10], text[10:20], text[20:]]
+    assert [delta.sequence for delta in result.deltas] == list(range(len(result.deltas)))
+
+
 def test_completions_take_a_raw_prompt_and_echo_it(anew: MakeDriver) -> None:
     driver = anew()
     made, images = job("x", prompt="The image shows", echo=True)
