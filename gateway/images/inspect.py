@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from gateway.images.jpeg_end import with_end
 from gateway.images.jpeg_scans import MAX_SCANS, count_scans
 from gateway.images.kinds import KNOWN
+from gateway.images.parts import MAX_PARTS, has_too_many_parts
 from gateway.images.sources import InvalidImage
 from shared.messages import ImageInfo
 
@@ -28,12 +29,16 @@ BYTES_OF_SCANS = 12
 of a picture; libjpeg keeps the coefficients of all components until the last of several scans."""
 
 
+MAX_TEXT_BYTES = 8 << 20
+"""What all texts of a PNG may take, unpacked; they are in memory while it is looked at."""
+
 LoadedImage = tuple[ImageInfo, bytes]
 
 
 def set_pillow_limits(max_pixels: int) -> None:
     """Make Pillow itself refuse, for this process, what we would not decode."""
     Image.MAX_IMAGE_PIXELS = max_pixels
+    PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
@@ -56,8 +61,10 @@ def read_header(data: bytes, param: str, max_pixels: int) -> Header:
     """Judge what can be judged without decoding; belongs off the event loop.
 
     Raises:
-        InvalidImage: unknown format or too many pixels or scans, or the header is damaged.
+        InvalidImage: unknown format or too many pixels, scans or parts, or the header is damaged.
     """
+    if has_too_many_parts(data):
+        raise InvalidImage(f"{param}: the file has more than {MAX_PARTS} parts.", param=param)
     with _opened(data, param, max_pixels) as image:
         width, height = image.size
         if width * height > max_pixels:

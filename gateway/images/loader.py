@@ -38,7 +38,7 @@ CONVERTERS = 2
 """Files converted at once."""
 
 PIXELS_A_SECOND = 20_000_000
-"""What a conversion's time counts as, since a file may ask for much with few pixels."""
+"""What time counts as, since a file may ask for much of it with few pixels."""
 
 OPENING_PIXELS = 1_000_000
 """What opening a file counts beside decoding so many pixels: it unpacks texts and profiles."""
@@ -151,7 +151,8 @@ class ImageLoader:
         self, source: ImageSource, fetched: bytes | None, request: RequestImages
     ) -> list[LoadedImage]:
         async with self._turns.turn(request.decoding, OPENING_PIXELS):
-            data, kind, header = await self._on_thread(lambda: self._open(source, fetched))
+            opening = partial(self._open, source, fetched)
+            data, kind, header = await self._timed(opening, request.decoding, OPENING_PIXELS)
         if fetched is None:
             # Of the text, which was counted with the body.
             request.memory.give_back(len(source.url) - len(data))
@@ -169,7 +170,7 @@ class ImageLoader:
         )
         async with turn:
             work = partial(decode, data, header, source.param, self._limits.max_pixels)
-            return [await self._on_thread(work)]
+            return [await self._timed(work, request.decoding, header.pixels)]
 
     def _open(
         self, source: ImageSource, fetched: bytes | None
@@ -248,6 +249,19 @@ class ImageLoader:
             images.append(await self._on_thread(work))
         request.memory.give_back(file_bytes)
         return images
+
+    async def _timed(self, work: Callable[[], T], flow: Flow, cost: float) -> T:
+        """Do it within a turn; what it takes beyond that turn's cost is charged.
+
+        Args:
+            cost: of the turn.
+        """
+        began = time.monotonic()
+        try:
+            return await self._on_thread(work)
+        finally:
+            taken = (time.monotonic() - began) * PIXELS_A_SECOND
+            self._turns.charge(flow, max(0.0, taken - cost))
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         """A thread cannot be cancelled: what it uses stays taken until it is done."""

@@ -52,9 +52,9 @@ def png_claiming(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
-        + _chunk(b"IHDR", header)
-        + _chunk(b"IDAT", zlib.compress(b"\0" * 100))
-        + _chunk(b"IEND", b"")
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + png_chunk(b"IEND", b"")
     )
 
 
@@ -63,7 +63,7 @@ def png_with_bomb(kind: bytes) -> bytes:
     packed = zlib.compress(b"\0" * 100_000_000, 9)
     small = drawn("PNG")
     after_header = 8 + 25
-    return small[:after_header] + _chunk(kind, b"name\0\0" + packed) + small[after_header:]
+    return small[:after_header] + png_chunk(kind, b"name\0\0" + packed) + small[after_header:]
 
 
 def jpeg_of_scans(scans: int, size: tuple[int, int] = (90, 90)) -> bytes:
@@ -73,13 +73,21 @@ def jpeg_of_scans(scans: int, size: tuple[int, int] = (90, 90)) -> bytes:
     return data[:-2] + data[last:-2] * (scans - data.count(b"\xff\xda")) + data[-2:]
 
 
+def in_parts(image_format: str, parts: int, part: bytes) -> bytes:
+    """A picture with so many more parts behind its first ones."""
+    data = drawn(image_format, mode="P" if image_format == "GIF" else "RGB")
+    palette_bytes = 3 * (2 << (data[10] & 7))
+    place = {"JPEG": 2, "PNG": 8 + 25, "GIF": 13 + palette_bytes}[image_format]
+    return data[:place] + part * parts + data[place:]
+
+
+def png_chunk(kind: bytes, data: bytes = b"") -> bytes:
+    checksum = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+
 def gif_of(frames: int) -> bytes:
     images = [Image.new("P", (8, 6), number % 250) for number in range(frames)]
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:])
     return buffer.getvalue()
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = zlib.crc32(kind + data)
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
@@ -18,8 +19,10 @@ from shared.messages import ImageInfo
 from tests.gateway.images.pictures import (
     drawn,
     gif_of,
+    in_parts,
     jpeg_of_scans,
     noise,
+    png_chunk,
     png_claiming,
     png_with_bomb,
 )
@@ -48,6 +51,20 @@ def pillow_limits() -> Iterator[None]:
 # What that sets for the process, the test runner takes back for each test.
 pytestmark = pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 
+PARTS: dict[str, tuple[str, bytes]] = {
+    "comments": ("JPEG", b"\xff\xfe\0\2"),
+    "segments": ("JPEG", b"\xff\xed\0\2"),
+    "segments of less than no length": ("JPEG", b"\xff\xfe\0\0"),
+    "padding": ("JPEG", b"\xff"),
+    "junk": ("JPEG", b"\xff\0"),
+    "chunks": ("PNG", png_chunk(b"prVt")),
+    "empty data": ("PNG", png_chunk(b"IDAT")),
+    "texts": ("PNG", png_chunk(b"tEXt", b"name\0text")),
+    "gif comments": ("GIF", b"!\xfe\1c\0"),
+    "delays": ("GIF", b"!\xf9\4\0\0\0\0\0"),
+    "gif junk": ("GIF", b"\0"),
+}
+
 GOOD = {
     "png": (drawn("PNG"), "image/png"),
     "png alpha": (drawn("PNG", mode="RGBA"), "image/png"),
@@ -66,6 +83,10 @@ GOOD = {
     ),
     "gif": (drawn("GIF", mode="P"), "image/gif"),
     "gif frames": (gif_of(30), "image/gif"),
+    **{
+        name: (in_parts(kind, 5000, part), f"image/{kind.lower()}")
+        for name, (kind, part) in PARTS.items()
+    },
 }
 
 BAD = {
@@ -86,6 +107,8 @@ BAD = {
     "short data": png_claiming(90, 90),
     "scan bomb": jpeg_of_scans(100_000),
     "text bomb": png_with_bomb(b"zTXt"),
+    "text bombs": in_parts("PNG", 20, png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**6)))),
+    **{f"many {name}": in_parts(kind, 20_000, part) for name, (kind, part) in PARTS.items()},
     "png signature only": b"\x89PNG\r\n\x1a\n",
     "jpeg signature only": b"\xff\xd8\xff\xe0",
     "webp signature only": b"RIFF\x00\x00\x00\x00WEBPVP8 ",

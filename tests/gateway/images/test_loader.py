@@ -14,6 +14,7 @@ from gateway.generation import ImageSource
 from gateway.images.fetch import Fetcher, FetchLimits
 from gateway.images.loader import ImageLimits, ImageLoader, ImageTimes
 from gateway.images.sources import InvalidImage
+from gateway.images.turns import Turns
 from tests.gateway.fake_dispatch import says
 from tests.gateway.images.pictures import budget, data_url, drawn
 from tests.gateway.serving import gateway
@@ -126,3 +127,16 @@ async def test_each_image_is_timed_as_it_is_fetched_and_decoded() -> None:
     await loader.close()
     assert [len(seconds) for seconds in times.values()] == [1, 2]
     assert all(seconds >= 0 for each in times.values() for seconds in each)
+
+
+async def test_a_picture_that_takes_longer_than_its_pixels_is_charged_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    charged: list[float] = []
+    monkeypatch.setattr("gateway.images.loader.PIXELS_A_SECOND", 1e15)
+    monkeypatch.setattr(Turns, "charge", lambda turns, flow, cost: charged.append(cost))
+    loader = image_loader()
+    await loader.load([ImageSource(data_url(drawn("PNG")), "here")], budget().open())
+    await loader.close()
+    assert len(charged) == 2  # opened and decoded
+    assert all(cost > 0 for cost in charged)
