@@ -1,12 +1,13 @@
-"""What all requests hold in memory together: their bodies, their pictures, and the pixels of a
-picture while it is checked.
+"""What all requests hold in memory together: their bodies, their pictures, the pixels of a picture
+while it is checked, and what an answer repeats of its request.
 
 What does not fit waits in one line until others have given something back:
 
 - A large body waits before any of it is read, and holds nothing meanwhile. Bodies leave half of
   the budget to what requests come to need later, and one client's leave half of that to others, but
   for the one body that could not come in otherwise. The client that holds least is next.
-- A request that needs more for its pictures comes before all bodies; the oldest first. Only the
+- A request that needs more, for its pictures or its answer, comes before all bodies; the oldest
+  first. Only the
   oldest may use all of the budget, the others half of it, so that they do not fill it with parts of
   which none is whole. None holds a place that others need while it waits.
 
@@ -58,7 +59,7 @@ class MemoryBudget:
         """Bytes by client; only those who hold any."""
         self._line: list[_Waiter] = []
         self._growing: set[Holding] = set()
-        """Requests whose pictures are being loaded."""
+        """Requests whose pictures are being loaded, or that wait for what their answer takes."""
         self._called: set[Holding] = set()
         """Those of them whose turn it is, and who have not come yet."""
 
@@ -247,7 +248,13 @@ class Holding:
         """Hold so much more if there is room at once, and none waits who comes before."""
         return self._budget.hold_if_free(self, size_bytes)
 
-    async def until_room(self, size_bytes: int, param: str) -> None:
+    async def hold_when_free(self, size_bytes: int, param: str | None = None) -> None:
+        """Hold so much more once it is this request's turn and there is room. Raises as
+        `until_room`."""
+        while not self.hold_if_free(size_bytes):
+            await self.until_room(size_bytes, param)
+
+    async def until_room(self, size_bytes: int, param: str | None) -> None:
         """Wait until it is this request's turn and there is room, which is not held yet.
 
         Raises:
@@ -285,8 +292,9 @@ class Holding:
 
     def _too_large(self, param: str | None) -> BodyTooLarge:
         return BodyTooLarge(
-            f"The request takes more than {self._budget.max_bytes} bytes of memory, its images and "
-            "their pixels included (--max-buffered-bytes); send fewer or smaller images.",
+            f"The request takes more than {self._budget.max_bytes} bytes of memory, its images, "
+            "their pixels and what its answer repeats of it included (--max-buffered-bytes); send "
+            "less text, or fewer or smaller images.",
             param=param,
         )
 

@@ -79,7 +79,8 @@ class Settings:
         1024 * MIB,
         unit="bytes",
         minimum=1,
-        help="most memory that all requests may take: bodies, images and the pixels being checked",
+        help="most memory that all requests may take: bodies, images, the pixels being checked and "
+        "what answers repeat of their requests",
     )
     max_connections: int = option(1024, minimum=1, help="most HTTP connections at once")
     max_images: int = option(

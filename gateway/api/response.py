@@ -22,6 +22,7 @@ from gateway.errors import ApiError
 from gateway.generation import Event, GenerationRequest, Ticket
 from gateway.http.connection import UntilGone
 from gateway.http.error_body import stopping
+from gateway.http.pieces import PIECE_BYTES, send_body
 from gateway.http.sse import EventWriter
 from gateway.settings import Settings
 from shared.messages import Accepted
@@ -61,7 +62,8 @@ class GenerationResponse(Response):
         with UntilGone(scope):
             ticket = self._runner.admit(self._generation, request_id)
             try:
-                await self._runner.submit(ticket, self._generation, scope)
+                repeated_bytes = self._renderer.repeated_bytes
+                await self._runner.submit(ticket, self._generation, scope, repeated_bytes)
                 identity = Identity(ticket.job_id, ticket.model)
                 if self._generation.stream:
                     await self._send_stream(ticket, identity, scope, send)
@@ -83,7 +85,7 @@ class GenerationResponse(Response):
             *unenforced_header(answer.unenforced),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_body(send, body)
 
     async def _send_stream(
         self, ticket: Ticket, identity: Identity, scope: Scope, send: Send
@@ -109,6 +111,9 @@ class GenerationResponse(Response):
         """Write events until the last; `events` are the first ones."""
         opening = stream.begin()
         try:
+            if len(opening) > PIECE_BYTES:
+                await writer.write(opening)
+                opening = b""
             while not is_end(events):
                 await writer.write(opening + stream.events(events))
                 opening = b""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Scope
 
+from gateway.api.held import bytes_beside_body
 from gateway.api.job import to_job
 from gateway.api.prompts import reserve_each
 from gateway.errors import ApiError
@@ -16,7 +17,7 @@ from gateway.generation import Dispatch, Event, GenerationRequest, Ticket
 from gateway.http.connection import UntilGone
 from gateway.images.inspect import LoadedImage
 from gateway.images.loader import ImageLoader
-from gateway.memory import memory_of
+from gateway.memory import LARGE_BYTES, memory_of
 from shared.messages import Accepted, Done
 
 HEADERS_AFTER_ACCEPTED_S = 1.0
@@ -38,12 +39,28 @@ class Runner:
             return self.dispatch.reserve(generation, request_id)
         return reserve_each(generation, lambda one: self.dispatch.reserve(one, request_id))
 
-    async def submit(self, ticket: Ticket, generation: GenerationRequest, scope: Scope) -> None:
-        """Fetch and check the images, then hand over the job. Raises as `ImageLoader.load`."""
+    async def submit(
+        self, ticket: Ticket, generation: GenerationRequest, scope: Scope, repeated_bytes: int = 0
+    ) -> None:
+        """Fetch and check the images, then hand over the job, once there is memory for both and for
+        the answer. Raises as `ImageLoader.load`.
+
+        Args:
+            repeated_bytes: what of the request its answer repeats.
+        """
+        memory = memory_of(scope)
+        more_bytes = bytes_beside_body(generation, memory.held_bytes, repeated_bytes)
         loaded: list[list[LoadedImage]] = []
-        if generation.images:
-            loading = self.images.load(generation.images, memory_of(scope))
-            loaded = await unless_over(ticket, loading)
+        try:
+            if more_bytes >= LARGE_BYTES:
+                await unless_over(ticket, memory.hold_when_free(more_bytes))
+            elif more_bytes:
+                memory.take(more_bytes)
+            if generation.images:
+                loading = self.images.load(generation.images, memory)
+                loaded = await unless_over(ticket, loading)
+        finally:
+            memory.has_grown()
         infos = [[info for info, _ in images] for images in loaded]
         job = to_job(generation, infos, ticket, scope["state"]["request_id"])
         ticket.submit(job, [data for images in loaded for _, data in images])

@@ -9,6 +9,7 @@ from typing import TypeVar
 from starlette.types import Scope, Send
 
 from gateway.http.connection import ClientGone, connection_of
+from gateway.http.pieces import pieces
 from gateway.http.timeouts import Timeouts
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -64,9 +65,10 @@ class EventWriter:
         """
         if not data and not last:
             return
-        message = {"type": "http.response.body", "body": data, "more_body": not last}
         try:
-            await self._timeouts.wait(self._send(message), self._write_timeout_s)
+            for piece, more in pieces(data, last=last):
+                message = {"type": "http.response.body", "body": piece, "more_body": more}
+                await self._timeouts.wait(self._send(message), self._write_timeout_s)
         except TimeoutError:
             await self._abort()
             raise ClientGone from None

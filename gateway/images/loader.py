@@ -117,8 +117,6 @@ class ImageLoader:
         except ApiError as error:
             # Its traceback would hold the images, in a circle that only the collector finds.
             raise error.with_traceback(None) from None
-        finally:
-            memory.has_grown()
 
     async def _load_all(
         self, sources: Sequence[ImageSource], request: RequestImages

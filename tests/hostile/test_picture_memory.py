@@ -1,4 +1,5 @@
-"""The memory of pictures: within `--max-buffered-bytes`, whoever they come from, and given back."""
+"""The memory of pictures and of what answers repeat: within `--max-buffered-bytes`, whoever they
+come from, and given back."""
 
 from __future__ import annotations
 
@@ -120,6 +121,29 @@ async def test_short_questions_pass_the_large_bodies(service: Service) -> None:
         assert answer.status_code == 200
         assert not all(task.done() for task in large)
         assert [(await task).status_code for task in large] == [200] * 3
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_answers_repeat_stays_within_the_budget(service: Service, stream: bool) -> None:
+    """Six at once of 14 MiB of instructions, which a stream repeats three times."""
+    before = memory_mib(service, "VmRSS")
+    script = json.dumps({"tokens": 3})
+    asked = {"input": f"script: {script}", "instructions": "x" * 14 * MIB, "stream": stream}
+    body, headers = json.dumps(asked).encode(), {"content-type": "application/json"}
+    async with httpx.AsyncClient(base_url=service.url, timeout=120) as client:
+        posts = (client.post("/v1/responses", content=body, headers=headers) for _ in range(6))
+        answers = await asyncio.gather(*posts)
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert {answer.text.count(asked["instructions"]) for answer in answers} == {3 if stream else 1}
+    assert memory_mib(service, "VmHWM") < before + BUDGET_MIB + SLACK_MIB
+
+
+async def test_a_request_whose_repetitions_never_fit_is_refused(service: Service) -> None:
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+        asked = {"input": "script: {}", "instructions": "x" * 20 * MIB}
+        answer = await client.post("/v1/responses", json=asked)
+    assert answer.status_code == 413
+    assert "--max-buffered-bytes" in answer.text
 
 
 async def test_a_picture_whose_pixels_never_fit_is_refused_by_name(service: Service) -> None:

@@ -27,6 +27,8 @@ from shared.messages import Delta, Done, ToolCallDelta
 class ChatRenderer:
     """Renders one request's answer."""
 
+    repeated_bytes = 0
+
     def __init__(self, body: ChatCompletionRequest, generation: GenerationRequest) -> None:
         self._choices = generation.choices
         self._include_usage = bool(body.stream_options and body.stream_options.include_usage)

@@ -53,7 +53,14 @@ class Stream(Protocol):
 
 
 class Renderer(Protocol):
-    """A dialect, for one request."""
+    """A dialect, for one request.
+
+    Attributes:
+        repeated_bytes: what of the request its answer repeats.
+    """
+
+    @property
+    def repeated_bytes(self) -> int: ...
 
     def non_streaming(self, identity: Identity, answer: CollectedAnswer) -> bytes:
         """Return the JSON body of a complete answer."""

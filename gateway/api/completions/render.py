@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from gateway.api.common.answer import CollectedAnswer, CollectedChoice
@@ -12,6 +13,9 @@ from gateway.generation import Event, GenerationRequest
 from gateway.http.error_body import error_event
 from shared.messages import Delta, Done, TokenLogprob
 
+MOST_ID_BYTES = 16
+"""The text of a token id; most have a few letters."""
+
 
 class CompletionRenderer:
     """Renders one request's answer."""
@@ -20,6 +24,7 @@ class CompletionRenderer:
         self._choices = generation.answers
         self._include_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._with_logprobs = generation.logprobs is not None
+        self.repeated_bytes = _echoed_bytes(generation) if generation.echo else 0
 
     def non_streaming(self, identity: Identity, answer: CollectedAnswer) -> bytes:
         choices = [
@@ -86,6 +91,15 @@ class CompletionStream:
             pieces += (self._head, b',"choices":[],"usage":', encode(usage_content(done.usage)))
             pieces += (b',"timings":', encode(timings_content(done.timings)), b"}\n\n")
         pieces.append(DONE_EVENT)
+
+
+def _echoed_bytes(generation: GenerationRequest) -> int:
+    """What its prompts take as texts, once for each choice."""
+    sizes = (
+        sys.getsizeof(prompt) if isinstance(prompt, str) else MOST_ID_BYTES * len(prompt)
+        for prompt in generation.prompts
+    )
+    return generation.choices * sum(sizes)
 
 
 def _head(identity: Identity) -> dict[str, Any]:

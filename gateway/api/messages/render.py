@@ -22,6 +22,8 @@ STOP_REASONS: dict[FinishReason | None, str] = {
 
 
 class MessagesRenderer:
+    repeated_bytes = 0
+
     def non_streaming(self, identity: Identity, answer: CollectedAnswer) -> bytes:
         choice = answer.choices[0]
         message = _message(identity) | {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.api.common.answer import CollectedAnswer
@@ -15,6 +16,7 @@ from gateway.generation import Event
 from gateway.http.error_body import error_content
 from shared.messages import Delta, Done, FinishReason, Timings, Usage
 
+Piece = bytes | memoryview
 Namespaced = dict[str, tuple[str, str]]
 """Namespace and name by the full name that the model calls a function by."""
 
@@ -26,28 +28,28 @@ PART_TYPES = {"text": "output_text", "reasoning": "reasoning_text"}
 
 class ResponsesRenderer:
     def __init__(self, body: ResponsesRequest) -> None:
-        self._repeated = repeated(body)
+        # Once and as JSON: it may be of any size, and a stream repeats it three times.
+        self._repeated = encode(repeated(body))
         self._namespaced = namespaced(body.tools)
+
+    @property
+    def repeated_bytes(self) -> int:
+        return len(self._repeated)
 
     def non_streaming(self, identity: Identity, answer: CollectedAnswer) -> bytes:
         choice = answer.choices[0]
         *before, last = choice.blocks
         items = [item(block, identity, "completed", self._namespaced) for block in before]
         items.append(item(last, identity, _status(choice.finish_reason), self._namespaced))
-        return encode(
-            finished(
-                self._repeated, identity, items, choice.finish_reason, answer.usage, answer.timings
-            )
-        )
+        response = finished(identity, items, choice.finish_reason, answer.usage, answer.timings)
+        return b"".join(_with_repeated(response, self._repeated))
 
     def stream(self, identity: Identity) -> ResponsesStream:
         return ResponsesStream(self._repeated, self._namespaced, identity)
 
 
 class ResponsesStream:
-    def __init__(
-        self, repeated: dict[str, Any], namespaced: Namespaced, identity: Identity
-    ) -> None:
+    def __init__(self, repeated: bytes, namespaced: Namespaced, identity: Identity) -> None:
         self._repeated = repeated
         self._namespaced = namespaced
         self._identity = identity
@@ -58,13 +60,12 @@ class ResponsesStream:
         self._sequence = 0
 
     def begin(self) -> bytes:
-        response = unfinished(self._repeated, self._identity)
-        return self._event("response.created", response=response) + self._event(
-            "response.in_progress", response=response
-        )
+        response = unfinished(self._identity)
+        created = self._response_event("response.created", response)
+        return b"".join((*created, *self._response_event("response.in_progress", response)))
 
     def events(self, events: list[Event]) -> bytes:
-        pieces: list[bytes] = []
+        pieces: list[Piece] = []
         for event in events:
             if isinstance(event, Delta):
                 self._finish_reason = event.finish_reason or self._finish_reason
@@ -78,7 +79,7 @@ class ResponsesStream:
         content = error_content(error)
         return self._event("error", **{**content, "type": "error"}, error=content)
 
-    def _add_change(self, pieces: list[bytes], change: BlockEvent, status: str) -> None:
+    def _add_change(self, pieces: list[Piece], change: BlockEvent, status: str) -> None:
         """Args: status: of the item, should it end with this."""
         if isinstance(change, Grown):
             pieces.append(self._grown(change))
@@ -129,27 +130,39 @@ class ResponsesStream:
         done.append(self._event("response.output_item.done", output_index=block.index, item=ended))
         return done
 
-    def _add_end(self, pieces: list[bytes], done: Done) -> None:
+    def _add_end(self, pieces: list[Piece], done: Done) -> None:
         status = _status(self._finish_reason)
         for change in self._blocks.end():
             self._add_change(pieces, change, status)
         response = finished(
-            self._repeated,
-            self._identity,
-            self._items,
-            self._finish_reason,
-            done.usage,
-            done.timings,
+            self._identity, self._items, self._finish_reason, done.usage, done.timings
         )
-        pieces.append(self._event(f"response.{status}", response=response))
+        pieces += self._response_event(f"response.{status}", response)
 
     def _place(self, block: Block) -> dict[str, Any]:
         return {"item_id": item_id(block, self._identity), "output_index": block.index}
 
     def _event(self, kind: str, **content: Any) -> bytes:
+        return self._begun(kind) + encode(self._head(kind) | content) + b"\n\n"
+
+    def _response_event(self, kind: str, response: dict[str, Any]) -> Sequence[Piece]:
+        """Return the event in pieces, which are put together once."""
+        start = self._begun(kind) + encode(self._head(kind))[:-1] + b',"response":'
+        return (start, *_with_repeated(response, self._repeated), b"}\n\n")
+
+    @staticmethod
+    def _begun(kind: str) -> bytes:
+        return b"event: " + kind.encode() + b"\ndata: "
+
+    def _head(self, kind: str) -> dict[str, Any]:
         head = {"type": kind, "sequence_number": self._sequence}
         self._sequence += 1
-        return b"event: " + kind.encode() + b"\ndata: " + encode(head | content) + b"\n\n"
+        return head
+
+
+def _with_repeated(response: dict[str, Any], repeated_json: bytes) -> Sequence[Piece]:
+    """Return the JSON object with the members of both, in pieces."""
+    return (encode(response)[:-1], b",", memoryview(repeated_json)[1:])
 
 
 def repeated(body: ResponsesRequest) -> dict[str, Any]:
@@ -180,8 +193,9 @@ def repeated(body: ResponsesRequest) -> dict[str, Any]:
     }
 
 
-def unfinished(repeated: dict[str, Any], identity: Identity) -> dict[str, Any]:
-    return repeated | {
+def unfinished(identity: Identity) -> dict[str, Any]:
+    """Return a response as it begins, without what it repeats."""
+    return {
         "id": f"resp_{identity.job_id}",
         "object": "response",
         "created_at": identity.created,
@@ -194,7 +208,6 @@ def unfinished(repeated: dict[str, Any], identity: Identity) -> dict[str, Any]:
 
 
 def finished(
-    repeated: dict[str, Any],
     identity: Identity,
     items: list[dict[str, Any]],
     finish_reason: FinishReason | None,
@@ -202,7 +215,7 @@ def finished(
     timings: Timings,
 ) -> dict[str, Any]:
     cut = {"reason": "max_output_tokens"} if finish_reason == "length" else None
-    return unfinished(repeated, identity) | {
+    return unfinished(identity) | {
         "status": _status(finish_reason),
         "completed_at": int(time.time()),
         "incomplete_details": cut,
