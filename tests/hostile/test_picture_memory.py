@@ -128,13 +128,14 @@ async def test_what_answers_repeat_stays_within_the_budget(service: Service, str
     """Six at once of 14 MiB of instructions, which a stream repeats three times."""
     before = memory_mib(service, "VmRSS")
     script = json.dumps({"tokens": 3})
-    asked = {"input": f"script: {script}", "instructions": "x" * 14 * MIB, "stream": stream}
+    instructions = "x" * 14 * MIB
+    asked = {"input": f"script: {script}", "instructions": instructions, "stream": stream}
     body, headers = json.dumps(asked).encode(), {"content-type": "application/json"}
     async with httpx.AsyncClient(base_url=service.url, timeout=120) as client:
         posts = (client.post("/v1/responses", content=body, headers=headers) for _ in range(6))
         answers = await asyncio.gather(*posts)
     assert [answer.status_code for answer in answers] == [200] * 6
-    assert {answer.text.count(asked["instructions"]) for answer in answers} == {3 if stream else 1}
+    assert {answer.text.count(instructions) for answer in answers} == {3 if stream else 1}
     assert memory_mib(service, "VmHWM") < before + BUDGET_MIB + SLACK_MIB
 
 

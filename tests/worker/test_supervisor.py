@@ -100,8 +100,9 @@ def test_a_worker_on_a_full_disk_serves_and_survives_its_engine(tmp_path: Path) 
         service.workers.append(OnFullDisk("worker", *flags, stderr=said))
         os.close(said)
         service.await_ready(1)
-        dies_once = {"tokens": 20, "fault": "die", "at": 10, "once": str(tmp_path / "struck")}
-        assert answer_text(service.script(**dies_once)) == words(20)
+        once = str(tmp_path / "struck")
+        answer = service.script(tokens=20, fault="die", at=10, once=once)
+        assert answer_text(answer) == words(20)
     log = os.read(heard, 65536).decode()
     os.close(heard)
     assert "no file for the runs" in log
