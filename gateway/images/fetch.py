@@ -19,7 +19,7 @@ import httpx
 
 from gateway.generation import ImageSource
 from gateway.images.addresses import may_connect
-from gateway.images.lookups import Lookups, Patience, Resolve, resolve
+from gateway.images.lookups import HostTimeout, Lookups, Resolve, resolve
 from gateway.images.room import turn_with_room
 from gateway.images.sources import InvalidImage
 from gateway.images.turns import Flow, Turns
@@ -107,15 +107,15 @@ class Fetcher:
 
     async def _follow(self, source: ImageSource, fetching: Fetching, memory: Holding) -> bytes:
         url = _parsed(source.url)
-        patience = Patience(self._limits.timeout_s)
+        host_timeout = HostTimeout(self._limits.timeout_s)
         for _ in range(MAX_REDIRECTS + 1):
-            addresses = await self._checked_addresses(url, fetching.lookups, patience)
+            addresses = await self._checked_addresses(url, fetching.lookups, host_timeout)
             most = self._most_bytes(memory)
             turn = turn_with_room(
                 self._turns, fetching.hosts, 1, memory, most, source.param, key=url.host
             )
             async with turn as room:
-                async with patience.running():
+                async with host_timeout.running():
                     answer = await self._hop(url, addresses, source.param, memory)
                 if isinstance(answer, bytes):
                     room.keep(len(answer))
@@ -165,13 +165,15 @@ class Fetcher:
             },
         )
 
-    async def _checked_addresses(self, url: httpx.URL, flow: Flow, patience: Patience) -> list[str]:
+    async def _checked_addresses(
+        self, url: httpx.URL, flow: Flow, host_timeout: HostTimeout
+    ) -> list[str]:
         host = url.raw_host.decode("ascii").strip("[]")
         if self._limits.hosts and not _allowed(host, self._limits.hosts):
             raise Refused("this server fetches images from certain hosts only, not from this one")
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
-            addresses = await self._lookups.addresses(host, port, flow, patience)
+            addresses = await self._lookups.addresses(host, port, flow, host_timeout)
         except TimeoutError:
             raise
         except (OSError, UnicodeError):

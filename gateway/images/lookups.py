@@ -38,7 +38,7 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-class Patience:
+class HostTimeout:
     """How much longer a host may take; waiting for a turn of ours is not its slowness."""
 
     def __init__(self, seconds: float) -> None:
@@ -67,14 +67,16 @@ class Lookups:
         self._resolve = resolve
         self._running: set[asyncio.Task[list[str]]] = set()
 
-    async def addresses(self, host: str, port: int, flow: Flow, patience: Patience) -> list[str]:
+    async def addresses(
+        self, host: str, port: int, flow: Flow, host_timeout: HostTimeout
+    ) -> list[str]:
         """Return what `resolve` does.
 
         Args:
             flow: the request's lookups.
 
         Raises:
-            TimeoutError: it takes longer than there is patience for.
+            TimeoutError: the host has taken too long.
             OSError, UnicodeError: see `resolve`.
         """
         began = asyncio.Event()
@@ -83,7 +85,7 @@ class Lookups:
         lookup.add_done_callback(self._ended)
         try:
             await began.wait()
-            async with patience.running():
+            async with host_timeout.running():
                 return await asyncio.shield(lookup)
         finally:
             if not began.is_set():

@@ -16,6 +16,7 @@ from scripts.benchmarks.in_process import drafts
 from scripts.benchmarks.in_process.churn import Contexts, churn
 from scripts.benchmarks.in_process.clocks import Clocks
 from scripts.benchmarks.in_process.engines import Ours, Request, Theirs, requests
+from scripts.benchmarks.in_process.joins_and_leaves import joins_and_leaves, narrowings
 from scripts.benchmarks.in_process.latency import (
     first_requests,
     longest_step,
@@ -23,7 +24,6 @@ from scripts.benchmarks.in_process.latency import (
     second_turns,
     stalls,
 )
-from scripts.benchmarks.in_process.membership import memberships, narrowings
 from scripts.benchmarks.report import ProgressBar, Report, Row, alternated, median
 from scripts.benchmarks.servers.processes import DEMO_MODEL
 
@@ -99,8 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     wanted = {options.only} if options.only else set(PARTS)
     cases = CASES if "throughput" in wanted else ()
-    latencies, memberships_too = "latency" in wanted, "rows" in wanted
-    steps = len(cases) + len(LATENCIES) * latencies + len(ROWS) * memberships_too
+    latencies, rows_too = "latency" in wanted, "rows" in wanted
+    steps = len(cases) + len(LATENCIES) * latencies + len(ROWS) * rows_too
     progress = ProgressBar(steps + 2 * len(drafts.CASES) * ("drafts" in wanted))
     report = Report("engine")
     if "drafts" in wanted:
@@ -115,9 +115,9 @@ def run(options: argparse.Namespace) -> Report:
         for case in cases:
             progress.step(case.name)
             rows.append(measure(case, ours, theirs, options.rounds))
-    if memberships_too:
+    if rows_too:
         progress.step(ROWS[0])
-        report.tables["Who joins or leaves"] = memberships(options.rounds)
+        report.tables["Who joins or leaves"] = joins_and_leaves(options.rounds)
         report.tables["The best of a vocabulary"] = [narrowings(options.rounds)]
         progress.step(ROWS[1])
         report.tables["Churn"] = [

@@ -16,7 +16,7 @@ from scripts.loopback import is_loopback
 from scripts.terminal_chat.errors import ChatError
 
 BUSY = (429, 503)
-PATIENCE_S = 300.0
+RETRY_TIMEOUT_S = 300.0
 """How long a busy server is asked again; as long as it lets others wait by itself."""
 CONNECT_S = 5.0
 
@@ -111,7 +111,7 @@ class Chat:
         body = {"messages": messages, "stream": True, **self._options}
         if self.model is not None:
             body["model"] = self.model
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + RETRY_TIMEOUT_S
         with self._plain_words():
             while True:
                 with self._client.stream(

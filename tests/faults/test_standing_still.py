@@ -19,7 +19,7 @@ from tests.waiting import await_condition
 
 WORKER = ("--engine", "scripted", "--max-concurrency", "8", "--stall-timeout", "3")
 STOPPED_S = 40.0 if SECONDS > 30 else 12.0
-"""More than a worker's patience (3 s), ZeroMQ's (6 s) and the engine's (3 s)."""
+"""More than a worker's timeout (3 s), ZeroMQ's (6 s) and the engine's (3 s)."""
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 Those who wait stand in one line, the longest waiting first. Whoever fits is started. Else room is
 made: first by models without a job, the one that was used least recently first. While only models
 with jobs stand in the way, everybody waits for one of them to fall idle, and others may take what
-is free meanwhile. After `PATIENCE_S` that ends: the models with jobs that were loaded the longest
+is free meanwhile. After `BUSY_GRACE_S` that ends: the models with jobs that were loaded the longest
 ago, and as long ago at least, take no new ones, so that none keeps the others out for ever, and
 nobody behind in the line gets what comes free.
 """
@@ -16,7 +16,7 @@ from typing import Literal
 
 from shared.messages import ModelRoom
 
-PATIENCE_S = 10.0
+BUSY_GRACE_S = 10.0
 """How long models with jobs are left to themselves while somebody waits for another one."""
 FIRST_IDLE_S = 5.0
 """How long a model is left to those for whom it was loaded, although it has had no job yet."""
@@ -125,7 +125,7 @@ def _holds_up(
     waited_s = now - (place.wanted_since or now)
     present = [other for other in places if other.name not in decision.leave]
     candidates = sorted((p for p in present if p.is_idle(now)), key=lambda p: p.used_at)
-    if waited_s >= PATIENCE_S:
+    if waited_s >= BUSY_GRACE_S:
         candidates += sorted((p for p in present if _has_had(p, now)), key=lambda p: p.loaded_at)
     leaving: list[Place] = []
     missing = place.size_bytes - memory.expected_bytes
@@ -137,13 +137,13 @@ def _holds_up(
         decision.leave += [other.name for other in leaving]
         memory.coming_bytes += _bytes_of(leaving) - place.size_bytes
         return False
-    return waited_s >= PATIENCE_S and missing <= _bytes_of(_unsettled(present, now))
+    return waited_s >= BUSY_GRACE_S and missing <= _bytes_of(_unsettled(present, now))
 
 
 def _has_had(place: Place, now: float) -> bool:
     """Whether it has jobs, and has had them for long enough if others wait."""
     has_jobs = place.state == "in" and place.busy and not place.pinned
-    return has_jobs and now - place.loaded_at >= PATIENCE_S
+    return has_jobs and now - place.loaded_at >= BUSY_GRACE_S
 
 
 def _unsettled(present: Iterable[Place], now: float) -> Iterable[Place]:

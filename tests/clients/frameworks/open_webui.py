@@ -22,7 +22,7 @@ from tests.waiting import await_condition, free_port
 
 NAME = "open-webui"
 PACKAGES = ("open-webui==0.12.4",)
-PATIENCE_S = 900
+TIMEOUT_S = 900
 """For its start, and for each answer: the machine may have other things to do."""
 
 STORED = """
@@ -64,7 +64,7 @@ def running(python: str, base_url: str) -> Iterator[str]:
                 stderr=log,
             )
         try:
-            await_condition(lambda: _answers(url), "Open WebUI listens", PATIENCE_S)
+            await_condition(lambda: _answers(url), "Open WebUI listens", TIMEOUT_S)
             yield url
         finally:
             process.terminate()
@@ -86,7 +86,7 @@ def outcomes(python: str, base_url: str) -> dict[str, Any]:
         _ask(browser, CAPITAL)
         text = _answer(browser)
         await_condition(
-            lambda: _last(browser).get("followUps") is not None, "its other calls", PATIENCE_S
+            lambda: _last(browser).get("followUps") is not None, "its other calls", TIMEOUT_S
         )
         chat = _stored(browser)
         _open(browser, url)
@@ -106,7 +106,7 @@ def outcomes(python: str, base_url: str) -> dict[str, Any]:
 def _open(browser: Any, url: str) -> None:
     """Begin a conversation."""
     browser.get(url)
-    await_condition(lambda: _inputs(browser), "a place to write", PATIENCE_S)
+    await_condition(lambda: _inputs(browser), "a place to write", TIMEOUT_S)
     browser.execute_script(DISMISS)
 
 
@@ -142,7 +142,7 @@ def _last(browser: Any) -> Any:
 
 def _answer(browser: Any) -> str:
     """Wait for the end of the model's last answer, and return it."""
-    await_condition(lambda: _last(browser).get("done"), "the answer", PATIENCE_S)
+    await_condition(lambda: _last(browser).get("done"), "the answer", TIMEOUT_S)
     message = _last(browser)
     assert "error" not in message, message["error"]
     content: str = message["content"]

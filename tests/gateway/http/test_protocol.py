@@ -25,7 +25,7 @@ CHUNKED = (
 )
 FEED = b"GET /v1/status/stream HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n"
 GARBAGE = b"\x16\x03\x01 no HTTP\r\n\r\n"
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 """For what comes as fast as this machine happens to be."""
 
 
@@ -42,7 +42,7 @@ def head(length: int, version: bytes = b"1.1") -> bytes:
 
 
 async def read_all(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         return await reader.read(-1)
 
 

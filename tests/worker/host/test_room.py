@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.host.room import FIRST_IDLE_S, PATIENCE_S, Place, decide, room_for
+from worker.host.room import BUSY_GRACE_S, FIRST_IDLE_S, Place, decide, room_for
 
 NOW = 1000.0
 
@@ -70,24 +70,24 @@ def test_a_model_is_left_to_those_for_whom_it_was_loaded() -> None:
 
 def test_the_busy_that_was_loaded_the_longest_ago_makes_way_for_who_has_been_patient() -> None:
     older, newer = loaded("older", busy=True), replace(loaded("newer", busy=True), loaded_at=500.0)
-    assert leaving(newer, older, wanted("a", waited_s=PATIENCE_S - 1)) == []
-    assert leaving(newer, older, wanted("a", waited_s=PATIENCE_S)) == ["older"]
-    only_now = replace(older, loaded_at=NOW - PATIENCE_S + 1)
-    assert leaving(only_now, wanted("a", 8, waited_s=PATIENCE_S)) == []
+    assert leaving(newer, older, wanted("a", waited_s=BUSY_GRACE_S - 1)) == []
+    assert leaving(newer, older, wanted("a", waited_s=BUSY_GRACE_S)) == ["older"]
+    only_now = replace(older, loaded_at=NOW - BUSY_GRACE_S + 1)
+    assert leaving(only_now, wanted("a", 8, waited_s=BUSY_GRACE_S)) == []
     pinned = replace(older, pinned=True)
-    assert leaving(newer, pinned, wanted("a", waited_s=PATIENCE_S)) == ["newer"]
+    assert leaving(newer, pinned, wanted("a", waited_s=BUSY_GRACE_S)) == ["newer"]
 
 
 def test_who_has_been_patient_is_not_overtaken() -> None:
     loads = Place("loads", 6, "loading")
-    assert starting(loads, wanted("large", 8, PATIENCE_S - 1), wanted("small", 2)) == ["small"]
-    assert starting(loads, wanted("large", 8, PATIENCE_S), wanted("small", 2)) == []
+    assert starting(loads, wanted("large", 8, BUSY_GRACE_S - 1), wanted("small", 2)) == ["small"]
+    assert starting(loads, wanted("large", 8, BUSY_GRACE_S), wanted("small", 2)) == []
 
 
 def test_who_can_never_come_in_holds_nobody_up() -> None:
     pinned = loaded("pinned", pinned=True)
     for size in (8, 11):
-        assert starting(pinned, wanted("large", size, 2 * PATIENCE_S), wanted("a")) == ["a"]
+        assert starting(pinned, wanted("large", size, 2 * BUSY_GRACE_S), wanted("a")) == ["a"]
 
 
 def test_a_preload_takes_what_is_free_and_nothing_else() -> None:
@@ -157,7 +157,7 @@ class World:
         for name in decision.leave:
             left = before[name]
             patient = any(
-                self.now - other.wanted_since >= PATIENCE_S
+                self.now - other.wanted_since >= BUSY_GRACE_S
                 for other in before.values()
                 if other.wanted_since is not None
             )
@@ -221,7 +221,7 @@ def test_everybody_who_can_be_served_is_served_though_all_want_everything_always
     taken = sum(place.size_bytes for place in world.places.values() if place.pinned)
     possible = {n for n, p in world.places.items() if p.size_bytes <= BUDGET - taken or p.pinned}
     loads = dict.fromkeys(possible, 0)
-    a_round_s = len(sizes) * (2 * PATIENCE_S + LONGEST_JOB_S + LOADING_S + FIRST_IDLE_S)
+    a_round_s = len(sizes) * (2 * BUSY_GRACE_S + LONGEST_JOB_S + LOADING_S + FIRST_IDLE_S)
     for _ in range(int(3 * a_round_s)):
         world.turn(set(world.places), greedy=greedy)
         for name in possible:

@@ -29,7 +29,7 @@ BLOCK_TOKENS = 256
 """The store grows by so many tokens, copying everything once."""
 BLOCK_SLOTS = 8
 """Beyond so many, it grows by so many slots; below, it doubles."""
-PATIENCE = 8
+FILL_AFTER_STEPS = 8
 """A free slot among taken ones is filled from the end after so many steps."""
 
 
@@ -108,7 +108,7 @@ class SlotCache:
         table.change(table.slots, lengths)
         holes = table.span - len(table.slots)
         self._wasted = self._wasted + holes if holes else 0
-        if holes and self._wasted >= PATIENCE * holes:
+        if holes and self._wasted >= FILL_AFTER_STEPS * holes:
             self._fill(holes)
 
     @property

@@ -16,7 +16,7 @@ LONGER = 3 * TOKENS
 """Of an answer that others join: theirs are read meanwhile."""
 APART, NAMED = "apart", "proof-"
 NAP_S = 0.001
-PATIENCE_S = 300.0
+ANSWER_TIMEOUT_S = 300.0
 
 
 def number_of(job_id: str) -> int:
@@ -81,10 +81,10 @@ class Asking:
         for question in together:
             submit(question, LONGER if joining or longer else TOKENS)
         self._engine.preparation.finish()  # so that the same ones always come together
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while open_jobs:
             if time.monotonic() > deadline:
-                raise NoAnswer(f"no answer in {PATIENCE_S:.0f} s")
+                raise NoAnswer(f"no answer in {ANSWER_TIMEOUT_S:.0f} s")
             open_jobs -= self._step(asked)
             if joining and self._heard:
                 for question in joining:

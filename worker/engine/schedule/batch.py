@@ -79,7 +79,7 @@ class DecodeBatch:
     def busy(self) -> bool:
         return bool(self.rows) or self._pending is not None
 
-    # --- membership ----------------------------------------------------------------------------
+    # --- joining and leaving ---------------------------------------------------------------------
 
     def join(self, rows: Rows, cache: Cache, *, is_batch: bool) -> None:
         """Add rows whose prompts, but for the last token, are in `cache`.

@@ -15,7 +15,7 @@ ON_THE_WAY: frozenset[ModelStatus] = frozenset({"downloading", "loading", "loade
 ROOM_RANK: dict[ModelRoom, int] = {"free": 0, "idle": 1, "busy": 2}
 """What stands in the way of loading it and passes by itself, the best first."""
 
-PATIENCE_S: dict[ModelStatus, float] = {
+ASK_ANOTHER_AFTER_S: dict[ModelStatus, float] = {
     "unloaded": 5.0,
     "failed": 5.0,
     "downloading": 120.0,
@@ -102,4 +102,4 @@ class Demand:
         if waits_for_room or (standing.status, standing.fraction) != (entry.status, entry.fraction):
             standing.status, standing.fraction = entry.status, entry.fraction
             standing.since = now
-        return now - standing.since > PATIENCE_S[entry.status]
+        return now - standing.since > ASK_ANOTHER_AFTER_S[entry.status]

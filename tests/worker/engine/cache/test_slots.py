@@ -135,7 +135,7 @@ def test_any_order_of_coming_and_going_changes_nobodys_attention(
         patch.setattr(slots, "BLOCK_TOKENS", 8)
         patch.setattr(slots, "BLOCK_SLOTS", 4)
         patch.setattr(slot_table, "VIEW_TOKENS", 4)
-        patch.setattr(slots, "PATIENCE", 2)
+        patch.setattr(slots, "FILL_AFTER_STEPS", 2)
         twins = Twins(seed)
         for _ in range(data.draw(st.integers(1, 12))):
             if len(twins.rows) < MOST_ROWS and (not twins.rows or data.draw(st.booleans())):
@@ -200,7 +200,7 @@ def test_who_joins_or_leaves_has_nobody_copied() -> None:
 def test_a_free_slot_is_filled_when_nobody_comes() -> None:
     cache = full(8, 300)
     cache.leave([0, 1, 2, 4, 5, 6, 7])
-    for _ in range(slots.PATIENCE + 1):
+    for _ in range(slots.FILL_AFTER_STEPS + 1):
         advance(cache)
     assert cache.span == 7
     assert sorted(cache.table.slots) == list(range(7))

@@ -170,7 +170,7 @@ def rows(request: pytest.FixtureRequest, checkpoint: Any) -> Iterator[Rows]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slots, "BLOCK_TOKENS", 32)
         patch.setattr(slots, "BLOCK_SLOTS", 2)
-        patch.setattr(slots, "PATIENCE", 2)
+        patch.setattr(slots, "FILL_AFTER_STEPS", 2)
         patch.setattr(slot_table, "VIEW_TOKENS", 4)
         patch.setattr(radix_tree, "NODE_TOKENS", 8)  # known starts end within pictures, too
         yield Rows(driver, jobs)

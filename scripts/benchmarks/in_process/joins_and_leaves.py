@@ -43,7 +43,7 @@ def measured(work: Callable[[], None]) -> Cost:
     return Cost(Clocks.now() - started, max(0, int(mx.get_peak_memory() - before)))
 
 
-def memberships(rounds: int) -> list[Row]:
+def joins_and_leaves(rounds: int) -> list[Row]:
     """Keys and values of rows of various lengths, then counts of penalized rows."""
     rows = [_store_row(tokens, rounds) for tokens in OTHERS_TOKENS]
     return [*rows, _penalties_row(rounds)]
