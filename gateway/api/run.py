@@ -97,6 +97,7 @@ async def unless_over(ticket: Ticket, work: Coroutine[Any, Any, T]) -> T:
     finally:
         working.cancel()
         ending.cancel()
+        del working, ending  # An error in them holds this frame: the request would outlive it.
 
 
 async def first_events(ticket: Ticket) -> list[Event]:

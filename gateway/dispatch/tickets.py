@@ -28,6 +28,8 @@ class JobTicket:
         self._perform(Prepare(self.job_id, job, images))
 
     def cancel(self) -> None:
+        # Its traceback holds whoever waited, and so the whole request beyond its answer.
+        self._error = None
         if not self.ended:
             self._perform(Abandon(self.job_id))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -63,3 +65,29 @@ def test_of_a_job_that_is_over_nothing_can_be_given_up() -> None:
     mine.ended = True
     mine.cancel()
     assert not acts
+
+
+class Request:
+    """What a handler holds while it waits."""
+
+
+async def test_a_failed_request_goes_with_its_answer() -> None:
+    """Not when the garbage collector comes by, which is seldom: its text may be tens of MiB."""
+    gone = []
+
+    async def handle(request: Request) -> None:
+        mine = ticket()
+        mine.tell([], WorkerFailed("x"))
+        gone.append(weakref.ref(request))
+        try:
+            await mine.next_events()
+        finally:
+            mine.cancel()
+
+    gc.disable()
+    try:
+        with pytest.raises(WorkerFailed):
+            await handle(Request())
+        assert gone[0]() is None
+    finally:
+        gc.enable()
