@@ -123,6 +123,7 @@ def test_a_hang_is_a_death_though_the_worker_says_hello_again() -> None:
     simulation, worker = one_worker(pid=7)
     client = simulation.request()
     hang(simulation, worker)
+    worker.drop(client.record.run_id)
     simulation.say(worker, worker.hello())
     assert client.record.deaths == 1
     assert client.phase() is Phase.READY, "a worker that hangs gets no job"
