@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import math
 import os
 import re
 import sys
@@ -234,6 +235,8 @@ def _as_scalar(
     except ValueError:
         kind = {int: "a whole number", float: "a number"}.get(convert, "a value")  # type: ignore[call-overload]
         raise SettingsError(f"{source}: expected {kind}, got {raw!r}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{source}: expected a number, got {raw!r}")
     choices = field.metadata["choices"]
     if choices and value not in choices:
         raise SettingsError(f"{source}: expected one of {', '.join(choices)}, got {raw!r}")

@@ -15,6 +15,11 @@ from worker.engine.options import EngineOptions
 BUILT_IN_MODEL = Path(__file__).parent / "demo_model"
 DEMO_MODEL_NAME = "demo"
 GIB = 1024**3
+MOST_NAME_CHARACTERS = 256
+MOST_MODEL_NAMES = 64
+"""What gateways take; they hear nothing of who says more."""
+MOST_HOST_NAME_CHARACTERS = 100
+"""Its engines' names have a model's behind it."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +130,23 @@ class Settings:
         for name, path in self.named_paths:
             if not name or not path:
                 raise SettingsError("--model-path: expected NAME=PATH, and one of them is empty")
+        self._check_names()
         for endpoint in self.gateway:
             check_endpoint("--gateway", endpoint)
         if self.worker_key:
             check_key_file("--worker-key", self.worker_key, secret=True)
             check_key_file("--gateway-key", self.gateway_key, secret=False)
+
+    def _check_names(self) -> None:
+        most = MOST_HOST_NAME_CHARACTERS if self.is_host else MOST_NAME_CHARACTERS
+        if len(self.name) > most or not self.name.isprintable():
+            raise SettingsError(f"--name: expected at most {most} characters that can be printed")
+        names = () if self.is_host else self.model_names
+        if len(names) > MOST_MODEL_NAMES:
+            raise SettingsError(f"--served-model-name: at most {MOST_MODEL_NAMES} are served")
+        for name in names:
+            if not 0 < len(name) <= MOST_NAME_CHARACTERS or not name.isprintable():
+                raise SettingsError(f"--served-model-name: {name!r} is no name for a model")
 
     def engine_options(self) -> EngineOptions:
         return EngineOptions(

@@ -54,6 +54,8 @@ from shared.messages.from_gateway import (
     Welcome,
 )
 from shared.messages.from_worker import (
+    MAX_ALIASES,
+    MAX_CATALOGUE,
     MAX_DIED_WITH,
     Accepted,
     Cancelled,
@@ -83,6 +85,8 @@ from shared.messages.job import (
 )
 
 __all__ = [
+    "MAX_ALIASES",
+    "MAX_CATALOGUE",
     "MAX_DIED_WITH",
     "MAX_SLOTS",
     "Accepted",

@@ -37,6 +37,8 @@ def test_flag_beats_environment_beats_default() -> None:
         (["--port", "many"], {}, "--port: expected a whole number, got 'many'"),
         (["--port", "0"], {}, "--port: must be at least 1, got 0"),
         ([], {"EX_RATIO": "x"}, "EX_RATIO: expected a number, got 'x'"),
+        (["--ratio", "inf"], {}, "--ratio: expected a number, got 'inf'"),
+        (["--ratio", "nan"], {}, "--ratio: expected a number, got 'nan'"),
         ([], {"EX_LOUD": "maybe"}, "EX_LOUD: expected true or false, got 'maybe'"),
         (["--name", "c"], {}, "--name: expected one of , a, b, got 'c'"),
         (["--unknown"], {}, "unknown flag --unknown"),
