@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import NotASafetensorsRepoError, RepositoryNotFoundError
 
+from shared.model_path import expanded
 from worker.engine.interface import ModelError
 from worker.engine.model.config import read_json
 from worker.host.budget import default_budget_bytes
@@ -78,7 +79,7 @@ def make_plan(model: str, budget_gib: float | None) -> Plan:
     """
     from worker.engine.model.device import has_gpu, memory_bytes  # bring MLX, which takes a moment
 
-    config, tensors = _local(Path(model).expanduser()) or _of_the_hub(model)
+    config, tensors = _local(expanded(model)) or _of_the_hub(model)
     own_bytes = default_budget_bytes(memory_bytes())
     budget_bytes = own_bytes if budget_gib is None else int(budget_gib * GIB)
     return Plan(model, estimate(config, tensors, widened=not has_gpu()), budget_bytes)

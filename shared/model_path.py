@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 FOLDER_SIGNS = ("/", ".", "~")
@@ -23,4 +24,9 @@ def split_name(value: str, here: Path | None = None) -> tuple[str, str]:
 
 def below(path: str, here: Path | None = None) -> Path:
     """The path as a folder would be found by it."""
-    return (here or Path()) / Path(path).expanduser()
+    return (here or Path()) / expanded(path)
+
+
+def expanded(path: str) -> Path:
+    """With a home folder for `~`; that of an unknown user is nowhere, and not found."""
+    return Path(os.path.expanduser(path))

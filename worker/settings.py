@@ -8,7 +8,7 @@ from pathlib import Path
 from shared.endpoints import check_endpoint, check_key_file
 from shared.logs import FORMATS, LEVELS
 from shared.messages import MAX_SLOTS
-from shared.model_path import split_name
+from shared.model_path import expanded, split_name
 from shared.settings import SettingsError, option
 from worker.engine.options import EngineOptions
 
@@ -187,5 +187,5 @@ def _named(value: str) -> tuple[str, str]:
     name, path = split_name(value)
     if path != value:
         return name, path
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     return (folder.resolve().name if folder.exists() else path, path)

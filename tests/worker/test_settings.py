@@ -105,6 +105,8 @@ def test_a_folder_below_home_gives_its_own_name(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "models" / "qwen").mkdir(parents=True)
     assert loaded("--model-path", "~/models/qwen").model_names == ("qwen",)
+    nobodys = "~nobody-of-that-name/qwen"
+    assert loaded("--model-path", nobodys).model == nobodys, "it is not found, which is said later"
 
 
 def test_one_model_may_be_given_a_name_and_several_make_a_host(tmp_path: Path) -> None:

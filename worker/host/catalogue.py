@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.messages import MAX_ALIASES, MAX_CATALOGUE
+from shared.model_path import expanded
 from shared.settings import SettingsError, with_values
 from worker.host.safetensors_header import has_tensors
 from worker.settings import Settings
+
+log = logging.getLogger(__name__)
 
 OWN_KEYS = frozenset({"path", "aliases", "pin", "preload", "idle_unload"})
 ENGINE_FLAGS = frozenset(
@@ -31,14 +36,23 @@ ENGINE_FLAGS = frozenset(
     }
 )
 """Settings that one model may have for itself."""
-MOST_NAME_CHARACTERS = 256
+MOST_NAME_CHARACTERS = 128
+"""Half of what gateways take: an engine's name has its worker's before its model's."""
+MOST_NAMES = 4096
+"""Of all models together: what a host tells of them is one message."""
+MOST_IDLE_S = 2**31 - 1
+"""As a request's `ttl`."""
+
+
+Stamp = tuple[str, int]
+"""Where a folder leads, and when a file last came into it or left; None of what is not here."""
 
 
 @dataclass(frozen=True)
 class Model:
     """
     Attributes:
-        path: a folder or a hub id.
+        path: a folder or a hub id, as the operator names it.
         idle_unload_s: after so many seconds without a job it leaves; 0: never.
         settings: all that its engine process is told.
         kept: its worker has no other model: it is loaded at the start, whatever it takes, never
@@ -53,13 +67,22 @@ class Model:
     preload: bool = False
     idle_unload_s: float = 0.0
     kept: bool = False
+    stamp: Stamp | None = None
+
+
+def stamp_of(path: str) -> Stamp | None:
+    folder = Path(path)
+    try:
+        return str(folder.resolve()), folder.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def read_catalogue(settings: Settings) -> tuple[Model, ...]:
     """
     Raises:
-        SettingsError: a name is taken twice, a file cannot be read, or a value cannot be used; the
-            message says which.
+        SettingsError: a name is taken twice, a file or folder cannot be read, or a value cannot be
+            used; the message says which.
     """
     if not settings.is_host:
         return (_only_model(settings),)
@@ -90,19 +113,29 @@ def _only_model(settings: Settings) -> Model:
 def _folders(models_dir: str) -> list[Path]:
     if not models_dir:
         return []
-    folder = Path(models_dir).expanduser()
-    if not folder.is_dir():
-        raise SettingsError(f"--models-dir: {models_dir} is no folder")
-    inside = sorted(folder.iterdir())
-    return [one for one in inside if (one / "config.json").is_file() and has_tensors(one)]
+    folder = expanded(models_dir)
+    try:
+        if not folder.is_dir():
+            raise SettingsError(f"--models-dir: {models_dir} is no folder")
+        return [inside for inside in sorted(folder.iterdir()) if _holds_checkpoint(inside)]
+    except OSError as error:
+        raise SettingsError(f"--models-dir: {error}") from None
+
+
+def _holds_checkpoint(folder: Path) -> bool:
+    try:
+        return (folder / "config.json").is_file() and has_tensors(folder)
+    except OSError as error:  # a disk's own folders are closed to most: .Spotlight-V100
+        log.warning("--models-dir: %s is passed over: %s", folder, error)
+        return False
 
 
 def _read_toml(file: str) -> Mapping[str, Mapping[str, Any]]:
     if not file:
         return {}
     try:
-        content = tomllib.loads(Path(file).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = tomllib.loads(expanded(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"--models: {file}: {error}") from None
     models = content.get("models", {})
     unknown = content.keys() - {"models"}
@@ -120,10 +153,16 @@ def _model(name: str, found: str | None, told: Mapping[str, Any], settings: Sett
     path = told.get("path", found)
     if not isinstance(path, str) or not path:
         raise SettingsError(f"{where}: path: a folder or a hub id is wanted")
-    folder = Path(path).expanduser()
-    own = {key: value for key, value in told.items() if key in ENGINE_FLAGS}
-    place = str(folder.resolve()) if folder.is_dir() else path
+    folder = expanded(path)
+    if "\0" in path:
+        raise SettingsError(f"{where}: path: {path!r} is no path")
     aliases = _aliases(told.get("aliases", []), where)
+    for called in (name, *aliases):
+        if not 0 < len(called) <= MOST_NAME_CHARACTERS or not called.isprintable():
+            raise SettingsError(f"{where}: {called!r} is no name for a model")
+    own = {key: value for key, value in told.items() if key in ENGINE_FLAGS}
+    stamp = stamp_of(str(folder))
+    place = stamp[0] if stamp else path
     alone = dataclasses.replace(
         settings,
         models="",
@@ -133,18 +172,21 @@ def _model(name: str, found: str | None, told: Mapping[str, Any], settings: Sett
     )
     return Model(
         name,
-        place,
+        str(folder) if stamp else path,
         with_values(alone, own, where),
         aliases=aliases,
         pinned=_switch(told, "pin", where),
         preload=_switch(told, "preload", where),
         idle_unload_s=_seconds(told.get("idle_unload", settings.idle_unload), where),
+        stamp=stamp,
     )
 
 
 def _aliases(told: Any, where: str) -> tuple[str, ...]:
     if not isinstance(told, list) or not all(isinstance(one, str) for one in told):
         raise SettingsError(f"{where}: aliases: expected a list of names")
+    if len(told) >= MAX_ALIASES:
+        raise SettingsError(f"{where}: aliases: at most {MAX_ALIASES - 1}")
     return tuple(told)
 
 
@@ -156,17 +198,21 @@ def _switch(told: Mapping[str, Any], key: str, where: str) -> bool:
 
 
 def _seconds(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise SettingsError(f"{where}: idle_unload: expected seconds, 0 or more")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= MOST_IDLE_S:
+        raise SettingsError(f"{where}: idle_unload: expected seconds, 0 to {MOST_IDLE_S}")
     return float(value)
 
 
-def _check_names(models: Iterable[Model]) -> None:
+def _check_names(models: Sequence[Model]) -> None:
+    """That all can be told to gateways: who says more than a message holds is not heard at all."""
     seen: set[str] = set()
+    if len(models) > MAX_CATALOGUE:
+        raise SettingsError(f"{len(models)} models are listed, and at most {MAX_CATALOGUE} can be")
     for model in models:
         for name in (model.name, *model.aliases):
-            if not 0 < len(name) <= MOST_NAME_CHARACTERS or not name.isprintable():
-                raise SettingsError(f"[models.{model.name}]: {name!r} is no name for a model")
             if name in seen:
                 raise SettingsError(f"[models.{model.name}]: the name {name} is taken twice")
             seen.add(name)
+    if len(seen) > MOST_NAMES:
+        raise SettingsError(f"the models have {len(seen)} names, and at most {MOST_NAMES} can be")

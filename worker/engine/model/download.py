@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 )
 from tqdm.auto import tqdm
 
+from shared.model_path import expanded
 from worker.engine.interface import ModelError, ModelUnavailable
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def resolve_folder(model_path: str, progress: Progress, *, trust_remote_code: bo
         ModelError: there is no such folder, no such model on the hub, or no hub to ask.
         ModelUnavailable: the download broke off; files that have come stay for the next try.
     """
-    folder = Path(model_path).expanduser()
+    folder = expanded(model_path)
     if folder.is_dir():
         return folder
     if folder.is_absolute() or model_path.startswith((".", "~")) or model_path.count("/") != 1:
