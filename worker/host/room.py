@@ -110,8 +110,11 @@ def room_for(place: Place, places: Sequence[Place], budget_bytes: int, now: floa
     memory = _memory(others, budget_bytes)
     if place.size_bytes <= memory.free_bytes:
         return "free"
-    idle = _bytes_of(other for other in others if other.is_idle(now))
-    if place.size_bytes <= memory.expected_bytes + idle:
+    # What leaves with jobs may still answer for long.
+    passing = _bytes_of(
+        o for o in others if o.is_idle(now) or (o.state == "leaving" and not o.busy)
+    )
+    if place.size_bytes <= memory.free_bytes + passing:
         return "idle"
     pinned = _bytes_of(other for other in others if other.pinned and other.state != "out")
     return "busy" if place.size_bytes <= budget_bytes - pinned else "pinned"

@@ -111,6 +111,7 @@ def test_an_idle_model_leaves_after_its_time() -> None:
         (6, [loaded("x", 4, busy=True)], "free"),
         (8, [loaded("x", 4)], "idle"),
         (8, [replace(loaded("x", 4), state="leaving")], "idle"),
+        (8, [replace(loaded("x", 4, busy=True), state="leaving")], "busy"),
         (8, [loaded("x", 4, busy=True)], "busy"),
         (8, [Place("x", 4, "loading")], "busy"),
         (8, [loaded("x", 4, busy=True, pinned=True)], "pinned"),
