@@ -68,6 +68,8 @@ class SimulatedWorker:
     supervisor: str = ""
     routing_id: bytes = b""
     runs: dict[str, Run] = field(default_factory=dict)
+    begun: int = 0
+    """How many runs it has taken."""
     prompts: list[str] = field(default_factory=list)
     """Runs that are only to be counted."""
     _accepted: list[Accepted] = field(default_factory=list)
@@ -151,6 +153,7 @@ class SimulatedWorker:
             return [Rejected(job=job.id, reason=self.state)]
         if self.free(stream=job.stream) <= 0:
             return [Rejected(job=job.id, reason="no_slot")]
+        self.begun += 1
         self.runs[job.id] = Run(job, len(job.resume[0].tokens) if job.resume else 0)
         accepted = Accepted(job=job.id, prompt_tokens=PROMPT_TOKENS)
         if not self.in_one:

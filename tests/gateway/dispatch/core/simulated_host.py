@@ -1,18 +1,21 @@
 """A host that obeys the protocol (`docs/protocol.md`, "Catalogues") without processes or memory.
 
-Models have sizes, the host has a budget. It decides as a supervisor does: what has been without a
-job the longest makes room, never what has jobs, never what is pinned.
+Models have sizes, the host has a budget. It decides by the function that supervisors decide by
+(`worker/host/room.py`), and what it must never do is asserted where it does it.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
+from typing import Literal
 
 from scripts.simulated_worker import SimulatedWorker
 from shared.messages import (
     Catalogue,
     CatalogueEntry,
     Goodbye,
+    Heartbeat,
     Hello,
     Load,
     Message,
@@ -21,10 +24,14 @@ from shared.messages import (
     Unload,
 )
 from tests.gateway.dispatch.core.simulation import Simulation
+from worker.host.room import BUSY_GRACE_S, FIRST_IDLE_S, Place, decide, room_for
 
 LOADING_TAKES_S = 2.0
-FORGETS_AFTER_S = 2.5
+FORGETS_AFTER_S = 5.0
 """Who has not been asked for so long is not waited for any more."""
+STARTS = itertools.count(1)
+COMES_BACK_S = 20.0
+"""Whose engine died when it was loaded is waited for as long."""
 RETRY_S = 8.0
 
 
@@ -43,19 +50,44 @@ class Model:
     engine: SimulatedWorker | None = None
     ready_at: float | None = None
     """It is being loaded until then."""
+    leaving: bool = False
+    """Its engine takes no more jobs, and ends with the last that it has."""
     retry_at: float = 0.0
+    wanted_since: float | None = None
     wanted_until: float = float("-inf")
+    loaded_at: float = 0.0
     used_at: float = 0.0
+    begun: int = 0
+    """How many runs its engine had begun at the last look."""
     idle_unload_s: float | None = None
     loads: int = 0
 
     @property
-    def takes_memory(self) -> bool:
-        return self.engine is not None
-
-    @property
     def idle(self) -> bool:
         return self.ready_at is None and self.engine is not None and not self.engine.runs
+
+    @property
+    def busy(self) -> bool:
+        return self.engine is not None and bool(self.engine.runs)
+
+    def place(self, now: float) -> Place:
+        state: Literal["out", "loading", "in", "leaving"] = "out"
+        if self.engine is not None:
+            ready = "in" if self.ready_at is None else "loading"
+            state = "leaving" if self.leaving else ready
+        absent = now < self.retry_at or self.downloaded[1] > 0
+        return Place(
+            self.name,
+            self.size,
+            state,
+            busy=self.busy or (state == "in" and self.wanted_since is not None),
+            pinned=self.pinned,
+            loaded_at=self.loaded_at,
+            used_at=self.used_at,
+            wanted_since=None if absent else self.wanted_since,
+            preload=self.kept and not absent,
+            idle_limit_s=self.idle_unload_s or 0.0,
+        )
 
 
 class SimulatedHost:
@@ -72,11 +104,11 @@ class SimulatedHost:
         self.budget = budget
         self.models = {model.name: model for model in models}
         self.slots = slots
-        self.instance = f"{name}-1"
+        self.instance = f"{name}-{next(STARTS)}"
         self.routing_id = b""
         self.heard: list[Message] = []
         simulation.join(self)
-        self._load_what_is_kept()
+        self._decide()
 
     # --- what it says ----------------------------------------------------------------------
 
@@ -125,50 +157,70 @@ class SimulatedHost:
 
     @property
     def used(self) -> int:
-        return sum(model.size for model in self.models.values() if model.takes_memory)
+        return sum(model.size for model in self.models.values() if model.engine is not None)
+
+    @property
+    def places(self) -> list[Place]:
+        return [model.place(self.simulation.now) for model in self.models.values()]
 
     def room(self, wanted: Model) -> ModelRoom:
-        if wanted.size > self.budget:
-            return "never"
-        others = [m for m in self.models.values() if m.takes_memory and m is not wanted]
-        missing = wanted.size + sum(m.size for m in others) - self.budget
-        if missing <= 0:
-            return "free"
-        loose = [m for m in others if not m.pinned]
-        if sum(m.size for m in loose if m.idle) >= missing:
-            return "idle"
-        return "busy" if sum(m.size for m in loose) >= missing else "pinned"
+        now = self.simulation.now
+        return room_for(wanted.place(now), self.places, self.budget, now)
 
     # --- what it hears ---------------------------------------------------------------------
 
     def take(self, message: Message) -> list[Message]:
         self.heard.append(message)
         if isinstance(message, Load | Unload):
-            model = self._named(message.model)
-            assert not model.kept, "nobody is asked for what is kept"
-            if isinstance(message, Unload):
-                self.unload(model)
-            else:
-                if message.idle_unload_s is not None:
-                    model.idle_unload_s = message.idle_unload_s
-                model.wanted_until = self.simulation.now + FORGETS_AFTER_S
-                self._make_room_and_load(model)
+            self.check_order(message)
+            self.obey(message)
             return [self.catalogue()]
         return []
+
+    def check_order(self, order: Load | Unload) -> None:
+        """What no gateway may ask."""
+        assert not self._named(order.model).kept, "nobody is asked for what is kept"
+        if isinstance(order, Unload) or order.idle_unload_s is not None:
+            return
+        view = self.simulation.core.view
+        sessions = [one for one in view.sessions.values() if one.pool == order.model]
+        assert "ready" not in {one.state for one in sessions}, "nobody is asked for what is there"
+
+    def obey(self, order: Load | Unload) -> None:
+        """Whichever gateway's."""
+        model, now = self._named(order.model), self.simulation.now
+        if isinstance(order, Unload):
+            model.wanted_since = None
+            self._let_go(model)
+            return
+        if order.idle_unload_s is not None:
+            model.idle_unload_s = order.idle_unload_s
+        model.wanted_since = now if model.wanted_since is None else model.wanted_since
+        model.wanted_until = now + FORGETS_AFTER_S
+        self._decide()
 
     def _named(self, name: str) -> Model:
         return next(m for m in self.models.values() if name in (m.name, *m.aliases))
 
-    def _make_room_and_load(self, model: Model) -> None:
-        if model.engine is not None or self.simulation.now < model.retry_at:
-            return
-        while self.room(model) == "idle":
-            idle = [m for m in self.models.values() if m.idle and not m.pinned]
-            self.unload(min(idle, key=lambda m: m.used_at))
-        if self.room(model) != "free":
-            return
-        assert model.engine is None
+    def _decide(self) -> None:
+        now = self.simulation.now
+        waits = [now - p.wanted_since for p in self.places if p.wanted_since and p.state == "out"]
+        patient = max(waits, default=0.0) >= BUSY_GRACE_S
+        decision = decide(self.places, self.budget, now)
+        for name in decision.leave:
+            model = self.models[name]
+            unused = model.used_at <= model.loaded_at and now - model.loaded_at < FIRST_IDLE_S
+            assert model.engine is not None and not model.pinned
+            assert patient or not (model.busy or unused), "it is left to those who asked for it"
+            self._let_go(model)
+        for name in decision.start:
+            self._start(self.models[name])
+        assert self.used <= self.budget
+
+    def _start(self, model: Model) -> None:
+        assert model.engine is None, "no model is here twice"
         model.loads += 1
+        model.leaving, model.begun = False, 0
         model.ready_at = self.simulation.now + LOADING_TAKES_S
         model.engine = SimulatedWorker(
             f"{self.name}/{model.name}",
@@ -181,11 +233,6 @@ class SimulatedHost:
         engine = model.engine
         self.simulation.later(lambda: self._connect(model, engine))
 
-    def _load_what_is_kept(self) -> None:
-        for model in self.models.values():
-            if model.kept and not model.downloaded[1]:
-                self._make_room_and_load(model)
-
     def _connect(self, model: Model, engine: SimulatedWorker) -> None:
         if model.engine is engine:
             self.simulation.connect(engine)
@@ -194,15 +241,18 @@ class SimulatedHost:
 
     def advance(self) -> None:
         """Time has passed: loads end, waiting ones begin."""
+        now = self.simulation.now
         for model in self.models.values():
-            if model.engine is not None and model.engine.runs:
-                model.used_at = self.simulation.now
-            if model.ready_at is not None and self.simulation.now >= model.ready_at:
+            engine = model.engine
+            if engine is not None and (engine.runs or engine.begun > model.begun):
+                model.used_at, model.begun = now, engine.begun
+            if model.ready_at is not None and now >= model.ready_at:
                 self._loaded(model)
-        for model in self.models.values():
-            if model.wanted_until > self.simulation.now:
-                self._make_room_and_load(model)
-        self._load_what_is_kept()
+            if model.leaving and not model.busy:
+                self.unload(model)
+            if model.wanted_until < now:
+                model.wanted_since = None
+        self._decide()
         self.tell()
 
     def _loaded(self, model: Model) -> None:
@@ -211,27 +261,42 @@ class SimulatedHost:
             model.retry_at = self.simulation.now + RETRY_S
             self.end_engine(model)
             return
-        engine.state = "ready"
-        model.used_at = self.simulation.now
+        engine.state = "draining" if model.leaving else "ready"
+        model.loaded_at = model.used_at = self.simulation.now
         self.say_for(engine, engine.hello())
 
-    def say_for(self, engine: SimulatedWorker, message: Hello | Goodbye) -> None:
+    def say_for(self, engine: SimulatedWorker, message: Hello | Heartbeat | Goodbye) -> None:
         if engine.routing_id and engine.routing_id not in self.simulation.deaf:
             self.simulation.say(engine, message)
+
+    def _let_go(self, model: Model) -> None:
+        """Its engine finishes what it has, takes nothing more, and ends."""
+        engine = model.engine
+        if engine is None or not engine.runs:
+            self.unload(model)
+            return
+        model.leaving, engine.state = True, "draining"
+        self.simulation.later(lambda: self.say_for(engine, engine.heartbeat()))
 
     def unload(self, model: Model) -> None:
         """At once, whatever it was doing: its engine hands back its jobs and says goodbye."""
         engine = model.engine
         if engine is not None:
             model.engine = model.ready_at = None
+            model.leaving = False
             self.simulation.vanish(engine)
             self.simulation.later(lambda: self.say_for(engine, Goodbye()))
 
     def end_engine(self, model: Model) -> None:
-        """Its engine dies."""
-        engine = model.engine
+        """Its engine dies: while it loads that is a failure, else it is started anew."""
+        engine, now = model.engine, self.simulation.now
         if engine is not None:
+            if model.ready_at is not None:
+                model.retry_at = now + RETRY_S
+            elif not (model.leaving or model.broken):
+                model.wanted_since, model.wanted_until = now, now + COMES_BACK_S
             model.engine = model.ready_at = None
+            model.leaving = False
             self.simulation.later(lambda: self.simulation.kill(engine))
 
     def die(self) -> None:

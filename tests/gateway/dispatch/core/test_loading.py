@@ -361,9 +361,7 @@ def test_a_loaded_engine_that_dies_with_its_host_is_not_waited_for_elsewhere() -
     assert client.phase() is Phase.RUNNING
     host.die()
     simulation.pass_time(0.5)
-    again = SimulatedHost(simulation, "mac", 10, Model("a", 6))
-    again.instance = "mac-2"
-    again.tell()
+    SimulatedHost(simulation, "mac", 10, Model("a", 6))
     live(simulation, LOADING_TAKES_S + 8)
     assert answered(client)
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gateway.dispatch.core.catalogues.demand import ASK_EVERY_S, refused
 from gateway.dispatch.core.jobs import KINDS, Kind
 from gateway.errors import ApiError
-from shared.messages import Done, Load
+from shared.messages import Done, Load, Unload
 from tests.gateway.dispatch.core.simulated_host import LOADING_TAKES_S, Model, SimulatedHost
 from tests.gateway.dispatch.core.simulation import Simulation, run
 from tests.properties import examples
@@ -19,6 +19,22 @@ NAMES = ("a", "b", "c")
 KEPT = "k"
 HOSTS = ("mac", "mini", "alone")
 names, hosts = st.sampled_from((*NAMES, KEPT)), st.sampled_from(HOSTS)
+
+
+class AskedHost(SimulatedHost):
+    """One of several that all keep the rules, so that none is given up as one that does nothing."""
+
+    def check_order(self, order: Load | Unload) -> None:
+        super().check_order(order)
+        view = self.simulation.core.view
+        draining = {s.hello.supervisor for s in view.sessions.values() if s.state == "draining"}
+        loading = {
+            host.instance
+            for host, entry in view.listing(order.model)
+            if host.here and entry.status == "loading" and host.instance not in draining
+        }
+        if isinstance(order, Load) and loading:
+            assert self.instance in loading, "one host loads it, and no two in turn"
 
 
 class LoadingMachine(RuleBasedStateMachine):
@@ -32,10 +48,10 @@ class LoadingMachine(RuleBasedStateMachine):
 
     def _start(self, name: str) -> SimulatedHost:
         if name == "alone":
-            return SimulatedHost(self.simulation, name, 10, Model(KEPT, 4, kept=True))
+            return AskedHost(self.simulation, name, 10, Model(KEPT, 4, kept=True))
         listed = NAMES if name == "mac" else NAMES[:2]
         models = [Model(model, 4) for model in listed]
-        return SimulatedHost(self.simulation, name, 10, *models)
+        return AskedHost(self.simulation, name, 10, *models)
 
     def _is_up(self, host: SimulatedHost) -> bool:
         return host.routing_id in self.simulation.hosts
@@ -78,7 +94,7 @@ class LoadingMachine(RuleBasedStateMachine):
     def another_gateway_asks(self, host: str, model: str) -> None:
         there = self._is_up(self.hosts[host]) and model in self.hosts[host].models
         if there and model != KEPT:
-            self.hosts[host].take(Load(model=model))
+            self.hosts[host].obey(Load(model=model))
             self.hosts[host].tell()
 
     @rule(host=hosts, model=names, broken=st.booleans(), pinned=st.booleans())

@@ -70,7 +70,8 @@ def test_a_model_tells_what_becomes_of_it() -> None:
     assert (loaded.status, loaded.fraction, loaded.memory_bytes) == ("loaded", 1.0, 6)
     assert loaded.workers == ["mac/a"] and loaded.idle_s is None
     run(simulation)
-    simulation.pass_time(3)
+    for seconds in (0, 3):
+        simulation.pass_time(seconds)
     assert model(simulation, "a").idle_s == 3
     simulation.request(model="b")
     for _ in range(3):
