@@ -131,6 +131,7 @@ class Host:
 
     def _go_by(self, models: Sequence[Model]) -> None:
         """Whoever is no longer listed leaves, and is out of the list once it is gone."""
+        self._watch.follow(models)
         before, self._models = self._models, {}
         for model in models:
             hosted = before.pop(model.name, None)
