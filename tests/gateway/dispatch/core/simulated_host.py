@@ -73,8 +73,9 @@ class Model:
     def place(self, now: float) -> Place:
         state: Literal["out", "loading", "in", "leaving"] = "out"
         if self.engine is not None:
-            ready = "in" if self.ready_at is None else "loading"
-            state = "leaving" if self.leaving else ready
+            state = "in" if self.ready_at is None else "loading"
+        if self.engine is not None and self.leaving:
+            state = "leaving"
         absent = now < self.retry_at or self.downloaded[1] > 0
         return Place(
             self.name,
