@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-import msgspec
-
 from shared.messages import CountedTokens, Job
+from shared.wire import packed_bytes
 from worker.engine.faults import JobFault
 from worker.engine.prepare.grammar import GrammarMaker, GrammarState
 from worker.engine.prepare.preprocess import Preprocessor, Prompt
@@ -105,7 +104,7 @@ class Preparation:
     def _start(
         self, job: Job, images: Sequence[bytes], work: Callable[[Job, Sequence[bytes]], Arrival]
     ) -> None:
-        is_long = len(msgspec.msgpack.encode(job)) > LONG_BYTES
+        is_long = packed_bytes(job) > LONG_BYTES
         pool = self._long if is_long else self._pool
         future = self._coming[job.id] = pool.submit(work, job, images)
         future.add_done_callback(lambda _: self._wake())
