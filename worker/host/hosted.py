@@ -272,7 +272,7 @@ class HostedModel:
     def waits_for_download(self, now: float) -> bool:
         """Whether it is to be fetched as soon as nothing else is."""
         asked = self.wanted_since is not None or self._preload or self.model.kept
-        failed = bool(self._error) and now < self._retry_at
+        failed = self.over is not None or (bool(self._error) and now < self._retry_at)
         return asked and not failed and self._folder is None and self._download is None
 
     @property

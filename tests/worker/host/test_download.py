@@ -121,6 +121,7 @@ def test_a_worker_of_one_model_is_a_host_of_one(
         hopeless = service.add_worker("--model-path=someone/x")
         assert hopeless.process.wait(TIMEOUT_S) == 2
         assert "The hub has no model someone/x" in hopeless.output()
+        assert hopeless.output().count("is fetched from the hub") == 1
         hopeless.stop()
         service.workers.remove(hopeless)
         await_condition(lambda: first(service)["status"]["fraction"] != 0, "its beginning")
