@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import NotASafetensorsRepoError, RepositoryNotFoundError
 
-from shared.model_path import expanded
+from shared.model_path import FOLDER_SIGNS, HUB_ID, expanded
 from worker.engine.interface import ModelError
 from worker.engine.model.config import read_json
 from worker.host.budget import default_budget_bytes
@@ -97,7 +97,9 @@ def _local(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
 
 
 def _of_the_hub(model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if model.count("/") != 1:
+    if model.startswith(FOLDER_SIGNS):
+        raise PlanError(f"There is no folder {model}.")
+    if not HUB_ID.fullmatch(model):
         raise PlanError(f"There is no model at {model}: it is neither a folder nor a hub id.")
     try:
         config = Path(hf_hub_download(model, "config.json"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 FOLDER_SIGNS = ("/", ".", "~")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def split_name(value: str, here: Path | None = None) -> tuple[str, str]:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from scripts.doctor_checks.findings import Finding, fine, note, wrong
-from scripts.doctor_checks.model import HUB_ID, check_model, named_models
+from scripts.doctor_checks.model import check_model, named_models
 from scripts.own_server import OwnServer
+from shared.model_path import HUB_ID
 
 FILE, FOLDER = "WORKER_MODELS", "WORKER_MODELS_DIR"
 

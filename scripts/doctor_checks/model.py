@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +12,9 @@ from scripts.doctor_checks.findings import GB, Finding, fine, note, wrong
 from scripts.doctor_checks.machine import memory_bytes
 from scripts.installation import ROOT
 from scripts.own_server import OwnServer
-from shared.model_path import split_name
+from shared.model_path import HUB_ID, split_name
 
 BUILT_IN_MODEL = ROOT / "worker" / "demo_model"
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 INDEX = "model.safetensors.index.json"
 AGAIN = "Download the model again: hf download goes on where it was cut off."

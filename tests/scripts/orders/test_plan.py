@@ -48,9 +48,19 @@ def test_a_damaged_folder_is_one_sentence(harm: Callable[[Path], None], tmp_path
     assert "\n" not in str(told.value)
 
 
-def test_what_is_neither_a_folder_nor_a_hub_id_is_named() -> None:
-    with pytest.raises(PlanError, match=r"no model at nowhere"):
-        make_plan("nowhere", budget_gib=1.0)
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("nowhere", "no model at nowhere: it is neither a folder nor a hub id"),
+        ("/nope", "no folder /nope"),
+        ("./some/model", r"no folder \./some/model"),
+        ("~nobody/model", "no folder ~nobody/model"),
+        ("a/b c", "no model at a/b c"),
+    ],
+)
+def test_what_is_neither_a_folder_nor_a_hub_id_is_named(model: str, said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        make_plan(model, budget_gib=1.0)
 
 
 def test_a_model_of_the_hub_is_planned_by_its_headers(
