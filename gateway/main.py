@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -27,7 +28,7 @@ from gateway.process import allow_connections, spare_the_collector
 from gateway.settings import Settings
 from shared import environment_file, logs
 from shared.launcher import Launcher
-from shared.settings import SettingsError, load
+from shared.settings import SettingsError, as_set, load
 from shared.standard_streams import keep_open
 
 log = logging.getLogger("gateway")
@@ -38,8 +39,8 @@ LOOK_EVERY_S = 0.5
 def main() -> None:
     keep_open()
     launcher = Launcher()
-    environment_file.enter()
-    settings = load(Settings, "GATEWAY")
+    file = environment_file.enter()
+    settings = load(Settings, "GATEWAY", called=file.called)
     logs.configure(settings.log_level, settings.log_format, "gateway")
     # Its info lines ("Started server process", "Waiting for ...") repeat ours.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -47,7 +48,8 @@ def main() -> None:
         keys = Keys(settings)
         listeners = listen(settings.host, settings.port)
     except SettingsError as error:
-        refuse(str(error))
+        words = as_set(str(error), Settings, "GATEWAY", sys.argv[1:], os.environ, file.called)
+        refuse(words)
     settings = replace(settings, max_connections=allow_connections(settings.max_connections))
     for number in (signal.SIGTERM, signal.SIGINT):
         # Uvicorn stops in order at the first one, and then raises it again.

@@ -10,19 +10,19 @@ from typing import TextIO
 
 from scripts.called_from import go_back
 from scripts.installation import command_name
-from scripts.own_server import OwnServer, server_flags
+from scripts.own_server import OwnServer, checked, server_flags
 from scripts.terminal_chat.conversation import Chat
 from scripts.terminal_chat.errors import ChatError
 from scripts.terminal_chat.history import history_file, kept_history
 from scripts.terminal_chat.pictures import sort_words
 from scripts.terminal_chat.prompt import WHAT_IS_IN_IT, Prompt
-from shared.settings import SettingsError
+from shared.settings import OneLineParser, SettingsError
 from shared.version import VERSION_LINE
 
 
 def main(argv: Sequence[str], output: TextIO = sys.stdout) -> int:
     try:
-        own = OwnServer()
+        own = checked(command_name("chat"))
         options = parse_arguments(own, argv)
         key = options.key or own.api_key(options.url)
     except SettingsError as error:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str], output: TextIO = sys.stdout) -> int:
 
 
 def parse_arguments(own: OwnServer, argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=command_name("chat"),
         description="Ask a running server about pictures, or anything.",
         parents=[server_flags(own)],

@@ -14,7 +14,7 @@ import zmq.auth
 from scripts.called_from import go_back
 from scripts.installation import command_name, home
 from scripts.own_server import OwnServer
-from shared.settings import SettingsError
+from shared.settings import OneLineParser, SettingsError
 
 SECRET = "gateway.key_secret"
 DESCRIPTION = f"""\
@@ -39,7 +39,7 @@ def main() -> int:
     except SettingsError as error:
         print(f"{command_name('keys')}: {error}", file=sys.stderr)
         return 2
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=command_name("keys"),
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

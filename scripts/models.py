@@ -10,12 +10,13 @@ from typing import Any
 from scripts.installation import command_name
 from scripts.orders import GatewayClient, order_flags, print_table, refusal, run_order
 from scripts.own_server import OwnServer
+from shared.settings import OneLineParser
 
 GIB = 2**30
 
 
 def parse_arguments(own: OwnServer, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=command_name("models"),
         description="List, load and unload models through the gateway; plan their memory.",
         parents=order_flags(own, again=False),

@@ -12,8 +12,8 @@ from typing import Any, Self
 import httpx
 
 from scripts.loopback import is_loopback
-from scripts.own_server import OwnServer, server_flags
-from shared.settings import SettingsError
+from scripts.own_server import OwnServer, checked, server_flags
+from shared.settings import OneLineParser, SettingsError
 
 ADMIN_KEY_VARIABLE = "GATEWAY_ADMIN_KEY"
 """As the gateway's own: it may hold several, apart by commas or spaces, of which one will do."""
@@ -42,10 +42,10 @@ class GatewayClient:
         return data
 
 
-def order_flags(own: OwnServer, *, again: bool) -> list[argparse.ArgumentParser]:
+def order_flags(own: OwnServer, *, again: bool) -> list[OneLineParser]:
     """Parents of a command's parser, or, `again`, of its verbs', so that the flags may stand on
     either side."""
-    orders = argparse.ArgumentParser(add_help=False)
+    orders = OneLineParser(add_help=False)
     orders.add_argument(
         "--admin-key",
         default=argparse.SUPPRESS if again else "",
@@ -68,7 +68,7 @@ def run_order(
             httpx.HTTPError.
     """
     try:
-        own = OwnServer()
+        own = checked(program)
         options = parse(own)
         key = options.admin_key or own.admin_key(options.url)
         key = key or options.key or own.api_key(options.url)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,11 @@ from urllib.parse import urlsplit
 from scripts.installation import home
 from scripts.loopback import reachable
 from shared.environment_file import FILE, read
-from shared.settings import SettingsError
+from shared.settings import OneLineParser, SettingsError
 
 HOST, PORT, WORKER_PORT = "0.0.0.0", "8000", 5555
 """The gateway's own defaults."""
+LAST_PORT = 65535
 CLIENTS_KEY = "OPENAI_API_KEY"
 
 
@@ -35,13 +37,33 @@ class OwnServer:
             folder: where `.env` lies, and where relative paths in it start.
         """
         self._folder = folder or home()
-        self.environment: Mapping[str, str] = {**os.environ, **read(self._folder / FILE).values}
+        self._file = read(self._folder / FILE)
+        self.environment: Mapping[str, str] = {**os.environ, **self._file.values}
+
+    def check(self) -> list[str]:
+        """Return what `.env` says in vain.
+
+        Raises:
+            SettingsError: a tier that is started here would refuse its settings.
+        """
+        try:
+            from scripts.launch.mistakes import check, oddities
+        except ImportError:  # packages are missing, which `scripts/doctor` tells
+            return []
+        check(self.environment, self._file, self._folder)
+        return list(oddities(self._file))
 
     @cached_property
     def url(self) -> str:
-        port = self.environment.get("GATEWAY_PORT", PORT)
-        if not (port.isascii() and port.isdecimal()):
-            raise SettingsError(f"GATEWAY_PORT: expected a whole number, got {port!r}")
+        """
+        Raises:
+            SettingsError: nothing can be found there.
+        """
+        port, name = self.environment.get("GATEWAY_PORT", PORT), self._file.called("GATEWAY_PORT")
+        if not (port.isascii() and port.isdecimal() and int(port) <= LAST_PORT):
+            raise SettingsError(f"{name}: expected a TCP port, got {port!r}")
+        if int(port) == 0:
+            raise SettingsError(f"{name}: with 0, any free port, no command finds the server")
         return f"http://{reachable(self.environment.get('GATEWAY_HOST', HOST))}:{port}"
 
     @property
@@ -78,18 +100,31 @@ class OwnServer:
             try:
                 lines = file.read_text().splitlines()
             except (OSError, UnicodeDecodeError) as error:
-                raise SettingsError(f"{variable}_FILE: cannot read {file}: {error}") from None
+                name = self._file.called(f"{variable}_FILE")
+                raise SettingsError(f"{name}: cannot read {file}: {error}") from None
             keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
         return keys[0] if keys else ""
 
 
-def server_flags(own: OwnServer, *, again: bool = False) -> argparse.ArgumentParser:
+def checked(command: str) -> OwnServer:
+    """The server here, with what `.env` says in vain told on standard error.
+
+    Raises:
+        SettingsError: its settings cannot be used.
+    """
+    own = OwnServer()
+    for oddity in own.check():
+        print(f"{command}: {oddity}", file=sys.stderr)
+    return own
+
+
+def server_flags(own: OwnServer, *, again: bool = False) -> OneLineParser:
     """`--url` and `--key`, as a parent of a command's parser.
 
     Args:
         again: for the parser of a verb, so that both may stand on either side of it.
     """
-    flags = argparse.ArgumentParser(add_help=False)
+    flags = OneLineParser(add_help=False)
     without = argparse.SUPPRESS
     flags.add_argument(
         "--url",

@@ -12,6 +12,7 @@ from typing import Any
 from scripts.installation import command_name
 from scripts.orders import GatewayClient, order_flags, print_table, refusal, run_order
 from scripts.own_server import OwnServer
+from shared.settings import OneLineParser
 
 RESTART_TIMEOUT_S = 600.0
 LOOK_EVERY_S = 0.2
@@ -54,7 +55,7 @@ def ambiguous(workers: Sequence[dict[str, Any]]) -> str | None:
 
 
 def parse_arguments(own: OwnServer, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=command_name("workers"),
         description="List, drain and restart workers through the gateway.",
         parents=order_flags(own, again=False),

@@ -29,6 +29,10 @@ class EnvironmentFile:
     meaningless: list[int] = field(default_factory=list)
     """The lines, counted from 1, that set nothing and are no comments: honcho passes over them."""
 
+    def called(self, variable: str) -> str:
+        """How errors name a variable of the environment."""
+        return f"{variable} in {FILE}" if variable in self.values else variable
+
 
 def read(path: Path) -> EnvironmentFile:
     """
@@ -56,16 +60,18 @@ def read(path: Path) -> EnvironmentFile:
     return found
 
 
-def enter() -> None:
-    """Let the file of the folder that this process runs in set its environment, or print one line
-    and exit with 2.
+def enter() -> EnvironmentFile:
+    """Let the file of the folder that this process runs in set its environment, and return it, or
+    print one line and exit with 2.
 
     What honcho has started has been given its settings: by this file, or by another one.
     """
     if HONCHO_PROCESS in os.environ:
-        return
+        return EnvironmentFile()
     try:
-        os.environ.update(read(Path(FILE)).values)
+        file = read(Path(FILE))
     except SettingsError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
+    os.environ.update(file.values)
+    return file

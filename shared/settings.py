@@ -19,7 +19,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from shared.version import VERSION_LINE
@@ -71,22 +71,62 @@ def load(
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
     program: str = "",
+    called: Callable[[str], str] = str,
 ) -> T:
     """Read flags and environment into `settings_type`, or print one line and exit with 2.
 
     Args:
         program: how what is printed names the command; empty: as it was called.
+        called: how errors name a variable of the environment, for who knows where it was set.
     """
     environ = os.environ if environ is None else environ
-    parser = _OneLineParser(prog=program or _called(prefix), allow_abbrev=False)
+    parser = OneLineParser(prog=program or _called(prefix), allow_abbrev=False)
     parser.add_argument("--version", action="version", version=VERSION_LINE)
     for field in dataclasses.fields(settings_type):  # type: ignore[arg-type]
         _add_flag(parser, field, prefix)
+    argv = sys.argv[1:] if argv is None else argv
     flags = vars(parser.parse_args(argv))
     try:
         return _build(settings_type, prefix, flags, environ)
     except SettingsError as error:
-        parser.error(str(error))
+        parser.error(as_set(str(error), settings_type, prefix, argv, environ, called))
+
+
+def from_environment(
+    settings_type: type[T],
+    prefix: str,
+    environ: Mapping[str, str],
+    called: Callable[[str], str] = str,
+) -> T:
+    """The settings of a tier that is given no flags.
+
+    Raises:
+        SettingsError: it would refuse them, in these words.
+    """
+    try:
+        return _build(settings_type, prefix, {}, environ)
+    except SettingsError as error:
+        words = as_set(str(error), settings_type, prefix, (), environ, called)
+        raise SettingsError(words) from None
+
+
+def as_set(
+    words: str,
+    settings_type: type[Any],
+    prefix: str,
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    called: Callable[[str], str] = str,
+) -> str:
+    """What is wrong, with each setting named by where its value came from: whoever checks values
+    knows them by their flags, and the user may have typed none."""
+    typed = {word.partition("=")[0] for word in argv}
+    for field in dataclasses.fields(settings_type):
+        flag, variable = flag_name(field.name), environment_name(prefix, field.name)
+        if flag not in typed and variable in environ:
+            either = rf"(?<![\w-])({flag}|{variable})(?![\w-])"
+            words = re.sub(either, called(variable), words)
+    return words
 
 
 def with_values(settings: T, values: Mapping[str, Any], source: str) -> T:
@@ -159,15 +199,36 @@ def _called(prefix: str) -> str:
     return f"python -m {prefix.lower()}" if os.sep in name or not name else name
 
 
-class _OneLineParser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
+    """Says in one line what is wrong; a flag that nobody knows first, whatever it was taken for."""
+
+    def parse_args(  # type: ignore[override]  # argparse's own is generic in a namespace of yours
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        known = set(self.flags())
+        for word in sys.argv[1:] if args is None else args:
+            if word == "--":
+                break
+            flag = re.fullmatch(r"(--[\w-]+)(=.*)?", word, re.DOTALL)
+            if flag is not None and not self._means_one_of(known, flag[1]):
+                self.error(f"unknown flag {flag[1]}{meant(flag[1], known)}")
+        return super().parse_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
-        if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
-            message = f"unknown flag {unknown[1]}{meant(unknown[1], self.flags())}"
         print(f"{self.prog}: {message}", file=sys.stderr)
         raise SystemExit(2)
 
-    def flags(self) -> list[str]:
-        return [flag for action in self._actions for flag in action.option_strings]
+    def flags(self) -> Iterator[str]:
+        """All that it knows, those of its verbs among them."""
+        for action in self._actions:
+            yield from action.option_strings
+            for verb in action.choices.values() if isinstance(action.choices, dict) else ():
+                yield from verb.flags()
+
+    def _means_one_of(self, known: Iterable[str], typed: str) -> bool:
+        return any(
+            name == typed or (self.allow_abbrev and name.startswith(typed)) for name in known
+        )
 
 
 def meant(typed: str, known: Iterable[str]) -> str:
@@ -193,7 +254,7 @@ def _build(
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(settings_type)
     for field in dataclasses.fields(settings_type):  # type: ignore[arg-type]
-        raw = flags[field.name]
+        raw = flags.get(field.name)
         source = flag_name(field.name)
         if raw is None:
             source = environment_name(prefix, field.name)

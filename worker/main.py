@@ -14,8 +14,8 @@ from worker.settings import Settings
 
 def main() -> int:
     keep_open()
-    environment_file.enter()
-    settings = load(Settings, "WORKER")
+    file = environment_file.enter()
+    settings = load(Settings, "WORKER", called=file.called)
     name = name_of(settings)
     logs.configure(settings.log_level, settings.log_format, f"{name} supervisor")
     return Host(settings, name).run()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scripts.called_from import go_back
 from scripts.doctor_checks.catalogue import check_catalogue, has_catalogue
-from scripts.doctor_checks.findings import Finding, wrong
+from scripts.doctor_checks.findings import Finding, note, wrong
 from scripts.doctor_checks.machine import check_machine, check_packages
 from scripts.doctor_checks.model import check_model, check_served_model
 from scripts.doctor_checks.picture import ask_about_a_picture
@@ -17,16 +17,18 @@ from scripts.doctor_checks.proof import check_proof
 from scripts.doctor_checks.service import Service, check_service
 from scripts.installation import command_name
 from scripts.own_server import OwnServer, server_flags
-from shared.settings import SettingsError
+from shared.settings import OneLineParser, SettingsError
 
 
 def main(argv: Sequence[str]) -> int:
     try:
         own = OwnServer()
+        for oddity in own.check():
+            print(note(f"{oddity}.", "Mend the line, or take it out."))
         arguments = parse_arguments(own, argv)
         arguments.key = arguments.key or own.api_key(arguments.url)
     except SettingsError as error:
-        print(wrong(str(error), "Mend that line first: every command reads it."))
+        print(wrong(f"{error}.", "Mend that first: every command reads it."))
         return 1
     problems = 0
     for finding in examine(own, arguments):
@@ -40,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse_arguments(own: OwnServer, argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=command_name("doctor"),
         description="Tell what is wrong with a set-up and how to mend it.",
         parents=[server_flags(own)],

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gateway.settings import Settings as GatewaySettings
-from gateway.settings import read_api_keys
 from scripts.called_from import called_from
 from scripts.installation import PROCFILE, command_name, home, project_file
-from scripts.launch.flags import TIERS, Flags, flag_targets, flags_help, read_flags
+from scripts.launch.flags import Flags, flags_help, read_flags
+from scripts.launch.mistakes import oddities, read_keys
 from scripts.launch.ports import taken_ports
 from scripts.launch.ready import OwnGateway, ready_line
 from scripts.launch.tiers import Tiers, say
 from scripts.loopback import reachable
 from shared import environment_file
 from shared.environment_file import EnvironmentFile
-from shared.settings import load, meant
+from shared.settings import load
 from shared.version import VERSION_LINE
 from worker.settings import Settings as WorkerSettings
 
@@ -45,9 +45,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         file = environment_file.read(home() / environment_file.FILE)
         flags = read_flags(argv, called_from())
-        environment = complete(flags, file.values)
-        gateway, worker = read_settings(flags, environment)
-        key = next(iter(read_api_keys(gateway)), None)
+        environment = complete(flags, file)
+        gateway, worker = read_settings(flags, environment, file)
+        keys = read_keys(gateway, flags.typed["GATEWAY"], environment, file)
+        key = next(iter(keys), None)
     except ValueError as error:
         return _refuse(error)
     for oddity in oddities(file):
@@ -79,32 +80,22 @@ def _refuse(reason: object) -> int:
 
 
 def read_settings(
-    flags: Flags, environment: Mapping[str, str]
+    flags: Flags, environment: Mapping[str, str], file: EnvironmentFile
 ) -> tuple[GatewaySettings, WorkerSettings]:
     """Return both tiers' settings; what cannot be used ends the start, by the name it came with."""
     program = command_name("serve")
     gateway, worker = flags.typed["GATEWAY"], flags.typed["WORKER"]
     return (
-        load(GatewaySettings, "GATEWAY", gateway, environment, program),
-        load(WorkerSettings, "WORKER", worker, environment, program),
+        load(GatewaySettings, "GATEWAY", gateway, environment, program, file.called),
+        load(WorkerSettings, "WORKER", worker, environment, program, file.called),
     )
 
 
-def oddities(file: EnvironmentFile) -> Iterator[str]:
-    """What the user has written into `.env` in vain; values may be secrets and are not repeated."""
-    for line in file.meaningless:
-        yield f"{environment_file.FILE}, line {line}, sets nothing: NAME=VALUE is expected"
-    known = {target.variable for targets in flag_targets().values() for target in targets}
-    for name in sorted(file.values.keys() - known):
-        if name.partition("_")[0] in TIERS:
-            yield f"{environment_file.FILE} sets {name}, which nothing reads{meant(name, known)}"
-
-
-def complete(flags: Flags, file: Mapping[str, str]) -> dict[str, str]:
+def complete(flags: Flags, file: EnvironmentFile) -> dict[str, str]:
     """Return the whole environment of the tiers: flags before `.env`, as honcho has it, before the
     environment of this process, before what suits one machine."""
-    environment = {**os.environ, **file, **flags.environment}
-    gateway, _ = read_settings(flags, environment)
+    environment = {**os.environ, **file.values, **flags.environment}
+    gateway, _ = read_settings(flags, environment, file)
     environment.setdefault("WORKER_GATEWAY", " ".join(map(_from_here, gateway.bind)))
     if sys.stderr.isatty():
         environment.setdefault("GATEWAY_LOG_FORMAT", "text")

@@ -4,10 +4,16 @@ keys."""
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from scripts import chat, models, workers
+from scripts.doctor_checks import __main__ as doctor
+from scripts.launch import serve
 from scripts.own_server import OwnServer, server_flags, server_url
 from shared.settings import SettingsError
 
@@ -38,9 +44,73 @@ def test_it_is_where_the_file_says(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert server_flags(server).parse_args([]).url == server.url
 
 
-def test_a_port_that_is_none_is_named(folder: Path) -> None:
-    with pytest.raises(SettingsError, match=r"GATEWAY_PORT.*'abc'"):
-        _ = own(folder, "GATEWAY_PORT=abc").url
+@pytest.mark.parametrize("port", ["abc", "99999", "0"])
+def test_a_port_that_is_none_is_named(folder: Path, port: str) -> None:
+    with pytest.raises(SettingsError, match=rf"GATEWAY_PORT in \.env: .*{port}"):
+        _ = own(folder, f"GATEWAY_PORT={port}").url
+
+
+MISTAKES = {
+    "GATEWAY_PORT=99999": "GATEWAY_PORT in .env: must be at most 65535, got 99999",
+    "WORKER_MAX_CONCURRENCY=x": "WORKER_MAX_CONCURRENCY in .env: expected a whole number, got 'x'",
+    "GATEWAY_BIND=nowhere": "GATEWAY_BIND in .env: expected tcp://HOST:PORT",
+    "GATEWAY_API_KEY_FILE=gone": "GATEWAY_API_KEY_FILE in .env: cannot read ",
+    "GATEWAY_CURVE_KEY=k": "GATEWAY_CURVE_KEY in .env and --authorized-workers belong together",
+    "GATEWAY_PORT='9": ".env, line 1: No closing quotation",
+}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "serve": serve.main,
+    "chat": chat.main,
+    "doctor": doctor.main,
+    "workers": lambda _: workers.main(),
+    "models": lambda _: models.main(),
+}
+
+
+def says(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *typed: str
+) -> tuple[int, str]:
+    """Run it in this folder; return its exit code, and all that it prints."""
+    for place in ("scripts.own_server", "scripts.launch.serve"):
+        monkeypatch.setattr(f"{place}.home", lambda: folder)
+    monkeypatch.setattr("sys.argv", [command, *typed])
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+        try:
+            code = COMMANDS[command](list(typed))
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return code, told.getvalue()
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_the_same_of_a_mistake(
+    command: str, line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / ".env").write_text(line)
+    code, told = says(command, folder, monkeypatch)
+    assert MISTAKES[line] in told
+    assert code == (1 if command == "doctor" else 2)
+
+
+@pytest.mark.parametrize("command", ["chat", "workers", "models", "doctor"])
+def test_every_command_tells_what_is_said_in_vain(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / ".env").write_text("GATEWAY_PROT=9000\nsome words\n")
+    _, told = says(command, folder, monkeypatch, "--unknown")
+    assert ".env, line 2, sets nothing: NAME=VALUE is expected" in told
+    assert ".env sets GATEWAY_PROT, which nothing reads; is GATEWAY_PORT meant?" in told
+
+
+@pytest.mark.parametrize("typed", [["--prot", "abc", "list"], ["list", "--prot"], ["--prot=1"]])
+@pytest.mark.parametrize("command", ["workers", "models"])
+def test_a_flag_that_nobody_knows_is_named(
+    command: str, typed: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, told = says(command, folder, monkeypatch, *typed)
+    assert code == 2 and told == f"scripts/{command}: unknown flag --prot\n"
 
 
 def test_its_keys_are_told_to_it_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +127,7 @@ def test_its_keys_are_told_to_it_alone(folder: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_file_of_keys_that_is_gone_is_named(folder: Path) -> None:
     server = own(folder, "GATEWAY_API_KEY_FILE=gone")
-    with pytest.raises(SettingsError, match=r"GATEWAY_API_KEY_FILE.*gone"):
+    with pytest.raises(SettingsError, match=r"GATEWAY_API_KEY_FILE in \.env.*gone"):
         server.api_key(server.url)
 
 

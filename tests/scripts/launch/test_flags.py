@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from scripts.launch.flags import FILES, FOLDER_OR_HUB_ID, flag_targets, flags_help, read_flags
+from scripts.launch.mistakes import oddities
 from scripts.launch.ready import ready_line
-from scripts.launch.serve import main, oddities
+from scripts.launch.serve import main
 from shared.environment_file import read
 
 

@@ -20,6 +20,7 @@ from scripts.launch.flags import read_flags
 from scripts.launch.ports import taken_ports
 from scripts.launch.serve import STOPPED, complete
 from scripts.launch.tiers import children, exit_code
+from shared.environment_file import EnvironmentFile
 from tests.processes import Tier, answer_text
 from tests.scripted import scripted, words
 from tests.waiting import await_condition, free_port
@@ -251,24 +252,24 @@ def test_another_machines_address_is_not_taken_and_the_end_points_at_its_reason(
 def test_workers_go_where_the_gateway_binds(tmp_path: Path) -> None:
     def goes_to(*binds: str) -> str:
         flags = read_flags([word for bind in binds for word in ("--bind", bind)], tmp_path)
-        return complete(flags, {})["WORKER_GATEWAY"]
+        return complete(flags, EnvironmentFile())["WORKER_GATEWAY"]
 
     assert goes_to() == "tcp://127.0.0.1:5555"
     assert goes_to("tcp://127.0.0.1:7000") == "tcp://127.0.0.1:7000"
     assert goes_to("ipc:///tmp/x") == "ipc:///tmp/x"
     for bind in ("tcp://0.0.0.0:7000", "tcp://*:7000"):
         flags = read_flags(["--insecure-bind", "--bind", bind], tmp_path)
-        assert complete(flags, {})["WORKER_GATEWAY"] == "tcp://127.0.0.1:7000"
+        assert complete(flags, EnvironmentFile())["WORKER_GATEWAY"] == "tcp://127.0.0.1:7000"
     flags = read_flags(
         ["--bind", "tcp://127.0.0.1:7000", "--gateway", "tcp://127.0.0.1:7001"], tmp_path
     )
-    assert complete(flags, {})["WORKER_GATEWAY"] == "tcp://127.0.0.1:7001"
+    assert complete(flags, EnvironmentFile())["WORKER_GATEWAY"] == "tcp://127.0.0.1:7001"
 
 
 def test_flags_come_before_the_file_and_the_file_before_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = {"GATEWAY_PORT": "9001", "GATEWAY_QUEUE_SIZE": "7"}
+    file = EnvironmentFile({"GATEWAY_PORT": "9001", "GATEWAY_QUEUE_SIZE": "7"})
     monkeypatch.setenv("GATEWAY_QUEUE_SIZE", "8")
     monkeypatch.setenv("GATEWAY_HOST", "127.0.0.1")
     environment = complete(read_flags(["--port", "9002"], tmp_path), file)
