@@ -132,6 +132,10 @@ class Preprocessor:
     def _expected(self, job: Job) -> tuple[int, ...]:
         if not job.prediction:
             return ()
+        limit = self._model.context_tokens
+        if limit is not None and self._tokenizer.fewest(job.prediction) >= limit:
+            words = f"The prediction is longer than any answer, which has at most {limit} tokens."
+            raise JobFault("invalid_request", words, "prediction")
         return tuple(self._tokenizer.read(job.prediction).ids)
 
     def count(self, job: Job, images: Sequence[bytes]) -> int:

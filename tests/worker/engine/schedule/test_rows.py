@@ -9,7 +9,7 @@ import pytest
 from shared.messages import Sampling
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import GREEDY, Result, assistant, job, picture, sampled, user
-from worker.engine.prepare.tokens import TextTokenizer
+from worker.engine.prepare.tokens import TextTokenizer, Tokens
 
 RULES: dict[str, dict[str, Any]] = {
     "greedy": {"sampling": GREEDY},
@@ -216,6 +216,24 @@ def test_a_prompt_far_beyond_the_context_is_refused_unread(
         assert failed is not None and failed.code == "context_length_exceeded"
         assert f"resulted in at least {failed.prompt_tokens} tokens" in failed.message
         assert 64 <= (failed.prompt_tokens or 0) < 80
+
+
+def test_a_prediction_longer_than_any_answer_is_refused_unread(
+    anew: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = anew(max_context=64)
+    longest = max(map(len, driver.model.tokenizer.get_vocab()))
+    read = TextTokenizer.read
+
+    def read_short(tokenizer: TextTokenizer, text: str, **options: bool) -> Tokens:
+        assert len(text) < 64 * longest
+        return read(tokenizer, text, **options)
+
+    monkeypatch.setattr(TextTokenizer, "read", read_short)
+    failed = driver.solo(job("x", "Hello", prediction="x" * 64 * longest)).failed
+    assert failed is not None
+    assert (failed.code, failed.param) == ("invalid_request", "prediction")
+    assert driver.solo(job("y", "Hello", prediction="x" * 63)).failed is None
 
 
 def test_a_prompt_of_token_ids_is_the_same_as_its_text(anew: MakeDriver) -> None:
