@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as replaced
 
-from shared.messages import Delta, Job, ResponseFormat, Resume, Sampling
+from shared.messages import Delta, Job, ResponseFormat, Resume, Sampling, Tool, ToolPolicy
 from tests.properties import examples
 from tests.worker.engine.conftest import MakeDriver
 from tests.worker.engine.driving import Driver, Result, job, picture, sampled
@@ -23,6 +23,16 @@ from worker.engine.schedule import sequences
 from worker.engine.schedule.pass_costs import measured
 from worker.engine.schedule.speculation import foreseen
 
+LOOK = Tool(
+    name="look",
+    parameters={
+        "type": "object",
+        "properties": {"at": {"enum": ["a", "b"]}},
+        "required": ["at"],
+        "additionalProperties": False,
+    },
+)
+MARKS = ("</think>", "<tool_call>")
 LIST = ResponseFormat(schema={"type": "array", "items": {"enum": ["ab", "a"]}, "minItems": 2})
 TEXTS = ("Hello", "How many shapes are there? " * 3, "one two three one two three one two", "What?")
 RED = picture("red")
@@ -99,7 +109,15 @@ def after(result: Result, tokens: int) -> list[Delta]:
 def told(result: Result, tokens: int = 0) -> list[Any]:
     """All that a client learns after so many tokens, but for the log probabilities themselves."""
     events = [
-        (d.choice, d.tokens, d.text, d.reasoning, d.finish_reason, [e.token for e in d.logprobs])
+        (
+            d.choice,
+            d.tokens,
+            d.text,
+            d.reasoning,
+            d.tool_calls,
+            d.finish_reason,
+            [entry.token for entry in d.logprobs],
+        )
         for d in after(result, tokens)
     ]
     if result.failed is not None:
@@ -133,6 +151,15 @@ samplings = st.builds(
     frequency_penalty=st.sampled_from([0.0, 0.0, 0.7, -0.5]),
     logit_bias=st.sampled_from([{}, {}, {40: 6.0, 41: 6.0}, {7: -100.0, 2: 5.0}]),
 )
+forms: Any = st.sampled_from(
+    [
+        {},
+        {},
+        {"response_format": LIST},
+        {"tool_policy": ToolPolicy(tools=[LOOK], mode="required")},
+        {"tool_policy": ToolPolicy(tools=[LOOK])},
+    ]
+)
 fields = st.fixed_dictionaries(
     {
         "text": st.sampled_from(TEXTS),
@@ -143,9 +170,22 @@ fields = st.fixed_dictionaries(
         "choices": st.sampled_from([1, 1, 2]),
         "ignore_eos": st.booleans(),
         "stop": st.sampled_from([[], [], ["e"], ["a", "t"], [" "]]),
-        "response_format": st.sampled_from([None, None, None, LIST]),
+        "form": forms,
+        "thinks": st.booleans(),
     }
 )
+
+
+def asked(both: Both, name: str, given: dict[str, Any]) -> tuple[Job, list[bytes]]:
+    """A job of these fields, in whose answer the marks of its family are likely."""
+    given = dict(given)
+    form, thinks = given.pop("form"), given.pop("thinks")
+    vocabulary = both.driver.model.tokenizer.get_vocab()
+    marks = {vocabulary[mark]: 4.0 for mark in MARKS} if thinks else {}
+    sampling = given.pop("sampling")
+    sampling = replaced(sampling, logit_bias={**sampling.logit_bias, **marks})
+    options = {"enable_thinking": True} if thinks else {}
+    return job(name, sampling=sampling, template_options=options, **form, **given)
 
 
 def moved(made: tuple[Job, list[bytes]], result: Result, tokens: int) -> tuple[Job, list[bytes]]:
@@ -162,8 +202,8 @@ def moved(made: tuple[Job, list[bytes]], result: Result, tokens: int) -> tuple[J
 )
 @given(data=st.data(), seed=st.integers(0, 1 << 30), wrong=st.sampled_from([0.0, 0.1, 0.5, 1.0]))
 def test_drafts_change_nothing(both: Both, data: st.DataObject, seed: int, wrong: float) -> None:
-    asked: list[dict[str, Any]] = data.draw(st.lists(fields, min_size=1, max_size=4))
-    jobs = [job(str(number), **each) for number, each in enumerate(asked)]
+    chosen: list[dict[str, Any]] = data.draw(st.lists(fields, min_size=1, max_size=4))
+    jobs = [asked(both, str(number), each) for number, each in enumerate(chosen)]
     results = both.driver.results
     expected = {
         made.id: result for (made, _), result in zip(jobs, both.without(*jobs), strict=True)
@@ -227,7 +267,7 @@ def test_what_repeats_itself_is_foreseen(both: Both, monkeypatch: pytest.MonkeyP
     assert len(passes(both, monkeypatch, made)) == 40
 
 
-@pytest.mark.parametrize("family", ["gemma3", "mamba"])
+@pytest.mark.parametrize("family", ["gemma3", "mamba", "gpt_oss"])
 def test_what_cannot_be_taken_back_is_not_drafted(family: str, drive: MakeDriver) -> None:
     driver = drive(family, speculate="lookup")
     bias = Sampling(seed=1, temperature=0.0, logit_bias={40: 100.0})
