@@ -10,7 +10,7 @@ from shared.logs import FORMATS, LEVELS
 from shared.messages import MAX_SLOTS
 from shared.model_path import expanded, split_name
 from shared.settings import SettingsError, option
-from worker.engine.options import EngineOptions
+from worker.engine.options import WITHOUT_MODEL, EngineOptions
 
 BUILT_IN_MODEL = Path(__file__).parent / "demo_model"
 DEMO_MODEL_NAME = "demo"
@@ -75,8 +75,9 @@ class Settings:
     speculate: str = option(
         "off",
         help="compute what an answer is likely to say next together, where that pays; it changes "
-        "nothing but the time; auto, lookup: as it, or its prompt, has gone on before",
-        choices=("off", "auto", "lookup"),
+        "nothing but the time; auto, lookup: as it, or its prompt, has gone on before; a folder: "
+        "as the smaller model in it says, which shares this one's tokenizer",
+        unit="off, auto, lookup or a folder",
     )
     stall_timeout: float = option(
         30.0,
@@ -120,6 +121,12 @@ class Settings:
             raise SettingsError("--gateway: name at least one endpoint")
         if self.max_concurrency + self.max_streams == 0:
             raise SettingsError("--max-concurrency and --max-streams: at least one must be above 0")
+        drafter = self.drafter_folder
+        if drafter is not None and not (drafter / "config.json").is_file():
+            raise SettingsError(
+                f"--speculate: expected {', '.join(WITHOUT_MODEL)} or a model's folder, and "
+                f"{self.speculate!r} is none of them"
+            )
         if bool(self.worker_key) != bool(self.gateway_key):
             raise SettingsError("--worker-key and --gateway-key go together")
         if self.is_host and self.served_model_name:
@@ -159,6 +166,11 @@ class Settings:
             vision_cache_bytes=int(self.vision_cache_gib * GIB),
             proof_cache=self.proof_cache,
         )
+
+    @property
+    def drafter_folder(self) -> Path | None:
+        """Of the model that drafts; None: there is none."""
+        return None if self.speculate in WITHOUT_MODEL else Path(self.speculate).expanduser()
 
     @property
     def is_host(self) -> bool:

@@ -11,6 +11,8 @@ blas.load()
 
 import mlx.core as mx  # noqa: E402
 
+from worker.engine.draft_model.draft_model import DraftModel  # noqa: E402
+from worker.engine.draft_model.fitting import load_draft_model  # noqa: E402
 from worker.engine.engine import MlxEngine  # noqa: E402
 from worker.engine.faults import is_out_of_memory  # noqa: E402
 from worker.engine.interface import (  # noqa: E402
@@ -21,9 +23,9 @@ from worker.engine.interface import (  # noqa: E402
     WakeLoop,
 )
 from worker.engine.model.device import has_gpu, set_memory_limits  # noqa: E402
-from worker.engine.model.model import load_model  # noqa: E402
+from worker.engine.model.model import LoadedModel, load_model  # noqa: E402
 from worker.engine.model.warmup import warm_up  # noqa: E402
-from worker.engine.options import EngineOptions  # noqa: E402
+from worker.engine.options import WITHOUT_MODEL, EngineOptions  # noqa: E402
 from worker.engine.proof import remembered  # noqa: E402
 from worker.engine.proof.proof import Proof, prove  # noqa: E402
 from worker.engine.schedule.memory_budget import MemoryBudget  # noqa: E402
@@ -73,7 +75,8 @@ def _weigh_drafts(engine: MlxEngine) -> None:
     """Time what they cost; where they cannot be had, do without."""
     engine.threads.for_decode()
     try:
-        engine.speculation.costs = measured(engine.model)
+        drafter = engine.speculation.draft_model
+        engine.speculation.costs = measured(engine.model, drafter.model if drafter else None)
     except Exception as error:
         # A boundary: models fail in their own ways, and nothing depends on drafts.
         engine.speculation.on = False
@@ -91,16 +94,29 @@ def _made(
     neighbours = Neighbours()
     neighbours.tell(_expected(options))
     model = load_model(options, report)
-    memory = MemoryBudget(limit_bytes, model.footprint, options.memory, neighbours)
+    drafter = _draft_model(options, model)
+    footprint = model.footprint if drafter is None else model.footprint + drafter.model.footprint
+    memory = MemoryBudget(limit_bytes, footprint, options.memory, neighbours)
     memory.look_around()
     memory.describe()
     threads = blas.choose_threads(model, gpu=has_gpu())
-    return MlxEngine(model, options, memory, threads, wake)
+    engine = MlxEngine(model, options, memory, threads, wake)
+    engine.speculation.draft_model = drafter
+    return engine
+
+
+def _draft_model(options: EngineOptions, model: LoadedModel) -> DraftModel | None:
+    """The one that was named, if this model can make use of it."""
+    if options.speculate in WITHOUT_MODEL or not model.family.abilities.speculation:
+        return None
+    return load_draft_model(options, model)
 
 
 def _expected(options: EngineOptions) -> Taken:
     """What an engine will take, as long as it is not known: the others leave it so much."""
-    files = Path(options.model_path).expanduser().glob("*.safetensors")
+    drafter = () if options.speculate in WITHOUT_MODEL else (options.speculate,)
+    folders = [Path(path).expanduser() for path in (options.model_path, *drafter)]
+    files = [file for folder in folders for file in folder.glob("*.safetensors")]
     weights_bytes = sum(file.stat().st_size for file in files if file.is_file())
     share = options.memory
     return Taken(share.group, claimed_bytes=max(share.claimed_bytes, weights_bytes))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIB = 1024**2
+WITHOUT_MODEL = ("off", "auto", "lookup")
+"""What `speculate` can be beside a folder."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class EngineOptions:
         prefix_cache_bytes: most memory for key-value caches of prompts seen before; 0: none.
         vision_cache_bytes: most memory for features of images seen before; 0: none.
         speculate: whether what a row is likely to say next is computed together: "off", or where
-            its drafts come from: "auto", "lookup".
+            its drafts come from: "auto", "lookup", or the folder of a model that drafts.
         max_rows: most sequences decoded at once; further ones wait inside the engine.
         prefill_pause_s: how long running streams may wait for a short newcomer's prompt; for a long
             one they wait about as long as for a token of their own, many times.

@@ -78,14 +78,18 @@ class HostedModel:
         settings = self.model.settings
         if self._folder is None or self.model.kept:
             return 0
+        drafter = settings.drafter_folder
+        folders = [self._folder, *([drafter] if drafter is not None else [])]
         try:
-            told = estimate_folder(self._folder, widened=self._widened)
+            told = [estimate_folder(folder, widened=self._widened) for folder in folders]
         except (OSError, ModelError, HeaderError):
             return 0
         tokens = TOKENS_A_SLOT * (settings.max_concurrency + settings.max_streams)
         caches = settings.engine_options()
         remembered = caches.prefix_cache_bytes + caches.vision_cache_bytes
-        return int(told.weight_bytes * WORKING_SHARE) + told.row_bytes(tokens) + remembered
+        weights_bytes = sum(each.weight_bytes for each in told)
+        rows_bytes = sum(each.row_bytes(tokens) for each in told)
+        return int(weights_bytes * WORKING_SHARE) + rows_bytes + remembered
 
     def become(self, model: Model) -> None:
         """Go by what the operator says of it now. An engine that was told otherwise leaves."""

@@ -76,6 +76,15 @@ def _start(hosted: HostedModel, now: float) -> str | None:
     return hosted.start("name", "instance", Budget(GIB, explicit=False), now)
 
 
+def test_a_model_that_drafts_takes_memory_too() -> None:
+    alone = HostedModel(MODEL, widened=True).size_bytes
+    drafted = replace(SETTINGS, speculate=str(BUILT_IN_MODEL))
+    remembered = SETTINGS.engine_options()
+    its_own = alone - remembered.prefix_cache_bytes - remembered.vision_cache_bytes
+    both = HostedModel(replace(MODEL, settings=drafted), widened=True).size_bytes
+    assert both == pytest.approx(alone + its_own, abs=2) and its_own > 0
+
+
 @pytest.mark.process
 def test_an_engine_that_dies_each_time_it_is_ready_is_given_more_and_more_time() -> None:
     hosted = HostedModel(

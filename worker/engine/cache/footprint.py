@@ -37,6 +37,10 @@ class Footprint:
         """Of a row's cache that holds so many tokens."""
         return cls(tuple(_layer_bytes(layer, tokens) for layer in _parts(cache)))
 
+    def __add__(self, other: Footprint) -> Footprint:
+        """Of a row that both models keep."""
+        return Footprint(self.layers + other.layers)
+
     def row_bytes(self, tokens: int) -> int:
         """What a row of so many tokens takes."""
         return int(sum(layer.of(tokens) for layer in self.layers))

@@ -116,6 +116,11 @@ class SlotCache:
         """How many slots the model runs on."""
         return self.table.span
 
+    @property
+    def lengths(self) -> list[int]:
+        """How many tokens each row has."""
+        return self.table.lengths
+
     def spread(self, rows: mx.array) -> mx.array:
         """Put rows, along axis 0, where their slots are; anything is in the free ones."""
         return self.table.spread(rows)

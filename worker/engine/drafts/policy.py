@@ -8,7 +8,7 @@ time for longer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,13 +39,23 @@ class Costs:
 
     Attributes:
         measured: for numbers of rows: for numbers of further tokens of each.
+        drafting: for numbers of rows: what drafting a token of each takes, where a model does it.
     """
 
     measured: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+    drafting: Mapping[int, float] = field(default_factory=dict)
+    _known: dict[tuple[int, int], float] = field(default_factory=dict, init=False, compare=False)
+    """What `of` has found so far: it is asked several times a step."""
 
     def of(self, rows: int, extra: int) -> float:
         """Between what was measured it is on a line; without any it is 1. With more rows than were
         measured, what a pass takes goes by how many tokens are in it."""
+        known = self._known.get((rows, extra))
+        if known is None:
+            known = self._known[rows, extra] = self._interpolated(rows, extra)
+        return known
+
+    def _interpolated(self, rows: int, extra: int) -> float:
         if not self.measured:
             return 1.0
         most = max(self.measured)
@@ -54,6 +64,13 @@ class Costs:
             return self._of(most, alike) / self._of(most, rows / most - 1)
         counts = sorted(self.measured)
         return float(np.interp(rows, counts, [self._of(count, extra) for count in counts]))
+
+    def of_drafting(self, rows: int) -> float:
+        """As `of`, for each token that a model drafts of each row."""
+        if not self.drafting:
+            return 0.0
+        counts = sorted(self.drafting)
+        return float(np.interp(rows, counts, [self.drafting[count] for count in counts]))
 
     def _of(self, measured_rows: int, extra: float) -> float:
         return _between({0: 1.0, **self.measured[measured_rows]}, extra)
@@ -88,7 +105,8 @@ class Record:
 
     def expected(self, drafted: int) -> float:
         """How many of so many drafted tokens are likely to be right."""
-        return sum(self.rate**place for place in range(1, drafted + 1))
+        rate = self.rate
+        return drafted if rate == 1.0 else rate * (1.0 - rate**drafted) / (1.0 - rate)
 
     def note(self, drafted: int, accepted: int) -> None:
         """So many were tried and so many were right, up to the first that was not."""
@@ -107,12 +125,18 @@ class Record:
         self._resting -= 1
 
 
-def widths(drafted: Sequence[int], records: Sequence[Record], costs: Costs) -> list[int]:
+def widths(
+    drafted: Sequence[int],
+    records: Sequence[Record],
+    costs: Costs,
+    asked: Collection[int] = (),
+) -> list[int]:
     """How many tokens of its draft each row should try in one pass; all none if it does not pay.
 
     Args:
         drafted: how many tokens there are for each row; 0 where it has no draft.
         costs: while none is measured, all that there is room for is tried.
+        asked: rows whose drafts a model has yet to make.
     """
     rows = len(drafted)
     if not costs.measured:
@@ -124,13 +148,15 @@ def widths(drafted: Sequence[int], records: Sequence[Record], costs: Costs) -> l
             record.pass_over()
             tried[row] = 0
     longest = max(tried, default=0)
+    dearer = costs.of_drafting(rows) if any(tried[row] for row in asked) else 0.0
     best, best_speed = 0, WORTH * rows
     for extra in EXTRAS:
         if not longest or rows * (1 + extra) > MOST_PLACES:
             break
         pairs = zip(tried, records, strict=True)
         tokens = rows + sum(record.expected(min(count, extra)) for count, record in pairs)
-        speed = tokens / costs.of(rows, min(extra, longest))
+        width = min(extra, longest)
+        speed = tokens / (costs.of(rows, width) + width * dearer)
         if speed > best_speed:
             best, best_speed = extra, speed
     return [min(count, best) for count in tried]

@@ -113,6 +113,8 @@ class DecodeBatch:
         if len(keep) == len(self.rows):
             return
         self.rows = [self.rows[index] for index in keep]
+        if self._speculation is not None:
+            self._speculation.leave(gone)
         if self._pending is not None:
             self._pending.rows = [None if row in gone else row for row in self._pending.rows]
         self._penalties.leave(keep)

@@ -9,6 +9,7 @@ from functools import partial
 
 import mlx.core as mx
 
+from worker.engine.cache.kv import Cache
 from worker.engine.cache.slots import SlotCache
 from worker.engine.drafts.policy import MOST_PLACES, Costs
 from worker.engine.model.model import LoadedModel
@@ -25,26 +26,43 @@ ENOUGH_S = 1.0
 HOT = Rules(1, 1.0, 1.0, 0, 0.0, 1.0, 0.0, 0.0, {})
 
 
-def measured(model: LoadedModel) -> Costs:
+def measured(model: LoadedModel, drafter: LoadedModel | None = None) -> Costs:
     """Time passes, logits and drawing included; the widest that there may be take memory, too.
+
+    Args:
+        drafter: a model that drafts, whose passes are timed beside.
 
     Raises:
         Exception: what a model trips over.
     """
     started = time.perf_counter()
-    row = model.new_cache()
-    model.try_out(1, FED, row)
+    row = _fed(model)
     table: dict[int, dict[int, float]] = {}
+    drafting: dict[int, float] = {}
     for rows in ROWS:
         if table and time.perf_counter() - started > ENOUGH_S:
             break
-        cache = SlotCache(len(row))
-        cache.join(row, [FED] * rows, is_batch=False)
+        cache = _side_by_side(row, rows)
         extras = [extra for extra in EXTRAS if rows * (1 + extra) <= max(MOST_PLACES, rows)]
         spent_s = {extra: _fastest(partial(_pass, model, cache, 1 + extra)) for extra in extras}
         table[rows] = _rising({extra: spent_s[extra] / spent_s[0] for extra in extras[1:]})
-    log.debug("passes with drafts cost", extra={"fields": {"costs": table}})
-    return Costs(table)
+        if drafter is not None:
+            its = _side_by_side(_fed(drafter), rows)
+            drafting[rows] = _fastest(partial(_pass, drafter, its, 1)) / spent_s[0]
+    log.debug("passes with drafts cost", extra={"fields": {"costs": table, "drafting": drafting}})
+    return Costs(table, drafting)
+
+
+def _fed(model: LoadedModel) -> Cache:
+    row = model.new_cache()
+    model.try_out(1, FED, row)
+    return row
+
+
+def _side_by_side(row: Cache, rows: int) -> SlotCache:
+    cache = SlotCache(len(row))
+    cache.join(row, [FED] * rows, is_batch=False)
+    return cache
 
 
 def _pass(model: LoadedModel, cache: SlotCache, width: int) -> None:
