@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Collection, Mapping
 
 from shared.messages import Done, Failed
 from worker.engine.engine import MlxEngine
@@ -13,7 +13,8 @@ from worker.engine.proof.questions import TOKENS, Question
 from worker.engine.schedule.sequences import Chosen
 
 LONGER = 3 * TOKENS
-"""Of an answer that others join: theirs are read meanwhile."""
+MOST = 64
+"""Tokens of an answer beside which others come and go: more than that takes."""
 APART, NAMED = "apart", "proof-"
 NAP_S = 0.001
 ANSWER_TIMEOUT_S = 300.0
@@ -58,7 +59,8 @@ class Asking:
         """Ask questions side by side.
 
         Args:
-            joining: further ones, asked when the first has said a word; it says more for that.
+            joining: further ones, each asked when the one before it is answered, the first when
+                anything has been said. Those side by side say more, until all of these are done.
             apart: by a tenant of their own, who shares no prompt with the others.
             longer: all say more.
 
@@ -70,28 +72,36 @@ class Asking:
         asked: dict[str, Question] = {}
         open_jobs: set[str] = set()
 
-        def submit(question: Question, tokens: int) -> None:
+        def submit(question: Question, tokens: int) -> str:
             job_id = f"{NAMED}{len(asked)}"
             asked[job_id] = question
             open_jobs.add(job_id)
             salt = APART if apart else ""
             job = question.job(job_id, raw=self._raw, tokens=tokens, salt=salt)
             self._engine.submit(job, question.pictures)
+            return job_id
 
         for question in together:
-            submit(question, LONGER if joining or longer else TOKENS)
+            submit(question, MOST if joining else LONGER if longer else TOKENS)
         self._engine.preparation.finish()  # so that the same ones always come together
+        to_come, newest = deque(joining), ""
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while open_jobs:
             if time.monotonic() > deadline:
                 raise NoAnswer(f"no answer in {ANSWER_TIMEOUT_S:.0f} s")
             open_jobs -= self._step(asked)
-            if joining and self._heard:
-                for question in joining:
-                    submit(question, TOKENS)
+            if joining and self._heard and newest not in open_jobs:
+                if not to_come:
+                    self._stop(open_jobs)
+                    break
+                newest = submit(to_come.popleft(), TOKENS)
                 self._engine.preparation.finish()
-                joining = ()
         return [(question, self._said(job_id)) for job_id, question in asked.items()]
+
+    def _stop(self, jobs: Collection[str]) -> None:
+        """They have said enough."""
+        for job_id in jobs:
+            self._engine.cancel(job_id)
 
     def _step(self, asked: Mapping[str, Question]) -> set[str]:
         """One step; returns the jobs that are done."""

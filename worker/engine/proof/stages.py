@@ -30,7 +30,8 @@ class Round:
     """Questions asked side by side.
 
     Attributes:
-        joining: asked while the others are being answered.
+        joining: asked one after the other while those are being answered, so that rows come and go
+            beside them, a short one where a longer one has been.
         cold: with nothing remembered.
         apart: by another tenant: no prompt that is remembered is of use, only features are.
         in_pieces: prompts are prefilled in several pieces, pictures cut within.
@@ -88,8 +89,9 @@ def all_at_once(model: LoadedModel, turns: Sequence[Question]) -> Stage:
     first = PICTURES_TURNED if able.several_pictures else (*pictures, SHORT_TEXT)[0]
     two = (SHORT_TEXT, *pictures[:1], TEXT[1])[:2]
     five = (SHORT_TEXT, *pictures[::2], TEXT[1], SHORT_TEXT, TEXT[1], SHORT_TEXT)[:5]
+    cut = alone(first, LONG_TEXT, cold=True, in_pieces=True)
     rounds = [
-        Round((TEXT[1],), (first, LONG_TEXT), cold=True, in_pieces=True),
+        *((_coming_and_going(first),) if able.batching else cut),
         Round(two),
         Round((LONG_TEXT, *pictures[:2], *turns, TEXT[1])[:5]),
         *(Round((question,), apart=True) for question in pictures[:1]),
@@ -181,15 +183,20 @@ def _side_by_side(
     rows = [Round(tuple(islice(cycle(TEXT), count)), cold=True) for count in sorted(counts)]
     warm = Round((*TEXT[1:], *later))
     if not pictures:
-        return (*rows, warm, Round((LONG_TEXT,), (TEXT[1], SHORT_TEXT), cold=True, in_pieces=True))
+        return (*rows, warm, _coming_and_going(SHORT_TEXT))
     mixed = (SHORT_TEXT, *pictures[::2], LONG_TEXT, pictures[1])
     return (
         *rows,
         warm,
         Round(mixed, cold=True),
         Round((*pictures[1:], *later, TEXT[1])),
-        Round((LONG_TEXT,), (pictures[-1], SHORT_TEXT), cold=True, in_pieces=True),
+        _coming_and_going(pictures[-1]),
     )
+
+
+def _coming_and_going(first: Question) -> Round:
+    """Rows of unlike lengths that join one which is being answered."""
+    return Round((TEXT[1],), (first, LONG_TEXT, SHORT_TEXT), cold=True, in_pieces=True)
 
 
 def _long_side_by_side(long: Sequence[Beyond]) -> Iterator[Round]:

@@ -96,6 +96,17 @@ def test_rows_that_would_end_the_engine(drive: MakeDriver, monkeypatch: Patch) -
     assert proof.reasons["batching"] == "keys are None"
 
 
+def test_rows_that_look_at_what_others_have_left(drive: MakeDriver, monkeypatch: Patch) -> None:
+    """paligemma: an answer's tokens have no mask, so that a row which joins where a longer one has
+    been looks at that one's keys. Rows that begin together have nothing but zeros there."""
+    driver = drive("paligemma")
+    family = driver.model.family
+    assert not family.abilities.batching
+    abilities = replace(family.abilities, batching=True, speculation=True)
+    monkeypatch.setattr(driver.model, "family", replace(family, abilities=abilities))
+    assert {"batching", "speculation"} <= off(proof_of(driver))
+
+
 # --- pieces and prefixes -------------------------------------------------------------------------
 
 
