@@ -1,11 +1,9 @@
 """The engine: takes jobs, gives events, with one thread's calls in between.
 
-Every job becomes a `Request` with a `Sequence` for each of its choices, whose states are its way:
-preparing (text, tokens, pixels; on the pool), waiting (for rows and memory), prefilling (in
-pieces), decoding, finished. It can be cancelled at any place, and what goes wrong at any place is
-its own failure alone. Only a failed decode step concerns all rows: its batch is thrown away and
-every row is prefilled again from its tokens, each tried alone first, so that the culprit is found
-and the others go on.
+Every job becomes a `Request` with a `Sequence` for each of its choices (`schedule/sequences.py`).
+It can be cancelled in any state, and what goes wrong in any state is its own failure alone. Only a
+failed decode step concerns all rows: its batch is thrown away and every row is prefilled again from
+its tokens, each tried alone first, so that the culprit is found and the others go on.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from worker.engine.model.language import language_of
 from worker.engine.model.model import LoadedModel
 from worker.engine.options import EngineOptions
 from worker.engine.prepare.grammar import GrammarMaker
-from worker.engine.prepare.pool import Preparation, Prepared, Refused
+from worker.engine.prepare.pool import Preparation, Prepared, Read, Refused
 from worker.engine.prepare.preprocess import Preprocessor
 from worker.engine.prepare.prompt import PromptWriter
 from worker.engine.schedule.batches import Batches
@@ -145,20 +143,12 @@ class MlxEngine:
         return bool(under_way or (self._waiting and not self._room.waits_for_others))
 
     def gauges(self) -> dict[str, float]:
-        vision, prefixes = self.model.vision_cache, self._prefixes
         rate = self._decoded_tokens / self._decoding_s if self._decoding_s else 0.0
         self._decoded_tokens, self._decoding_s = 0, 0.0
         return {
-            "memory_bytes": float(mx.get_active_memory() + mx.get_cache_memory()),
-            "memory_reserved_bytes": float(self.memory.reserved_bytes),
-            "memory_usable_bytes": float(self.memory.usable_bytes),
-            "cache_bytes_per_token": self.memory.bytes_per_token,
-            "prefix_cache_hits": float(prefixes.hits),
-            "prefix_cache_misses": float(prefixes.misses),
-            "prefix_cache_bytes": float(prefixes.bytes),
-            "vision_cache_hits": float(vision.hits),
-            "vision_cache_misses": float(vision.misses),
-            "vision_cache_bytes": float(vision.bytes),
+            **self.memory.gauges(),
+            **self._prefixes.gauges(),
+            **self.model.vision_cache.gauges(),
             "rows": float(len(self._batch)),
             "batches": float(self._batch.count),
             "waiting": float(len(self._waiting)),
@@ -177,8 +167,8 @@ class MlxEngine:
 
     def _receive(self) -> None:
         for arrival in self.preparation.collect():
-            if isinstance(arrival, CountedTokens):
-                self._events.append(arrival)
+            if isinstance(arrival, Read):
+                self._count(arrival)
             elif isinstance(arrival, Refused):
                 self._refuse(arrival)
             else:
@@ -191,12 +181,22 @@ class MlxEngine:
             self._remove(request)
         self._events.append(failed(refused.job_id, refused.fault))
 
+    def _count(self, read: Read) -> None:
+        try:
+            tokens = self.model.length_of(read.ids, read.inputs) if read.inputs else read.count
+        except Exception as error:
+            # A boundary: models fail in their own ways.
+            self._events.append(failed(read.job_id, as_fault(error)))
+        else:
+            self._events.append(CountedTokens(job=read.job_id, prompt_tokens=tokens))
+
     def _accept(self, prepared: Prepared) -> None:
-        request = self._requests[prepared.job_id]
+        request, prompt = self._requests[prepared.job_id], prepared.prompt
         with self._failing_alone(request):
             limits = self.model.defaults, self.model.context_tokens
-            request.begin(prepared.prompt, prepared.grammar, self._language, *limits)
-            prompt_tokens = len(request.prompt.ids)
+            request.begin(prompt, prepared.grammar, self._language, *limits)
+            prompt_tokens = self.model.length_of(prompt.ids, prompt.inputs)
+            request.take_prompt(prompt.of_length(prompt_tokens))
             unenforced = list(prepared.grammar.unenforced) if prepared.grammar else []
             self._events.append(
                 Accepted(job=request.job.id, prompt_tokens=prompt_tokens, unenforced=unenforced)

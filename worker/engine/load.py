@@ -145,7 +145,7 @@ def prove_in_full(options: EngineOptions, trying: Trying = lambda what: None) ->
 def go_by(engine: MlxEngine, options: EngineOptions, proof: Proof) -> None:
     """Serve with what has been proven, and say so."""
     model = engine.model
-    model.proven = proof.proven
+    model.proven, model.lengthens = proof.proven, proof.lengthens
     model.allow(proof.abilities, options.vision_cache_bytes)
     engine.begin_anew(options)
     held = ", ".join(ability for ability, holds in proof.proven.items() if holds)

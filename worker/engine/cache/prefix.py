@@ -70,5 +70,12 @@ class PrefixCache:
         self.store.shrink(0)
         self.hits = self.misses = 0
 
+    def gauges(self) -> dict[str, float]:
+        return {
+            "prefix_cache_hits": float(self.hits),
+            "prefix_cache_misses": float(self.misses),
+            "prefix_cache_bytes": float(self.bytes),
+        }
+
     def _takes(self, key: Key) -> bool:
         return bool(self.limit_bytes) and len(key) >= LEAST_TOKENS

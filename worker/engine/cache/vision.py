@@ -71,6 +71,13 @@ class VisionCache:
         """Forget what was of no use for longest, at least so much."""
         self._shrink(max(0, self.bytes - wanted_bytes))
 
+    def gauges(self) -> dict[str, float]:
+        return {
+            "vision_cache_hits": float(self.hits),
+            "vision_cache_misses": float(self.misses),
+            "vision_cache_bytes": float(self.bytes),
+        }
+
     def _shrink(self, limit_bytes: int) -> None:
         while self.bytes > limit_bytes:
             _, oldest = self._kept.popitem(last=False)

@@ -33,7 +33,7 @@ from worker.engine.model.config import (
 from worker.engine.model.device import device_name
 from worker.engine.model.families import family_of
 from worker.engine.model.family import Abilities, Split
-from worker.engine.model.inputs import Embedded, PromptInputs, sorted_inputs
+from worker.engine.model.inputs import Embedded, PromptInputs, sorted_inputs, to_mlx
 from worker.engine.model.positions import PositionState
 from worker.engine.model.streams import Streams
 from worker.engine.model.vision_tower import CachedVisionTower, MoreToEncode
@@ -57,6 +57,8 @@ class LoadedModel:
         vocabulary: how many logits it has.
         footprint: what a row's cache takes.
         proven: which abilities were tried, and whether the model's answers were right with them.
+        lengthens: whether it was seen to make other numbers of embeddings of prompts with pictures
+            than they have tokens.
         kv_heads: of the language model's attention; 0: unknown.
         has_plain_caches: whether rows may be kept in slots: each layer keeps all keys and values.
         weight_bytes: of the language model, which a decode step reads.
@@ -86,6 +88,7 @@ class LoadedModel:
             self.eos_ids |= ids_of(self.tokenizer, ENDS)
         self.context_tokens = context_tokens(config, options.max_context)
         self.proven: Mapping[str, bool] = {}
+        self.lengthens = False
         self.vision_cache = VisionCache(options.vision_cache_bytes)
         self.streams = Streams.of_this_machine()
         self.tower = self._make_tower()
@@ -220,8 +223,28 @@ class LoadedModel:
         none_left = prompt.spared == len(prompt.image_keys)
         return none_left or self.tower.has_done(prompt.image_keys)
 
+    def length_of(self, ids: list[int], inputs: Mapping[str, Any]) -> int:
+        """How many embeddings it makes of a prompt. That takes no computing: MLX knows the shapes
+        of what it has not computed.
+
+        Args:
+            inputs: what the processor made of the images, off MLX.
+        """
+        if not (self.lengthens and inputs):
+            return len(ids)
+        arrays = {name: to_mlx(value) for name, value in inputs.items()}
+        embeds: mx.array = self._network_embeddings(PromptInputs(ids, arrays))["inputs_embeds"]
+        return embeds.shape[1]
+
     def _input_embeddings(self, prompt: PromptInputs) -> dict[str, Any]:
-        """What the network makes of the prompt; raises `MoreToEncode` and what it raises."""
+        """What the network makes of the prompt, with the pictures' features as they come; raises
+        `MoreToEncode` and what it raises."""
+        if self.tower is None:
+            return self._network_embeddings(prompt)
+        with self.tower.standing_in(prompt.image_keys, prompt.spared):
+            return self._network_embeddings(prompt)
+
+    def _network_embeddings(self, prompt: PromptInputs) -> dict[str, Any]:
         arrays = dict(prompt.inputs)
         pixels = arrays.pop("pixel_values", None)
         mask = arrays.pop("attention_mask", None)
@@ -230,10 +253,7 @@ class LoadedModel:
             mask = mx.ones_like(tokens)
         if self._positions is not None:
             self._positions.clear()
-        tower = self.tower
-        images = prompt.image_keys, prompt.spared
-        with contextlib.nullcontext() if tower is None else tower.standing_in(*images):
-            found = self.network.get_input_embeddings(tokens, pixels, mask=mask, **arrays)
+        found = self.network.get_input_embeddings(tokens, pixels, mask=mask, **arrays)
         given = {name: value for name, value in found.to_dict().items() if value is not None}
         return given if self._positions is None else given | self._positions.take(len(prompt.ids))
 

@@ -11,8 +11,9 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Any
 
-from shared.messages import CountedTokens, Job
+from shared.messages import Job
 from shared.wire import packed_bytes
 from worker.engine.faults import JobFault
 from worker.engine.prepare.grammar import GrammarMaker, GrammarState
@@ -44,7 +45,23 @@ class Refused:
     fault: JobFault
 
 
-Arrival = Prepared | Refused | CountedTokens
+@dataclass(frozen=True)
+class Read:
+    """A prompt that is only to be counted.
+
+    Attributes:
+        count: of its tokens.
+        ids: these, where there are images.
+        inputs: what was made of the images.
+    """
+
+    job_id: str
+    count: int
+    ids: list[int]
+    inputs: dict[str, Any]
+
+
+Arrival = Prepared | Refused | Read
 
 
 class Preparation:
@@ -71,8 +88,8 @@ class Preparation:
         self._start(job, images, self._prepare)
 
     def count(self, job: Job, images: Sequence[bytes]) -> None:
-        """Count the prompt's tokens only."""
-        self._start(job, images, self._count)
+        """Only read the prompt, so that its tokens can be counted."""
+        self._start(job, images, self._read)
 
     def cancel(self, job_id: str) -> bool:
         future = self._coming.pop(job_id, None)
@@ -116,12 +133,12 @@ class Preparation:
 
         return self._failing_alone(job, prepare)
 
-    def _count(self, job: Job, images: Sequence[bytes]) -> Arrival:
-        def count() -> CountedTokens:
-            tokens = self._preprocessor.count(job, images)
-            return CountedTokens(job=job.id, prompt_tokens=tokens)
+    def _read(self, job: Job, images: Sequence[bytes]) -> Arrival:
+        def read() -> Read:
+            tokens, inputs = self._preprocessor.read(job, images)
+            return Read(job.id, len(tokens), tokens.ids if inputs else [], inputs)
 
-        return self._failing_alone(job, count)
+        return self._failing_alone(job, read)
 
     @staticmethod
     def _failing_alone(job: Job, work: Callable[[], Arrival]) -> Arrival:

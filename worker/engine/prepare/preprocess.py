@@ -88,7 +88,8 @@ class Prompt:
         key = np.array([_negative(",".join(map(str, [*head, *self.image_keys])))] * room + tail)
         ids = [*head, *[head[-1]] * (room - len(head))][:room] + tail
         image_tokens = self.image_tokens + length - len(self.ids)
-        return replace(self, ids=ids, key=key, image_tokens=image_tokens)
+        ends = (room,) * len(self.image_ends)
+        return replace(self, ids=ids, key=key, image_tokens=image_tokens, image_ends=ends)
 
 
 class Preprocessor:
@@ -138,14 +139,14 @@ class Preprocessor:
             raise JobFault("invalid_request", words, "prediction")
         return tuple(self._tokenizer.read(job.prediction).ids)
 
-    def count(self, job: Job, images: Sequence[bytes]) -> int:
-        """Return how many tokens the prompt has, however long it is.
+    def read(self, job: Job, images: Sequence[bytes]) -> tuple[Tokens, dict[str, Any]]:
+        """Return the prompt's tokens and what was made of the images, however long it is.
 
         Raises:
             JobFault: a bad image, a conversation the template refuses.
         """
-        _, tokens, _ = self._read(job, images)
-        return len(tokens)
+        _, tokens, inputs = self._read(job, images)
+        return tokens, inputs
 
     def _read(
         self, job: Job, images: Sequence[bytes], limit: int | None = None

@@ -34,11 +34,16 @@ class Asking:
 
     Args:
         raw: texts are prompts as they are, without the model's template.
+
+    Attributes:
+        lengthens: whether the model has made other numbers of embeddings of prompts than they have
+            tokens.
     """
 
     def __init__(self, engine: MlxEngine, *, raw: bool) -> None:
         self._engine = engine
         self._raw = raw
+        self.lengthens = False
         self._heard: defaultdict[str, list[Chosen]] = defaultdict(list)
         engine.watch = self._hear
 
@@ -46,7 +51,9 @@ class Asking:
         self._engine.watch = None
 
     def _hear(self, chosen: Chosen) -> None:
-        self._heard[chosen.row.request.job.id].append(chosen)
+        request = chosen.row.request
+        self.lengthens |= len(request.taken.ids) != len(request.prompt.ids)
+        self._heard[request.job.id].append(chosen)
 
     def ask(
         self,

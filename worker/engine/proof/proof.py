@@ -75,6 +75,7 @@ class Proof:
         untried: the shortest length of a prompt, in tokens, that the model declares to make a
             difference and that would have taken too long to try; 0: none.
         seconds: how long it took.
+        lengthens: as the model's.
     """
 
     abilities: Abilities
@@ -82,6 +83,7 @@ class Proof:
     reasons: Mapping[str, str] = field(default_factory=dict)
     untried: int = 0
     seconds: float = 0.0
+    lengthens: bool = False
 
 
 class Disagreement(Exception):
@@ -144,6 +146,7 @@ class _Trial:
         self._long: list[Beyond] = []
         self._untried = 0
         self._until = 0.0
+        self._lengthens = False
         self._prompts: dict[str, Prompt] = {}
 
     def run(self, *, in_full: bool) -> Proof:
@@ -157,7 +160,8 @@ class _Trial:
         finally:
             self._model.context_tokens = context
         seconds = time.perf_counter() - started
-        return Proof(self._abilities, self._proven, self._reasons, self._untried, seconds)
+        told = self._untried, seconds, self._lengthens
+        return Proof(self._abilities, self._proven, self._reasons, *told)
 
     def _has_template(self) -> bool:
         """Whether a plain conversation can be written down."""
@@ -317,6 +321,7 @@ class _Trial:
             self._proven[stage.ability] = True
         finally:
             asking.close()
+            self._lengthens |= asking.lengthens
 
     def _note(self, ability: str, reason: str) -> None:
         self._proven[ability] = False

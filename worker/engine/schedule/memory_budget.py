@@ -128,6 +128,14 @@ class MemoryBudget:
     def bytes_per_token(self) -> float:
         return self._footprint.bytes_per_token
 
+    def gauges(self) -> dict[str, float]:
+        return {
+            "memory_bytes": float(mx.get_active_memory() + mx.get_cache_memory()),
+            "memory_reserved_bytes": float(self.reserved_bytes),
+            "memory_usable_bytes": float(self.usable_bytes),
+            "cache_bytes_per_token": self.bytes_per_token,
+        }
+
     def describe(self) -> None:
         """Log the estimate that admission goes by."""
         fields = {

@@ -69,7 +69,7 @@ class Prefill:
     tokens: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.take(self.prompt)
+        self.take(self.request.taken)
 
     def take(self, prompt: Prompt) -> None:
         """Go by the prompt as the model has taken it. Raises as `Request.take_prompt`."""
@@ -215,7 +215,7 @@ class Prefiller:
         """Its prompt for the network; images that a cache holds by now are spared."""
         if prefill.inputs is None:
             prefill.inputs = inputs_of(prefill.prompt)
-        ends = prefill.prompt.image_ends
+        ends = prefill.request.taken.image_ends
         if not ends or prefill.needs_images:
             return prefill.inputs
         known = self._prefixes.known(prefill.cached_key, prefill.salt)

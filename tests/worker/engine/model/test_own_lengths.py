@@ -9,13 +9,24 @@ import numpy as np
 import pytest
 
 from scripts.family_sweep.reference import reference
+from shared.messages import CountedTokens, Job
 from tests.worker.engine.conftest import MakeDriver
-from tests.worker.engine.driving import Driver, assistant, job, picture, user
+from tests.worker.engine.driving import Driver, Result, assistant, job, picture, user
 from worker.engine.prepare.preprocess import Prompt
 from worker.engine.schedule.prefill import inputs_of
 
 RED, BLUE = picture("red"), picture("blue", (70, 120))
 LONGER = ("llava_next", "granite_vision", "llava_bunny", "phi4mm")
+
+
+def counted(driver: Driver, made: tuple[Job, list[bytes]]) -> int:
+    """What is said of the prompt by itself."""
+    driver.results[made[0].id] = counting = Result()
+    driver.engine.count(*made)
+    driver.until(lambda: counting.events)
+    (event,) = counting.events
+    assert isinstance(event, CountedTokens)
+    return event.prompt_tokens
 
 
 def answer(driver: Driver, name: str, asked: object, images: list[bytes]) -> list[int]:
@@ -59,13 +70,16 @@ def test_where_mlx_vlm_looks_at_one_picture_several_are_refused(
     assert failed.param == "messages" and "one image" in failed.message
 
 
-@pytest.mark.parametrize("family", ["llava_next", "phi4mm"])
+@pytest.mark.parametrize("family", LONGER)
 def test_what_is_counted_is_what_the_model_has_seen(family: str, anew: MakeDriver) -> None:
     made = job("1", "What is it?", [RED], ignore_eos=True, max_tokens=None)
     driver = anew(family)
     prompt = driver.prompt(made)
     seen = driver.model.embed(inputs_of(prompt)).length
     assert seen > len(prompt.ids)
+    text = job("2", "What is it?")
+    assert counted(driver, made) == seen
+    assert counted(driver, text) == len(driver.prompt(text).ids)
     narrow = anew(family, max_context=seen + 3)
     for _ in ("cold", "cached"):
         result = narrow.solo(made)
@@ -73,8 +87,12 @@ def test_what_is_counted_is_what_the_model_has_seen(family: str, anew: MakeDrive
         assert (usage.prompt_tokens, usage.completion_tokens) == (seen, 3)
         assert usage.image_tokens == prompt.image_tokens + seen - len(prompt.ids)
         assert result.finish_reason == "length"
-    failed = anew(family, max_context=seen).solo(made).failed
+    full = anew(family, max_context=seen)
+    assert counted(full, made) == seen
+    result = full.solo(made)
+    failed = result.failed
     assert failed is not None and failed.code == "context_length_exceeded"
+    assert not result.accepted  # else a stream would have begun
     assert f"maximum context length is {seen} tokens" in failed.message
     assert (failed.prompt_tokens, failed.context_tokens) == (seen, seen)
 
