@@ -54,15 +54,16 @@ class Plain:
         self, ids: list[int], inputs: dict[str, Any], tokens: Sequence[int]
     ) -> mx.array:
         try:
-            return self._along(ids, inputs, tokens)
+            return self._along(ids, inputs, tokens, whole=self._whole)
         except Exception:
             # A few language models (phi, stablelm) have another name for their tokens than
             # mlx-vlm uses where it cuts a prompt's last token off.
             if self._whole:
                 raise
             log.debug("mlx-vlm alone has failed, and is asked in one piece", exc_info=True)
-            self._whole = True
-            return self._along(ids, inputs, tokens)
+        found = self._along(ids, inputs, tokens, whole=True)
+        self._whole = True
+        return found
 
     def _read(self, prompt: Prompt, pictures: Sequence[bytes]) -> tuple[list[int], dict[str, Any]]:
         if not pictures:
@@ -83,7 +84,7 @@ class Plain:
         return ids[-len(prompt.ids) :], inputs
 
     def _along(
-        self, prompt_ids: list[int], inputs: dict[str, Any], tokens: Sequence[int]
+        self, prompt_ids: list[int], inputs: dict[str, Any], tokens: Sequence[int], *, whole: bool
     ) -> mx.array:
         # Not before it is needed: all kinds of generation come with it, half a second's worth.
         from mlx_vlm.generate import generate_step
@@ -98,7 +99,7 @@ class Plain:
         pixels = arrays.pop("pixel_values", None)
         mask = arrays.pop("attention_mask", None)
         # Either way all at once, however long it is.
-        arrays["prefill_step_size"] = None if self._whole else len(prompt_ids)
+        arrays["prefill_step_size"] = None if whole else len(prompt_ids)
         steps = generate_step(
             ids,
             self._model.network,

@@ -39,9 +39,9 @@ def around_the_language_model(driver: Driver, patch: Patch, change: Call) -> Non
     kind = type(driver.model.network.language_model)
     call = kind.__call__
 
-    def changed(self: Any, tokens: mx.array, *args: Any, **given: Any) -> Any:
-        output = call(self, tokens, *args, **given)
-        output.logits = change(tokens, output.logits)
+    def changed(self: Any, inputs: mx.array, *args: Any, **given: Any) -> Any:
+        output = call(self, inputs, *args, **given)
+        output.logits = change(inputs, output.logits)
         return output
 
     patch.setattr(kind, "__call__", changed)
@@ -52,9 +52,9 @@ def before_the_language_model(driver: Driver, patch: Patch, spoil: Call) -> None
     kind = type(driver.model.network.language_model)
     call = kind.__call__
 
-    def spoiled(self: Any, tokens: mx.array, *args: Any, **given: Any) -> Any:
-        spoil(tokens, given["cache"])
-        return call(self, tokens, *args, **given)
+    def spoiled(self: Any, inputs: mx.array, *args: Any, **given: Any) -> Any:
+        spoil(inputs, given["cache"])
+        return call(self, inputs, *args, **given)
 
     patch.setattr(kind, "__call__", spoiled)
 

@@ -14,10 +14,12 @@ from tests.worker.engine.driving import Driver
 from tests.worker.engine.proof.spoiling import (
     Call,
     Patch,
+    around_the_language_model,
     before_the_language_model,
     off,
     offset_of,
     proof_of,
+    skewed,
 )
 from worker.engine.cache.vision import VisionCache
 
@@ -122,6 +124,26 @@ def test_pictures_that_mlx_vlm_cannot_take(drive: MakeDriver, monkeypatch: Patch
     proof = proof_of(driver)
     assert off(proof) == {"pictures", "several_pictures"}
     assert "odd pixels" in proof.reasons["pictures"]
+
+
+def test_pictures_that_mlx_vlm_cannot_take_leave_texts_as_they_are(
+    drive: MakeDriver, monkeypatch: Patch
+) -> None:
+    """gemma3n: what it says depends on whether a prompt's last token comes with the others."""
+
+    def fail(embeds: mx.array, seen: bool) -> mx.array:
+        if seen:
+            raise ValueError("odd pixels")
+        return embeds
+
+    driver = drive()
+    around_the_embeddings(driver, monkeypatch, fail)
+    around_the_language_model(
+        driver,
+        monkeypatch,
+        lambda tokens, logits: skewed(logits) if tokens.shape[1] > 1 else logits,
+    )
+    assert off(proof_of(driver)) == {"pictures", "several_pictures", "speculation"}
 
 
 def test_pictures_of_which_the_tower_looks_at_all(drive: MakeDriver, monkeypatch: Patch) -> None:
