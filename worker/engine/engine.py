@@ -31,6 +31,7 @@ from worker.engine.prepare.pool import Preparation, Prepared, Read, Refused
 from worker.engine.prepare.preprocess import Preprocessor
 from worker.engine.prepare.prompt import PromptWriter
 from worker.engine.schedule.batches import Batches
+from worker.engine.schedule.first_token import say_first
 from worker.engine.schedule.memory_budget import MemoryBudget
 from worker.engine.schedule.pacer import Pacer
 from worker.engine.schedule.prefill import Prefilled
@@ -92,8 +93,7 @@ class MlxEngine:
             self.memory.release(job_id)
         abilities = self.model.abilities
         prefix_bytes = options.prefix_cache_bytes if abilities.prefix_cache else 0
-        plain = caches.is_plain(self.model.new_cache())
-        self._prefixes = PrefixCache(prefix_bytes, plain=plain)
+        self._prefixes = PrefixCache(prefix_bytes, plain=caches.is_plain(self.model.new_cache()))
         pacer = Pacer(options.prefill_pause_s, options.largest_piece, steady=options.steady)
         self._prefills = PrefillQueue(self.model, self._prefixes, pacer)
         self._room = Room(self.memory, self._prefixes, self.model.vision_cache)
@@ -239,8 +239,7 @@ class MlxEngine:
             self._prefills.pacer.note_newcomers(
                 tokens=self._prefills.next_tokens, waiting=waiting, running=len(self._batch)
             )
-            others_come = len(self.preparation) > 0
-            progress = self._prefills.work(decoding=decoding, others_come=others_come)
+            progress = self._prefills.work(decoding=decoding, others_come=len(self.preparation) > 0)
             worked = True
             for request, error in progress.failed:
                 self._fail(request, error)
@@ -254,12 +253,13 @@ class MlxEngine:
 
     def _join(self, prefilled: Prefilled) -> None:
         rows = [row for prefill in prefilled.prefills for row in prefill.begin_decoding()]
-        if any(prefill.suspect for prefill in prefilled.prefills):
-            request = prefilled.prefills[0].request
-            with self._failing_alone(request):
+        with self._failing_alone(prefilled.prefills[0].request):
+            if any(prefill.suspect for prefill in prefilled.prefills):
                 try_alone(self.model, rows, prefilled.cache)
-            if not request.unfinished:
-                return
+            if self.model.family.last_with_prompt:
+                say_first(self.model, prefilled, self._deliver)
+        if rows[0].state is State.FINISHED:
+            return self._leave()
         self.speculation.join(rows)
         try:
             self._batch.join(rows, prefilled.cache, is_batch=prefilled.is_batch)
@@ -284,8 +284,7 @@ class MlxEngine:
         self._decoding_s += spent
         self._prefills.pacer.note_step(spent, disturbed=disturbed)
         self._leave()
-        youngest = self._room.exceeded_by(self._requests.values())
-        if youngest is not None:
+        if (youngest := self._room.exceeded_by(self._requests.values())) is not None:
             self._set_aside(youngest)
 
     def _set_aside(self, request: Request) -> None:
@@ -332,7 +331,8 @@ class MlxEngine:
 
     def _remember(self, row: Sequence) -> None:
         """Keep its cache for a next turn; without it, that one computes it again."""
-        if not self._prefixes.limit_bytes or row.request.unsplit:
+        family = self.model.family
+        if not self._prefixes.limit_bytes or row.request.unsplit or family.last_with_prompt:
             return
         try:
             key = row.cache_key()

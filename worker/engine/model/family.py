@@ -79,6 +79,8 @@ class Family:
             many axes these have. They are taken out, kept with the prompt, and said in every call.
             0: the model tells them, or has none.
         rope_deltas: whether its language model is told each row's offset of rotary positions.
+        last_with_prompt: whether a prompt's last token goes in as the prompt has it, since an
+            answer's tokens are embedded in another way.
         slots: whether its attention may be handed more keys than the longest row has tokens.
         abilities: what may be done with it.
     """
@@ -90,6 +92,7 @@ class Family:
     split: Split = Split.NOT
     position_axes: int = 0
     rope_deltas: bool = False
+    last_with_prompt: bool = False
     slots: bool = True
     abilities: Abilities = Abilities()
 

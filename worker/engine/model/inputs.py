@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,3 +174,42 @@ def _sliced(value: mx.array, axis: int, start: int, stop: int, length: int) -> m
     if value.shape[axis] != length:
         return value
     return value[..., start:stop] if axis == -1 else value[:, start:stop]
+
+
+def left_padded(
+    parts: Sequence[tuple[mx.array, dict[str, Any]]], padding: Sequence[int]
+) -> tuple[mx.array, dict[str, Any]]:
+    """Join plain prompts of unlike lengths into rows.
+
+    Args:
+        parts: of each, its embeddings [1, length, width] and keyword inputs.
+        padding: how many tokens come before each.
+
+    Returns:
+        Embeddings [rows, longest, width], and positions where all have some.
+    """
+    embeds = [_padded(embeds, pad, 1) for (embeds, _), pad in zip(parts, padding, strict=True)]
+    positions = [inputs["position_ids"] for _, inputs in parts if "position_ids" in inputs]
+    joined = mx.concatenate(embeds)
+    if len(positions) < len(parts):
+        return joined, {}
+    return joined, {"position_ids": _padded_positions(positions, padding)}
+
+
+def _padded(value: mx.array, pad: int, axis: int) -> mx.array:
+    if not pad:
+        return value
+    widths = [(0, 0)] * value.ndim
+    widths[axis] = (pad, 0)
+    return mx.pad(value, widths)
+
+
+def _padded_positions(positions: Sequence[mx.array], padding: Sequence[int]) -> mx.array:
+    """Join [1, length] or [3, 1, length] positions into [rows, longest] or [3, rows, longest]."""
+    multimodal = any(value.ndim == 3 for value in positions)
+    rows = []
+    for value, pad in zip(positions, padding, strict=True):
+        if multimodal and value.ndim == 2:
+            value = mx.broadcast_to(value[None], (3, *value.shape))
+        rows.append(_padded(value.astype(mx.int32), pad, value.ndim - 1))
+    return mx.concatenate(rows, axis=1 if multimodal else 0)

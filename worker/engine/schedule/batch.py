@@ -16,6 +16,7 @@ step, sampled like all others.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 
@@ -169,6 +170,17 @@ class DecodeBatch:
             self._pending = self._choose(logits)
             _deliver(before, deliver)
 
+    def begin(self, embeds: mx.array, inputs: dict[str, Any], deliver: Deliver) -> None:
+        """A first step, of which the tokens are delivered at once. The rows' prompts' last tokens
+        are embedded already, and otherwise than an answer's.
+
+        Args:
+            embeds: [rows, 1, width].
+            inputs: the model's other keyword inputs.
+        """
+        self._pending = self._choose(self._forward(embeds, inputs))
+        self._catch_up(deliver)
+
     def _reads_first(self) -> bool:
         if isinstance(self._pending, Verification):
             return True
@@ -226,17 +238,19 @@ class DecodeBatch:
         """Whether every row's last token is chosen already, so that nothing is left to compute."""
         return all(row.chosen >= row.limit for row in self.rows)
 
-    def _forward(self) -> mx.array:
+    def _forward(
+        self, embeds: mx.array | None = None, inputs: dict[str, Any] | None = None
+    ) -> mx.array:
+        """Feed each row its next token, or what it is embedded as; returns [rows, vocabulary]."""
         assert self._feed is not None
         cache = self._cache
         rope = None if self._rope is None else cache.spread(self._rope)
         tokens = cache.spread(self._feed)[:, None]
-        inputs = {}
-        if rope is not None and not any(row.fed for row in self.rows):
+        if inputs is None and rope is not None and not any(row.fed for row in self.rows):
             # Prompts of one token: before an empty cache such models take the positions of
             # whichever prompt they saw last.
-            inputs["position_ids"] = mx.zeros((3, *tokens.shape), mx.int32)
-        made = self._model.forward(tokens, cache.layers, inputs=inputs, rope_deltas=rope)
+            inputs = {"position_ids": mx.zeros((3, *tokens.shape), mx.int32)}
+        made = self._model.forward(tokens, cache.layers, embeds, inputs, rope_deltas=rope)
         logits = cache.gathered(made[:, -1, :])
         cache.advance()  # which may move rows: what was made lies where they were
         for row in self.rows:

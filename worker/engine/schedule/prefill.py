@@ -20,7 +20,7 @@ from worker.engine.cache.arrays import wait_for_device
 from worker.engine.cache.keys import Key
 from worker.engine.cache.kv import Cache
 from worker.engine.cache.prefix import PrefixCache
-from worker.engine.model.inputs import Embedded, PromptInputs, to_mlx
+from worker.engine.model.inputs import Embedded, PromptInputs, left_padded, to_mlx
 from worker.engine.model.model import LoadedModel
 from worker.engine.model.vision_tower import MoreToEncode
 from worker.engine.prepare.preprocess import Prompt
@@ -198,9 +198,11 @@ class Prefiller:
         return Piece(count, spent_s)
 
     def copying_bytes(self, prefill: Prefill) -> int:
-        """How much `keep` will copy: what of it is not remembered yet."""
+        """How much `keep` will copy: what of it is not remembered yet, and of use to others."""
         if prefill.unsplit or prefill.cache is None or not prefill.target:
             return 0
+        if self._model.family.last_with_prompt and prefill.target >= prefill.length:
+            return 0  # tokens of an answer are not in it as they would be in a prompt
         new = self._prefixes.new_tokens(prefill.cached_key, prefill.salt)
         return caches.size_bytes(prefill.cache) * new // prefill.target
 
@@ -319,6 +321,7 @@ class Prefiller:
             and len(prefill.tokens) == prefill.length
             and prefill.target > 0
             and self._model.batchable
+            and not self._model.family.last_with_prompt
         )
 
     def together(self, prefills: abc.Sequence[Prefill]) -> list[Prefilled] | None:
@@ -359,16 +362,12 @@ class Prefiller:
         if cache is None:
             return None
         parts = [p.embedded.part(0, p.target) for p in prefills if p.embedded is not None]
-        embeds = [_padded(embeds, pad, 1) for (embeds, _), pad in zip(parts, padding, strict=True)]
-        positions = [inputs["position_ids"] for _, inputs in parts if "position_ids" in inputs]
-        inputs = {}
-        if len(positions) == len(parts):
-            inputs["position_ids"] = _padded_positions(positions, padding)
+        embeds, inputs = left_padded(parts, padding)
         tokens = [
             [0] * pad + prefill.tokens[: prefill.target]
             for prefill, pad in zip(prefills, padding, strict=True)
         ]
-        self._model.forward(mx.array(tokens), cache, mx.concatenate(embeds), inputs)
+        self._model.forward(mx.array(tokens), cache, embeds, inputs)
         return cache
 
 
@@ -378,22 +377,3 @@ def _groups(prefills: abc.Sequence[Prefill], streams: int) -> list[list[Prefill]
     count = max(1, min(streams, len(prefills), tokens // LEAST_A_STREAM))
     size = -(-len(prefills) // count)
     return [list(prefills[at : at + size]) for at in range(0, len(prefills), size)]
-
-
-def _padded(value: mx.array, pad: int, axis: int) -> mx.array:
-    if not pad:
-        return value
-    widths = [(0, 0)] * value.ndim
-    widths[axis] = (pad, 0)
-    return mx.pad(value, widths)
-
-
-def _padded_positions(positions: abc.Sequence[mx.array], padding: abc.Sequence[int]) -> mx.array:
-    """Join [1, length] or [3, 1, length] positions into [rows, longest] or [3, rows, longest]."""
-    multimodal = any(value.ndim == 3 for value in positions)
-    rows = []
-    for value, pad in zip(positions, padding, strict=True):
-        if multimodal and value.ndim == 2:
-            value = mx.broadcast_to(value[None], (3, *value.shape))
-        rows.append(_padded(value.astype(mx.int32), pad, value.ndim - 1))
-    return mx.concatenate(rows, axis=1 if multimodal else 0)

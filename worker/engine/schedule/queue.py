@@ -58,10 +58,12 @@ class PrefillQueue:
         return sum(len(prefill.sequences) for prefill in self._prefills)
 
     def add(self, request: Request, *, suspect: bool = False) -> None:
-        """Line up a request's unfinished sequences; those without tokens share one prefill."""
+        """Line up a request's unfinished sequences; those without tokens share one prefill, where
+        they can begin together."""
         unfinished = request.unfinished
         new = [sequence for sequence in unfinished if not sequence.output_tokens]
-        groups = [new] if self._model.batchable and new else [[sequence] for sequence in new]
+        shared = self._model.batchable and not self._model.family.last_with_prompt
+        groups = [new] if shared and new else [[sequence] for sequence in new]
         groups += [[sequence] for sequence in unfinished if sequence.output_tokens]
         for sequence in unfinished:
             sequence.move(State.PREFILLING)

@@ -11,6 +11,7 @@ from scripts.family_sweep.row import EQUAL
 from worker.engine.model.inputs import off_mlx, to_mlx
 
 OFF = {
+    "gemma3n": [],  # tokens of an answer are embedded otherwise than a prompt's
     "gemma2": [],  # a mask for each group of heads
     "llama4": ["prefix_cache", "batching"],  # caches that drop what is over
     "minicpmo": [],  # positions left in the model's state, no placeholders

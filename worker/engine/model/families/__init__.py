@@ -13,6 +13,7 @@ import mlx.nn as nn
 from mlx_vlm.utils import MODEL_REMAPPING
 
 from worker.engine.model.families import (
+    answers_embedded_apart,
     chunked_attention,
     first_picture_only,
     mask_by_offset,
@@ -44,6 +45,7 @@ QUIRKS: tuple[Quirk, ...] = (
     mask_per_group,
     rows_apart,
     chunked_attention,
+    answers_embedded_apart,
 )
 
 
