@@ -20,6 +20,7 @@ from worker.engine.model.families import (
     mask_per_group,
     positions_in_state,
     rows_apart,
+    sizes_read_past_their_end,
     split_by_grid,
     split_by_row,
 )
@@ -46,6 +47,7 @@ QUIRKS: tuple[Quirk, ...] = (
     rows_apart,
     chunked_attention,
     answers_embedded_apart,
+    sizes_read_past_their_end,
 )
 
 
