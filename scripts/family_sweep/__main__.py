@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from scripts.apart import BrokenPart, run_apart, tell
@@ -21,8 +20,8 @@ def main(argv: Sequence[str]) -> int:
     options = parse_arguments(argv)
     if options.one is not None:
         return run_one(options.one)
-    rows = []
-    for name in options.only or SWEPT:
+    rows = [Row.of_json(one) for file in options.found for one in json.loads(file.read_text())]
+    for name in options.only or (() if rows else SWEPT):
         row = find_out(name, options.limit)
         print(row, flush=True)
         rows.append(row)
@@ -42,6 +41,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", choices=SWEPT, metavar="FAMILY", help=str([*SWEPT]))
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for each family")
+    parser.add_argument(
+        "--found",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="go by what --json wrote there, and ask only those that are named",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found there")
     parser.add_argument(
         "--write", action="store_true", help="write the tables of docs/models.md (all families)"
@@ -55,8 +62,7 @@ def find_out(name: str, limit_s: float) -> Row:
         said = run_apart("scripts.family_sweep", name, limit_s)
     except BrokenPart as why:
         return Row(name, family(name).most_pictures, broken=str(why))
-    known = {one.name for one in fields(Row)}
-    return Row(**{key: value for key, value in said.items() if key in known})
+    return Row.of_json(said)
 
 
 def run_one(name: str) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 EQUAL, OTHER, NOT_ASKED, OFF = "=", "≠", "-", "off"
 ALONE = ("text", "picture", "pictures", "turns")
@@ -48,6 +50,11 @@ class Row:
 
     def as_json(self) -> dict[str, object]:
         return {**dataclasses.asdict(self), "verdict": self.verdict}
+
+    @classmethod
+    def of_json(cls, told: Mapping[str, Any]) -> Row:
+        known = {one.name for one in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in told.items() if name in known})
 
     def __str__(self) -> str:
         columns = " ".join(f"{name} {self.said.get(name, NOT_ASKED)}" for name in COLUMNS)

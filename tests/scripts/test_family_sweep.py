@@ -10,6 +10,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from scripts.family_sweep.__main__ import main
 from scripts.family_sweep.asking import alone, together
 from scripts.family_sweep.reference import NEAR, Reference
 from scripts.family_sweep.row import Row
@@ -70,6 +71,14 @@ def test_the_tables_take_the_place_of_those_before(tmp_path: Path) -> None:
     assert "Equal: reading." in text
     assert "failing, picture, turns: no" in text
     assert with_tables(text, rows) == text
+
+
+def test_rows_come_back_from_what_was_written(tmp_path: Path) -> None:
+    rows = [Row("one", 2, {"text": "="}, off=["pieces"]), Row("two", 0, refused="No.")]
+    file = tmp_path / "found.json"
+    file.write_text(json.dumps([row.as_json() for row in rows]))
+    assert [Row.of_json(told) for told in json.loads(file.read_text())] == rows
+    assert main(["--found", str(file), str(file)]) == 0
 
 
 def test_the_document_has_the_place_for_them() -> None:
