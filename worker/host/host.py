@@ -22,7 +22,7 @@ from shared.messages import Catalogue, Load, Unload
 from shared.settings import SettingsError
 from worker.host.budget import Budget, default_budget_bytes
 from worker.host.catalogue import Model, read_catalogue
-from worker.host.hosted import HostedModel
+from worker.host.hosted import HostedModel, listed_anew
 from worker.host.room import decide, room_for
 from worker.host.session import HostSession
 from worker.host.watch import CatalogueWatch
@@ -94,10 +94,8 @@ class Host:
         for order in session.orders(now):
             self._obey(order, now)
         self._look(now)
-        # Who is gone from the list may be back under its name before its old engine has ended.
-        gone_bytes = sum(hosted.size_bytes for hosted in self._gone)
-        places = [hosted.place(now) for hosted in self._models.values()]
-        decision = decide(places, self._budget.bytes - gone_bytes, now)
+        places = [hosted.place(now) for hosted in self._everybody]
+        decision = decide(places, self._budget.bytes, now)
         for name in decision.leave:
             log.info("model %s leaves", name)
             self._models[name].leave()
@@ -130,19 +128,11 @@ class Host:
             log.error("the catalogue stays as it was: %s", error)
 
     def _go_by(self, models: Sequence[Model]) -> None:
-        """Whoever is no longer listed leaves, and is out of the list once it is gone."""
         self._watch.follow(models)
-        before, self._models = self._models, {}
-        for model in models:
-            hosted = before.pop(model.name, None)
-            if hosted is None:
-                hosted = HostedModel(model, widened=self._widened)
-            else:
-                hosted.become(model)
-            self._models[model.name] = hosted
-        for hosted in before.values():
-            hosted.leave()
-        self._gone = [hosted for hosted in (*self._gone, *before.values()) if hosted.running]
+        before = self._everybody
+        self._models = listed_anew(models, before, widened=self._widened)
+        listed = self._models.values()
+        self._gone = [hosted for hosted in before if hosted not in listed and hosted.running]
         log.info("host %s: %d models", self._name, len(models))
 
     def _look(self, now: float) -> None:
@@ -170,19 +160,20 @@ class Host:
                 hosted.idle_unload_s = order.idle_unload_s
 
     def _catalogue(self, now: float) -> Catalogue:
-        places = [hosted.place(now) for hosted in self._models.values()]
+        budget_bytes = self._budget.bytes
+        places = [hosted.place(now) for hosted in self._everybody]
         entries = [
             msgspec.structs.replace(
-                hosted.entry(now), room=room_for(place, places, self._budget.bytes, now)
+                hosted.entry(now), room=room_for(hosted.place(now), places, budget_bytes, now)
             )
-            for hosted, place in zip(self._models.values(), places, strict=True)
+            for hosted in self._models.values()
         ]
         return Catalogue(
             worker=self._name,
             instance=self._instance,
             models=entries,
-            memory_budget_bytes=self._budget.bytes or self._usable_bytes,
-            memory_used_bytes=sum(h.size_bytes for h in self._models.values() if h.running),
+            memory_budget_bytes=budget_bytes or self._usable_bytes,
+            memory_used_bytes=sum(h.size_bytes for h in self._everybody if h.running),
             host=socket.gethostname(),
         )
 

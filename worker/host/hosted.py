@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +53,7 @@ class HostedModel:
         self.idle_unload_s = model.idle_unload_s
         self._widened = widened
         self._preload = model.preload
+        self._struck = False
         self._folder = _folder_of(model)
         """Where it lies; None: it has yet to be fetched, or looked for."""
         self._download: Download | None = None
@@ -97,12 +98,20 @@ class HostedModel:
             self._facts = {}
             self.leave()
             self._folder = _folder_of(model)
-        if model.idle_unload_s != self.model.idle_unload_s:
+        if (model.settings, model.stamp) != (self.model.settings, self.model.stamp):
+            self._error, self._failures, self._retry_at = "", 0, 0.0  # it may be mended
+        if self._struck or model.idle_unload_s != self.model.idle_unload_s:
             self.idle_unload_s = model.idle_unload_s
-        if model.preload != self.model.preload:
-            self._preload = model.preload and not self.running
+        if self._struck or model.preload != self.model.preload:
+            self._preload = model.preload and (self._struck or not self.running)
+        self._struck = False
         self.model = model
         self._estimated_bytes = self._estimate()
+
+    def strike(self) -> None:
+        """It is no longer listed: it leaves."""
+        self._struck = True
+        self.leave()
 
     # --- wishes and orders -------------------------------------------------------------------
 
@@ -117,23 +126,26 @@ class HostedModel:
         Args:
             instance: the host's, whose engines share the budget.
         """
-        model, alone = self.model, self.model.kept
-        settings = replace(model.settings, model_path=(str(self._folder),))
-        share = MemoryShare(budget.bytes, instance, self._estimated_bytes, budget.explicit)
         try:
-            self._engine = EngineProcess(
-                as_flags(settings),
-                name if alone else f"{name}.{model.name.replace('/', '-')}",
-                instance if alone else f"{instance}.{model.name}",
-                self._lost_runs,
-                supervisor="" if alone else instance,
-                told={} if alone else memory_share.environment(share),
-            )
+            self._engine = self._engine_process(name, instance, budget)
         except OSError as error:
             return self._failed(f"Its process cannot be started: {error}", now)
         self._preload = self.leaving = False
         self._begun = 0
         return None
+
+    def _engine_process(self, name: str, instance: str, budget: Budget) -> EngineProcess:
+        model, alone = self.model, self.model.kept
+        settings = replace(model.settings, model_path=(str(self._folder),))
+        share = MemoryShare(budget.bytes, instance, self._estimated_bytes, budget.explicit)
+        return EngineProcess(
+            as_flags(settings),
+            name if alone else f"{name}.{model.name.replace('/', '-')}",
+            instance if alone else f"{instance}.{model.name}",
+            self._lost_runs,
+            supervisor="" if alone else instance,
+            told={} if alone else memory_share.environment(share),
+        )
 
     def download(self, now: float) -> str | None:
         """Fetch it; it can be loaded when that is done. Returns why that cannot be begun now."""
@@ -145,7 +157,7 @@ class HostedModel:
 
     def unload(self) -> None:
         """By order. What was wished before is void: whoever still waits for it asks again."""
-        self.wanted_since, self._wanted_until = None, 0.0
+        self.wanted_since, self._wanted_until, self._preload = None, 0.0, False
         self.leave()
 
     def leave(self) -> None:
@@ -267,7 +279,7 @@ class HostedModel:
             return "loaded" if self._engine.was_ready else "loading"
         if self._download is not None or self.waits_for_download(now):
             return "downloading"
-        return "failed" if self._error and now < self._retry_at else "unloaded"
+        return "failed" if self._error else "unloaded"
 
     @property
     def downloads(self) -> bool:
@@ -276,8 +288,8 @@ class HostedModel:
     def waits_for_download(self, now: float) -> bool:
         """Whether it is to be fetched as soon as nothing else is."""
         asked = self.wanted_since is not None or self._preload or self.model.kept
-        failed = self.over is not None or (bool(self._error) and now < self._retry_at)
-        return asked and not failed and self._folder is None and self._download is None
+        rests = self.over is not None or now < self._retry_at
+        return asked and not rests and self._folder is None and self._download is None
 
     @property
     def size_bytes(self) -> int:
@@ -290,8 +302,8 @@ class HostedModel:
         if self._engine is not None:
             state = "leaving" if self.leaving else "in" if self._engine.was_ready else "loading"
         # What is not here yet needs no room yet.
-        rests = now < self._rests_until
-        absent = rests or self._status(now) == "failed" or self._folder is None
+        rests = self.over is not None or now < max(self._rests_until, self._retry_at)
+        absent = rests or self._folder is None
         return Place(
             self.model.name,
             0 if self.model.kept else self.size_bytes,
@@ -329,6 +341,33 @@ class HostedModel:
             total_bytes=download.total_bytes if download is not None else 0,
             **(self._facts | _facts(report)),
         )
+
+
+def listed_anew(
+    models: Iterable[Model], before: Iterable[HostedModel], *, widened: bool
+) -> dict[str, HostedModel]:
+    """Go by the list as it is now: whoever is not on it any more leaves.
+
+    Args:
+        before: who was on it, and who has been struck off it and has yet to end: it may be back,
+            and no model is here twice.
+        widened: as for an estimate.
+
+    Returns:
+        Who is on it, by name.
+    """
+    known = {hosted.model.name: hosted for hosted in before}
+    listed: dict[str, HostedModel] = {}
+    for model in models:
+        hosted = known.pop(model.name, None)
+        if hosted is None:
+            hosted = HostedModel(model, widened=widened)
+        else:
+            hosted.become(model)
+        listed[model.name] = hosted
+    for hosted in known.values():
+        hosted.strike()
+    return listed
 
 
 def _facts(report: Mapping[str, Any]) -> dict[str, Any]:
