@@ -1,4 +1,4 @@
-"""One browser, and one service with the scripted engine, for the tests of a module."""
+"""One browser, and for the tests of a module one service with the scripted engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.page.browser import chromium
 from tests.processes import Service, serving
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     with chromium() as running:
         yield running

@@ -75,6 +75,11 @@ def open_list(page: Page, words: str = "") -> None:
     page.find("#search").send_keys(words)
 
 
+def delete(page: Page, title: str) -> None:
+    press(page, "#conversations li:first-child", f"Delete {title}")
+    WebDriverWait(page.browser, WAIT_S).until(expected_conditions.alert_is_present()).accept()
+
+
 def test_a_reload_brings_everything_back(page: Page) -> None:
     page.drop(EXAMPLE)
     asked(page, "a picture of shapes")
@@ -132,8 +137,7 @@ def test_the_list_searches_renames_and_deletes(page: Page) -> None:
     asked(page, "more")
     open_list(page, "pomegranate")
     await_condition(lambda: listed(page) == ["Fruit"], "its name kept", WAIT_S)
-    press(page, "#conversations li:first-child", "Delete Fruit")
-    WebDriverWait(page.browser, WAIT_S).until(expected_conditions.alert_is_present()).accept()
+    delete(page, "Fruit")
     await_condition(lambda: listed(page) == [], "it gone", WAIT_S)
     assert page.turns() == 0
     page.escape()
@@ -144,8 +148,7 @@ def test_a_conversation_deleted_while_it_is_answered_stays_deleted(page: Page) -
     await_condition(lambda: "quince quince" in "".join(answers(page)), "some words", WAIT_S)
     open_list(page, "quince")
     await_condition(lambda: len(listed(page)) == 1, "the list", WAIT_S)
-    press(page, "#conversations li:first-child", f"Delete {listed(page)[0]}")
-    WebDriverWait(page.browser, WAIT_S).until(expected_conditions.alert_is_present()).accept()
+    delete(page, listed(page)[0])
     await_condition(lambda: listed(page) == [], "it gone", WAIT_S)
     page.escape()
     asked(page, "another quince")  # what the first had still to keep is kept before it
@@ -225,6 +228,27 @@ def test_a_picture_is_enlarged(page: Page) -> None:
     await_condition(lambda: page.find("#picture-dialog img").is_displayed(), "it large", WAIT_S)
     page.escape()
     assert not page.find("#picture-dialog img").is_displayed()
+
+
+def test_on_a_phone_titles_can_be_read_and_the_question_sent(page: Page) -> None:
+    asked(page, "a title of some length, which fills a line of the list")
+    page.resize(360, 640)
+    try:
+        open_list(page)
+        await_condition(lambda: listed(page), "the list", WAIT_S)
+        assert page.find("#conversations .title").rect["width"] > 250
+        page.escape()
+        for number in range(8):
+            page.drop(EXAMPLE, f"picture number {number}.png")
+        page.find("#question").send_keys("\ue008\n\ue000" * 20)  # lines of their own
+        for css in ("#send", "#question", "#pictures"):
+            rect = page.find(css).rect
+            assert rect["y"] >= 0 and rect["y"] + rect["height"] <= 640, css
+        assert page.find("#turns").rect["height"] > 60, "what is asked about is in view"
+        script = "const all = document.getElementById('pictures'); return all.scrollHeight"
+        assert page.browser.execute_script(script) > page.find("#pictures").rect["height"]
+    finally:
+        page.resize(1280, 900)
 
 
 def test_the_conversation_is_exported(page: Page) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 from tests.page.accessibility import obstacles
@@ -33,6 +35,28 @@ It is $\\pi r^2$, or \\(a_1\\), and
 $$\\int_0^1 x\\,dx = \\frac{1}{2}$$
 
 but 5 $ or 7 $ are prices, and `$x$` is code.
+"""
+
+MATHS = """\
+\\[a\\] begins a line, then \\[b\\] is in one, \\(c
+= d\\) in two.
+
+- a list has \\[e\\], and
+- \\[
+  f
+  = g
+  \\]
+
+The end is
+$$
+h
+- i
+$$,
+and `\\[j\\]` is code, as is \\[ with `\\]`.
+
+```
+\\[k\\] $l$
+```
 """
 
 HOSTILE = """\
@@ -79,6 +103,35 @@ def test_markdown_is_shown(page: Page) -> None:
     assert count(page, ".maths.display math") == 1
     page.await_text(".markdown", "5 $ or 7 $ are prices")
     assert page.text(".markdown p:last-child code") == "$x$"
+
+
+def test_maths_is_maths_wherever_it_stands_but_in_code(page: Page) -> None:
+    answered(page, MATHS)
+    assert count(page, ".markdown math") == 6
+    assert count(page, ".maths.display math") == 5
+    assert page.text(".markdown p").splitlines()[-1] == "and \\[j\\] is code, as is [ with \\]."
+    assert page.text(".markdown pre").strip() == "\\[k\\] $l$"
+    shown = page.texts(".markdown")[0]
+    assert "begins a line, then" in shown and "a list has" in shown
+
+
+BLACK = """
+const box = document.querySelector(".maths").getBoundingClientRect();
+return [box.left, box.top, box.right, box.bottom];
+"""
+MARGIN_PX = 5
+MOVED = r"\raisebox{12em}{\rule{999em}{2em}}\kern-9em\rule{1em}{1em}"
+
+
+def test_maths_paints_over_nothing_else(page: Page) -> None:
+    answered(page, rf"Before $x{MOVED}$ after.")
+    left, top, right, bottom = page.browser.execute_script(BLACK)
+    drawn = Image.open(io.BytesIO(page.browser.get_screenshot_as_png())).convert("L")
+    box = (left - MARGIN_PX, top - MARGIN_PX, right + MARGIN_PX, bottom + MARGIN_PX)
+    inside = drawn.crop(tuple(map(round, box)))
+    assert inside.histogram()[0] > 0, "the rule is there"
+    assert drawn.histogram()[0] == inside.histogram()[0], "black outside of the formula"
+    assert page.browser.execute_script("return document.documentElement.scrollWidth") <= 1280
 
 
 def test_a_screen_reader_finds_its_way_through_a_conversation(page: Page) -> None:
@@ -129,6 +182,17 @@ def test_json_is_shown_as_a_table(page: Page) -> None:
     assert page.text(".markdown thead").split() == ["shape", "at"]
     assert "<b>square</b>" in page.texts(".markdown tbody")[0]
     assert count(page, ".markdown .code") == 1
+
+
+def test_numbers_of_json_are_those_that_were_written(page: Page) -> None:
+    numbers = ["12345678901234567890", "1.10", "1e400", "-0"]
+    answered(page, '{"of": [' + ", ".join(numbers) + "]}")
+    assert page.texts(".markdown td td") == numbers
+
+
+def test_a_row_without_a_field_has_an_empty_cell(page: Page) -> None:
+    answered(page, '[{"constructor": "x", "__proto__": 1}, {"constructor": "y"}]')
+    assert page.texts(".markdown td") == ["x", "1", "y", ""]
 
 
 def test_json_without_a_bottom_is_shown_as_it_is(page: Page) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import contextlib
 import os
@@ -98,6 +99,55 @@ def test_a_refused_question_goes_back_to_be_mended(page: Page) -> None:
     page.browser.get_log("browser")
 
 
+@pytest.mark.parametrize("kept", ["{broken", "7", '{"seed": {}, "system": ["x"], "top-p": null}'])
+def test_settings_that_cannot_be_read_are_the_defaults(page: Page, kept: str) -> None:
+    keep = "localStorage.setItem('settings', arguments[0])"
+    page.browser.execute_script(keep, kept)
+    page.browser.refresh()
+    page.await_ready()
+    page.ask('script: {"tokens": 3}')
+    assert page.await_answer().strip() == words(3).strip()
+    page.browser.execute_script("localStorage.clear()")
+
+
+NOTHING_IS_KEPT = """
+for (const name of ["localStorage", "sessionStorage"]) {
+  Object.defineProperty(window, name, { get: () => { throw new DOMException("denied") } });
+}
+"""
+
+
+def test_a_browser_that_keeps_nothing_has_the_page_all_the_same(page: Page) -> None:
+    deny = {"source": NOTHING_IS_KEPT}
+    added = page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", deny)
+    page.browser.refresh()
+    page.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    page.await_ready()
+    page.find("[popovertarget=settings]").click()
+    page.find("#system").send_keys("Be brief.")
+    page.escape()
+    page.ask('script: {"tokens": 3}')
+    assert page.await_answer().strip() == words(3).strip()
+    page.browser.refresh()
+    page.await_ready()
+
+
+@pytest.mark.parametrize(
+    ("field", "typed"),
+    [("seed", "12345678901234567890"), ("schema", '{"const": 9007199254740993}')],
+)
+def test_a_number_that_the_browser_would_change_is_not_sent(
+    page: Page, field: str, typed: str
+) -> None:
+    page.find("[popovertarget=settings]").click()
+    page.find(f"#{field}").send_keys(typed)
+    page.escape()
+    page.ask("Exactly?")
+    page.await_text("#notice", f"{'Seed' if field == 'seed' else 'The schema'} in the settings")
+    assert page.find("#question").get_property("value") == "Exactly?"
+    page.browser.execute_script("localStorage.clear(); sessionStorage.clear()")
+
+
 def test_a_bad_picture_is_named_as_its_owner_knows_it(page: Page) -> None:
     page.find("#clear").click()
     page.drop(EXAMPLE)
@@ -124,13 +174,18 @@ def test_the_conversation_can_be_copied_as_code(page: Page) -> None:
         "navigator.clipboard.writeText = async (text) => { window.copied = text }"
     )
     page.drop(EXAMPLE)
+    page.find("[popovertarget=settings]").click()
+    page.find("#schema").send_keys('{"type": "object", "additionalProperties": false}')
+    page.escape()
     page.find("#question").send_keys("What's this?")
     page.browser.execute_script("document.getElementById('copy-python').click()")
     page.await_text("#chat", "Send")
     program = await_condition(
         lambda: page.browser.execute_script("return window.copied"), "something copied"
     )
-    compile(program, "copied", "exec")
+    names = {node.id for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Name)}
+    assert not names & {"true", "false", "null"}, "JSON's words are no Python"
+    page.browser.execute_script("localStorage.clear(); sessionStorage.clear()")
     assert "What's this?" in program and EXAMPLE[:40] in program
 
 

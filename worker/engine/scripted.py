@@ -10,6 +10,7 @@ honoured. Counting a prompt's tokens waits for `first_delay_s` and has the same 
 |---|---|---|
 | tokens | 8 | how many tokens the answer has; token i is the text "w{i} " |
 | text | "" | the answer instead, four characters a token |
+| thoughts | 0 | so many of these tokens, the first ones, are thoughts |
 | first_delay_s | 0 | seconds before the first token |
 | delay_s | 0 | seconds between tokens |
 | burst | 1 | tokens a step |
@@ -56,6 +57,7 @@ CHARACTERS = 4
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: int = 8
     text: str = ""
+    thoughts: int = 0
     first_delay_s: float = 0.0
     delay_s: float = 0.0
     burst: int = 1
@@ -86,7 +88,7 @@ class Play:
         self.made = [len(point.tokens) for point in job.resume] or [0] * job.choices
         self.stops = [StopFinder(job.stop) for _ in self.made]
         for stop, made in zip(self.stops, self.made, strict=True):
-            stop.push(script.say(range(made)))
+            stop.push(script.say(range(script.thoughts, made)))
         self.sequence = 0
         self.started_at = now
         self.due_at = now + script.first_delay_s
@@ -118,15 +120,16 @@ class Play:
                 continue
             tokens = list(range(made, min(self.limit, made + self.script.burst)))
             self.made[choice] += len(tokens)
-            stop = self.stops[choice]
-            text = stop.push(self.script.say(tokens))
+            stop, thoughts = self.stops[choice], self.script.thoughts
+            thought = self.script.say(token for token in tokens if token < thoughts)
+            text = stop.push(self.script.say(token for token in tokens if token >= thoughts))
             finish: FinishReason | None = None
             if stop.found:
                 finish = "stop"
             elif self.over(choice):
                 text += stop.finish()
                 finish = self.finish_reason
-            events.append(Delta(self.job.id, self.sequence, choice, tokens, text, finish))
+            events.append(Delta(self.job.id, self.sequence, choice, tokens, text, finish, thought))
             self.sequence += 1
         return events
 

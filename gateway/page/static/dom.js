@@ -14,3 +14,10 @@ export function setText(id, text) {
   // Untouched when nothing changed: screen readers read live regions again on every change.
   if (target.textContent !== String(text)) target.textContent = text;
 }
+
+// `label`: what a screen reader says instead of the words.
+export function button(words, onClick, label = null) {
+  const made = element("button", { type: "button", class: "small", "aria-label": label }, words);
+  made.addEventListener("click", onClick);
+  return made;
+}

@@ -1,5 +1,7 @@
 // Keys: asked for when the server wants one, kept for this tab only.
 
+import { inTab } from "./kept.js";
+
 const byId = (id) => document.getElementById(id);
 
 class Key {
@@ -14,13 +16,13 @@ class Key {
   }
 
   headers() {
-    const key = sessionStorage.getItem(this.stored);
+    const key = inTab.get(this.stored);
     if (key) return { Authorization: `Bearer ${key}` };
     return this.without?.headers() ?? {};
   }
 
   get isSet() {
-    return sessionStorage.getItem(this.stored) !== null;
+    return inTab.get(this.stored) !== null;
   }
 
   // Resolves when the user has given a key. Throws AbortError when there will be none.
@@ -51,7 +53,7 @@ class Key {
     const key = this.dialog.returnValue === "given" ? field.value.trim() : "";
     field.value = "";
     if (!key && !this.without) return this.open();
-    if (key) sessionStorage.setItem(this.stored, key);
+    if (key) inTab.set(this.stored, key);
     for (const { resolve, reject } of this.waiting.splice(0)) {
       key ? resolve() : reject(new DOMException("no key", "AbortError"));
     }

@@ -29,28 +29,30 @@ export class Answer {
     this.followedTo = this.turns.scrollTop;
     // Who scrolls up to read stays there.
     this.onScroll = () => {
-      this.atEnd = this.toEnd() < END_PX;
+      if (this.isShown) this.atEnd = this.toEnd() < END_PX;
     };
     this.turns.addEventListener("scroll", this.onScroll);
   }
 
   // Returns null when something came, else what was wrong.
   async stream(body, signal) {
+    let problem = null;
     try {
       await streamAnswer(body, this, signal);
-      this.turn.note = this.took();
-      if (!this.came) return "The model gave an empty answer.";
+      const isAnswer = this.turn.text || this.turn.calls.length;
+      this.turn.note = isAnswer ? this.took() : `${this.took()} · It thought, and gave no answer.`;
+      if (!this.came) problem = this.turn.note = "The model gave an empty answer.";
     } catch (error) {
       const stopped = error.name === "AbortError";
       this.turn.note = stopped ? "stopped" : this.inWords(error);
       this.turn.problem = !stopped;
-      if (!this.came) return stopped ? "Stopped." : this.turn.note;
+      if (!this.came) problem = stopped ? "Stopped." : this.turn.note;
     } finally {
       this.turns.removeEventListener("scroll", this.onScroll);
     }
     this.view.show();
     this.follow();
-    return null;
+    return problem;
   }
 
   // For who does not know how a request is written.
@@ -62,8 +64,18 @@ export class Answer {
     return name ? `${name}: ${reason}` : reason;
   }
 
+  // Whether its conversation is; it goes on while another one is.
+  get isShown() {
+    return this.view.item.isConnected;
+  }
+
+  // It is shown from its end.
+  shown() {
+    this.atEnd = true;
+  }
+
   get came() {
-    return Boolean(this.turn.text || this.turn.calls.length);
+    return Boolean(this.turn.text || this.turn.thought || this.turn.calls.length);
   }
 
   waiting(seconds, problem) {
@@ -86,14 +98,20 @@ export class Answer {
 
   thought(piece) {
     this.turn.thought += piece;
+    this.begun();
     this.view.addThought(piece);
     this.follow();
+    this.saveNowAndThen();
   }
 
   text(piece) {
     this.turn.text += piece;
     this.begun();
     this.view.addText(piece);
+    this.saveNowAndThen();
+  }
+
+  saveNowAndThen() {
     if (performance.now() - this.savedAt < SAVE_EVERY_MS) return;
     this.savedAt = performance.now();
     this.save();
@@ -118,6 +136,7 @@ export class Answer {
   }
 
   follow() {
+    if (!this.isShown) return;
     // The browser tells of scrolling with its next frame: more of the answer may come before.
     const wentUp = this.turns.scrollTop < this.followedTo && this.toEnd() >= END_PX;
     if (wentUp) this.atEnd = false;

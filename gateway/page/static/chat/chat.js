@@ -1,19 +1,23 @@
 // The chat: conversations about pictures, streamed, stoppable, kept in this browser.
 
 import { element, setText } from "../dom.js";
-import { isLoaded } from "../models/models.js";
+import { inTab } from "../kept.js";
 import { Answer } from "./answer.js";
+import { Composer } from "./composer.js";
 import { asMessage, Conversation } from "./conversation.js";
 import { copy } from "./copying.js";
+import { Edits } from "./edits.js";
 import { History } from "./history.js";
-import { Pictures, receivePictures } from "./pictures.js";
+import { Runs } from "./runs.js";
 import { keepSettings, settings, systemPrompt } from "./settings.js";
 import { asCurl, asPython } from "./snippets.js";
 import { openStore } from "./store.js";
-import { AnswerView, askedTurn, button } from "./turns.js";
+import { AnswerView, askedTurn } from "./turns.js";
 
 const SHOWN = "conversation";
-const DRAFT = "draft";
+const LEFT = "The page was left during this answer.";
+const DELETED = "This conversation was deleted in another tab: what stands here is no longer kept.";
+const BUSY = "An answer is on its way here. Stop it first, or wait for its end.";
 const byId = (id) => document.getElementById(id);
 
 export function startChat(models) {
@@ -28,73 +32,49 @@ class Chat {
     this.store = store;
     this.models = models;
     this.conversation = new Conversation();
-    this.running = null;
-    this.answering = null; // {answer, model}
-    models.follow(() => this.tellOfModel());
-    this.pictures = new Pictures((words) => setText("notice", words));
-    receivePictures(byId("chat"), this.pictures);
-    new History(store, {
+    this.runs = new Runs(models);
+    this.edits = new Edits();
+    this.saved = Promise.resolve(); // when all that was to be saved until now is
+    const tell = (words) => setText("notice", words);
+    this.composer = new Composer({ send: () => this.send(), stop: () => this.stop(), tell });
+    this.history = new History(store, {
       open: (id) => this.open(id),
       renamed: (id, title) => {
         if (id === this.conversation.id) this.conversation.name = title;
       },
-      deleted: (id) => {
-        if (id !== this.conversation.id) return;
-        this.conversation.deleted = true;
-        this.begin();
-      },
+      deleted: (id) => this.deleted(id),
+      isAnswered: (id) => this.runs.of({ id }) !== null,
     });
     this.listen();
   }
 
   listen() {
-    byId("composer").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.send();
-    });
-    // A page that is loaded again still has what was being written, or was not answered yet.
-    byId("question").value = sessionStorage.getItem(DRAFT) ?? "";
-    byId("question").addEventListener("input", () => sessionStorage.setItem(DRAFT, byId("question").value));
-    byId("question").addEventListener("keydown", (event) => {
-      // While an input method is composing, Enter chooses a word.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-      event.preventDefault();
-      this.send();
-    });
     document.addEventListener("keydown", (event) => {
       // What is open above the page closes first.
-      if (event.key === "Escape" && !document.querySelector(":popover-open, dialog[open]")) this.running?.abort();
+      if (event.key === "Escape" && !document.querySelector(":popover-open, dialog[open]")) this.stop();
     });
-    byId("files").addEventListener("change", async (event) => {
-      await this.pictures.add(event.target.files);
-      event.target.value = "";
-    });
-    byId("stop").addEventListener("click", () => this.running?.abort());
     byId("clear").addEventListener("click", () => this.begin());
     byId("export").addEventListener("click", () => this.export());
-    for (const [id, write] of [["copy-curl", asCurl], ["copy-python", asPython]]) {
-      byId(id).addEventListener("click", async () => {
-        if (await copy(write(this.body(this.draft())))) setText("copied", "Copied.");
-      });
-    }
+    byId("copy-curl").addEventListener("click", () => this.copy(asCurl));
+    byId("copy-python").addEventListener("click", () => this.copy(asPython));
   }
 
   // --- which conversation -------------------------------------------------------------------------
 
   begin() {
     this.replace(new Conversation());
-    byId("question").focus();
+    this.composer.focus();
   }
 
   async open(id) {
-    const conversation = await this.kept(id);
+    const conversation = this.runs.of({ id })?.conversation ?? (await this.kept(id));
     if (conversation) this.replace(conversation);
   }
 
   // What this tab showed before it was loaded again.
   async restore() {
     const { conversation: begun } = this;
-    const conversation = await this.kept(sessionStorage.getItem(SHOWN));
+    const conversation = await this.kept(inTab.get(SHOWN));
     // Something was asked meanwhile, or another one begun or opened.
     if (this.conversation !== begun || begun.turns.size) return;
     this.replace(conversation ?? begun);
@@ -102,31 +82,55 @@ class Chat {
 
   async kept(id) {
     const store = await this.store;
+    await this.saved;
     const summary = (await store.list()).find((one) => one.id === id);
     if (!summary) return null;
     const conversation = new Conversation(id, await store.turnsOf(id), summary.leaf);
+    conversation.isKept = true;
     if (summary.renamed) conversation.name = summary.title;
     return conversation;
   }
 
+  // What is answered in the one before goes on.
   replace(conversation) {
-    this.running?.abort();
-    this.setRunning(null);
     this.conversation = conversation;
-    sessionStorage.setItem(SHOWN, conversation.id);
+    inTab.set(SHOWN, conversation.id);
     setText("notice", "");
     this.show();
   }
 
-  async save(conversation, ...turns) {
-    if (conversation.deleted) return;
-    const { id, title, name, leaf } = conversation;
-    const summary = { id, title, renamed: name !== "", leaf, updated: Date.now() };
+  save(conversation, ...turns) {
+    this.saved = this.saved.then(() => this.keep(conversation, turns));
+    return this.saved;
+  }
+
+  async keep(conversation, turns) {
+    if (conversation.deleted) return this.lost(conversation);
+    const { id, title, leaf, isKept } = conversation;
     try {
-      await (await this.store).save(summary, ...turns);
+      const changes = { id, title, leaf, updated: Date.now() };
+      const kept = await (await this.store).save(changes, turns, { isKnown: isKept });
+      if (kept === null) return this.lost(conversation);
+      conversation.isKept = true;
+      if (kept.renamed) conversation.name = kept.title;
     } catch {
       setText("notice", "This browser has no room to keep the conversation.");
     }
+  }
+
+  // It was deleted where this page did not see it.
+  lost(conversation) {
+    conversation.deleted = true;
+    if (conversation === this.conversation) setText("notice", DELETED);
+    else this.runs.of(conversation)?.stop.abort();
+  }
+
+  deleted(id) {
+    const conversation = this.runs.of({ id })?.conversation ?? this.conversation;
+    if (conversation.id !== id) return;
+    conversation.deleted = true;
+    this.runs.of({ id })?.stop.abort();
+    if (conversation === this.conversation) this.begin();
   }
 
   export() {
@@ -138,17 +142,37 @@ class Chat {
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
   }
 
+  async copy(write) {
+    try {
+      if (await copy(write(this.body(this.draft())))) setText("copied", "Copied.");
+    } catch (error) {
+      setText("copied", error.message);
+    }
+  }
+
   // --- what is shown --------------------------------------------------------------------------------
 
-  show() {
+  show({ toEnd = true } = {}) {
     const path = this.conversation.path();
+    const { scrollTop } = byId("turns");
     byId("turns").replaceChildren(...path.map((turn) => this.item(turn)));
     byId("invitation").hidden = path.length > 0;
-    byId("turns").scrollTop = byId("turns").scrollHeight;
+    byId("turns").scrollTop = toEnd ? byId("turns").scrollHeight : scrollTop;
+    this.runs.of(this.conversation)?.answer.shown();
+    this.showRunning();
+  }
+
+  showRunning() {
+    const run = this.runs.of(this.conversation);
+    this.composer.showRunning(run !== null);
+    // Screen readers wait with reading until the answer is whole.
+    byId("turns").setAttribute("aria-busy", String(run !== null));
   }
 
   item(turn) {
-    if (turn.role === "user") return askedTurn(turn, this.place(turn), this.actions());
+    if (turn.role === "user") return askedTurn(turn, this.place(turn), this.actions(), this.edits.of(turn));
+    const run = this.runs.of(this.conversation);
+    if (run?.answer.turn === turn) return run.answer.view.item;
     const view = new AnswerView(turn, this.place(turn), this.actions());
     view.show();
     return view.item;
@@ -161,26 +185,37 @@ class Chat {
 
   actions() {
     return {
-      edit: (turn, text) => this.edit(turn, text),
+      edit: (turn) => this.edit(turn, this.edits.of(turn) ?? turn.text),
+      changed: (turn, words) => this.edits.keep(turn, words),
+      close: (turn) => this.edit(turn, null),
+      ask: (turn, words) => this.askEdited(turn, words),
       again: (turn) => this.again(turn),
       branch: (turn, step) => {
-        if (this.running) return;
+        if (this.runs.of(this.conversation)) return setText("notice", BUSY);
         const siblings = this.conversation.siblings(turn);
         this.conversation.choose(siblings[siblings.indexOf(turn) + step]);
         this.save(this.conversation);
-        this.show();
+        this.show({ toEnd: false });
       },
     };
+  }
+
+  // Opens a question to be changed, with these words, or closes it.
+  edit(turn, words) {
+    if (words === null) this.edits.drop(turn);
+    else this.edits.keep(turn, words);
+    const item = this.item(turn);
+    byId("turns").querySelector(`[data-turn="${turn.id}"]`).replaceWith(item);
+    item.querySelector("textarea, .tools button").focus();
   }
 
   // --- asking ---------------------------------------------------------------------------------------
 
   // The conversation with what is being written now.
   draft() {
-    const text = byId("question").value.trim();
-    const pictures = this.pictures.chosen;
+    const { question } = this.composer;
     const messages = this.conversation.messages();
-    return text || pictures.length ? [...messages, asMessage({ role: "user", text, pictures })] : messages;
+    return question ? [...messages, asMessage({ role: "user", ...question })] : messages;
   }
 
   body(messages) {
@@ -195,119 +230,99 @@ class Chat {
     return body;
   }
 
-  async send() {
-    const text = byId("question").value.trim();
-    if (this.running || (!text && !this.pictures.chosen.length)) return;
-    const pictures = this.pictures.take();
-    byId("question").value = "";
-    const problem = await this.ask(this.conversation.leaf, text, pictures);
-    if (problem !== null) {
-      // Nothing came: the question goes back to where it was written, so that nothing is lost.
-      byId("question").value ||= text;
-      if (!this.pictures.chosen.length) this.pictures.put(pictures);
-      setText("notice", problem);
+  stop() {
+    this.runs.of(this.conversation)?.stop.abort();
+  }
+
+  // Says why nothing can be asked now, where that is so.
+  isRefused() {
+    let reason = this.runs.of(this.conversation) ? BUSY : "";
+    try {
+      settings();
+    } catch (error) {
+      reason ||= error.message;
     }
-    byId("question").focus();
+    setText("notice", reason);
+    return reason !== "";
   }
 
-  // Asks below `parent`. Returns null, or why nothing came.
-  async ask(parent, text, pictures) {
-    const { conversation } = this;
-    const before = conversation.leaf;
-    sessionStorage.setItem(SHOWN, conversation.id);
-    const asked = conversation.add(parent, { role: "user", text, pictures, created: Date.now() });
-    const problem = await this.answer(asked);
-    if (problem === null) return null;
-    conversation.remove(asked);
-    conversation.leaf = before;
-    if (conversation === this.conversation) this.show();
-    return conversation === this.conversation ? problem : null;
-  }
-
-  edit(turn, text) {
-    if (this.running) return;
-    const field = element("textarea", { rows: 3, "aria-label": "Your question, edited" });
-    field.value = turn.text;
-    const box = element("div", { class: "edit" }, field);
-    const back = () => box.replaceWith(text);
-    const ask = async () => {
-      const words = field.value.trim();
-      if (!words) return;
-      const problem = await this.ask(turn.parent, words, turn.pictures ?? []);
-      if (problem !== null) setText("notice", problem);
-    };
-    box.append(button("Cancel", back), button("Ask", ask));
-    field.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") back();
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-      event.preventDefault();
-      ask();
-    });
-    text.replaceWith(box);
-    field.focus();
-  }
-
-  async again(turn) {
-    if (this.running) return;
-    const before = this.conversation.leaf;
-    const problem = await this.answer(this.conversation.turns.get(turn.parent));
+  async send() {
+    const { question } = this.composer;
+    if (!question || this.isRefused()) return;
+    this.composer.clear();
+    const problem = await this.ask(this.conversation.leaf, question);
     if (problem === null) return;
-    this.conversation.leaf = before;
+    this.composer.giveBack(question);
+    setText("notice", problem);
+  }
+
+  async askEdited(turn, text) {
+    if (this.isRefused()) return;
+    this.edits.drop(turn);
+    const problem = await this.ask(turn.parent, { text, pictures: turn.pictures ?? [] });
+    if (problem === null) return;
+    this.edits.keep(turn, text);
     this.show();
     setText("notice", problem);
   }
 
-  // Answers a question in a turn below it. Returns null, or why nothing came (the turn is gone then).
-  async answer(asked) {
-    setText("notice", "");
+  // Asks below `parent`. Resolves with null, or with why the question was taken back.
+  ask(parent, question) {
     const { conversation } = this;
-    let body;
-    try {
-      body = this.body(conversation.messages(asked.id));
-    } catch (error) {
-      return error.message;
-    }
-    const turn = conversation.add(asked.id, { role: "assistant", text: "", thought: "", calls: [], created: Date.now() });
-    turn.note = "The page was left during this answer.";
+    const { leaf } = conversation;
+    const asked = conversation.add(parent, { role: "user", ...question, created: Date.now() });
+    return this.answer(conversation, asked, [asked], leaf);
+  }
+
+  async again(turn) {
+    if (this.isRefused()) return;
+    const { conversation } = this;
+    const asked = conversation.turns.get(turn.parent);
+    const problem = await this.answer(conversation, asked, [], conversation.leaf);
+    if (problem !== null) setText("notice", problem);
+  }
+
+  // Answers a question in a turn below it. Where nothing comes and the conversation is still shown, that
+  // turn and those that are `added` with it are taken back, `leaf` is shown again, and this resolves with
+  // the reason; else with null.
+  async answer(conversation, asked, added, leaf) {
+    inTab.set(SHOWN, conversation.id);
+    const body = this.body(conversation.messages(asked.id));
+    const fields = { role: "assistant", text: "", thought: "", calls: [], note: LEFT, created: Date.now() };
+    const turn = conversation.add(asked.id, fields);
+    const run = this.runs.begin(conversation, this.answerOf(conversation, asked, turn, body), body.model);
+    // At once: a page that is loaded again, or shows another one meanwhile, has what was asked.
+    this.save(conversation, ...added, turn);
     this.show();
-    const save = () => {
-      if (!byId("question").value) sessionStorage.removeItem(DRAFT);
-      this.save(conversation, asked, turn);
-    };
+    const problem = await this.runs.stream(run, body);
+    if (problem !== null && conversation === this.conversation) {
+      await this.takeBack(conversation, [...added, turn], leaf);
+      return problem;
+    }
+    if (conversation === this.conversation) this.showRunning();
+    await this.save(conversation, turn);
+    return null;
+  }
+
+  answerOf(conversation, asked, turn, body) {
+    const save = () => this.save(conversation, turn);
     const named = this.models.all.length > 1 ? body.model : "";
     const sent = conversation.sent(asked.id);
     const pictureName = (message, part) => sent.at(message - body.messages.length)?.pictures?.[part]?.name;
-    const answer = new Answer(turn, this.place(turn), this.actions(), { save, named, pictureName });
-    byId("turns").lastChild.replaceWith(answer.view.item);
-    byId("turns").scrollTop = byId("turns").scrollHeight;
-    const stop = new AbortController();
-    this.setRunning(stop);
-    this.answering = { answer, model: body.model };
-    this.tellOfModel({ asked: true });
-    const problem = await answer.stream(body, stop.signal);
-    if (this.answering?.answer === answer) this.answering = null;
-    if (this.running === stop) this.setRunning(null);
-    if (problem === null) {
-      await this.save(conversation, asked, turn);
-      return null;
+    return new Answer(turn, this.place(turn), this.actions(), { save, named, pictureName });
+  }
+
+  async takeBack(conversation, turns, leaf) {
+    conversation.takeBack(turns, leaf);
+    this.show();
+    await this.saved;
+    const store = await this.store;
+    if (conversation.turns.size) {
+      await store.removeTurns(turns);
+      await this.save(conversation);
+    } else {
+      conversation.isKept = false;
+      await store.remove(conversation.id);
     }
-    conversation.remove(turn);
-    return problem;
-  }
-
-  // While its answer is awaited. Screen readers are told once, not of every step of the way.
-  tellOfModel({ asked = false } = {}) {
-    const model = this.models.find(this.answering?.model);
-    if (!model) return;
-    this.answering.answer.modelIs(model);
-    if (asked && !isLoaded(model)) setText("models-news", `${model.id} is loaded first.`);
-  }
-
-  setRunning(stop) {
-    this.running = stop;
-    byId("stop").hidden = stop === null;
-    byId("send").hidden = stop !== null;
-    // Screen readers wait with reading until the answer is whole.
-    byId("turns").setAttribute("aria-busy", String(stop !== null));
   }
 }

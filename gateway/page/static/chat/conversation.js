@@ -5,6 +5,7 @@ export class Conversation {
   constructor(id = crypto.randomUUID?.() ?? String(Math.random()).slice(2), turns = [], leaf = null) {
     this.id = id;
     this.name = ""; // the user's; else the first question's words stand for it
+    this.isKept = false; // in the store
     this.deleted = false; // what is still answered in it is not kept
     this.turns = new Map(turns.map((turn) => [turn.id, turn]));
     this.leaf = leaf;
@@ -32,10 +33,10 @@ export class Conversation {
     return turn;
   }
 
-  // Takes a turn back that nothing has come of.
-  remove(turn) {
-    this.turns.delete(turn.id);
-    this.leaf = this.lastBelow(turn.parent) ?? turn.parent;
+  // Takes turns back that nothing has come of, and shows what was shown before.
+  takeBack(turns, leaf) {
+    for (const turn of turns) this.turns.delete(turn.id);
+    this.leaf = leaf;
   }
 
   // The turns that stand in the same place, oldest first.

@@ -1,12 +1,11 @@
 // The list of kept conversations: search, open, rename, delete.
 
-import { element } from "../dom.js";
-import { button } from "./turns.js";
+import { button, element } from "../dom.js";
 
 const byId = (id) => document.getElementById(id);
 
 export class History {
-  // `store`: a promise of it. `actions`: {open(id), renamed(id, title), deleted(id)}.
+  // `store`: a promise of it. `actions`: {open(id), renamed(id, title), deleted(id), isAnswered(id)}.
   constructor(store, actions) {
     this.store = store;
     this.actions = actions;
@@ -39,7 +38,8 @@ export class History {
       this.actions.open(summary.id);
     });
     open.className = "title";
-    const when = element("span", { class: "hint" }, new Date(summary.updated).toLocaleString());
+    const now = this.actions.isAnswered(summary.id) ? "answering …" : "";
+    const when = element("span", { class: "hint" }, now || new Date(summary.updated).toLocaleString());
     const item = element("li", {}, open, when);
     item.append(
       button("Rename", () => this.rename(summary, open), `Rename ${summary.title}`),
@@ -57,8 +57,8 @@ export class History {
       field.onblur = null;
       const title = field.value.trim();
       if (keep && title) {
-        await (await this.store).save({ ...summary, title, renamed: true });
-        this.actions.renamed(summary.id, title);
+        const changes = { id: summary.id, title, renamed: true };
+        if (await (await this.store).save(changes, [], { isKnown: true })) this.actions.renamed(summary.id, title);
       }
       await this.show();
     };

@@ -22,7 +22,7 @@ export function asPython(body) {
   return (
     `${apiKey.isSet ? "import os\n" : ""}import json\n\nfrom openai import OpenAI\n\n` +
     `client = OpenAI(base_url=${literal(address("v1"))}, api_key=${key})\n` +
-    `messages = json.loads(${literal(JSON.stringify(messages))})\n` +
+    `messages = ${literal(messages)}\n` +
     `stream = client.chat.completions.create(\n    messages=messages,\n${fields.join("")})\n` +
     `for chunk in stream:\n    if chunk.choices:\n` +
     `        print(chunk.choices[0].delta.content or "", end="", flush=True)\nprint()\n`
@@ -31,5 +31,6 @@ export function asPython(body) {
 
 function literal(value) {
   if (typeof value === "boolean") return value ? "True" : "False";
+  if (typeof value === "object") return `json.loads(${literal(JSON.stringify(value))})`;
   return JSON.stringify(value); // JSON's strings and numbers are Python's too
 }

@@ -23,7 +23,7 @@ class Store {
     return this.database !== null;
   }
 
-  // Every conversation as {id, title, leaf, updated}, the latest first.
+  // Every conversation as {id, title, renamed, leaf, updated}, the latest first.
   async list() {
     const all = this.database
       ? await done(this.at("conversations").getAll())
@@ -32,32 +32,54 @@ class Store {
   }
 
   async turnsOf(id) {
-    if (!this.database) return [...this.turns.values()].filter((turn) => turn.conversation === id);
+    if (!this.database) return this.turnsHere(id);
     const turns = await done(this.at("turns").index("conversation").getAll(id));
     return turns.sort((one, other) => one.created - other.created);
   }
 
-  async save(summary, ...turns) {
+  // Keeps what is new of a conversation, {id, ...}, and some of its turns. Returns the whole of what is
+  // kept of it; null where `isKnown` and there is none: it was deleted, in another tab perhaps, and
+  // stays so.
+  async save(changes, turns = [], { isKnown = false } = {}) {
     if (!this.database) {
-      this.summaries.set(summary.id, summary);
+      const kept = this.summaries.get(changes.id);
+      if (isKnown && !kept) return null;
+      this.summaries.set(changes.id, merged(kept, changes));
       for (const turn of turns) this.turns.set(turn.id, turn);
-      return;
+      return this.summaries.get(changes.id);
     }
-    const change = this.database.transaction(["conversations", "turns"], "readwrite");
-    change.objectStore("conversations").put(summary);
+    const change = this.changing();
+    const conversations = change.objectStore("conversations");
+    const kept = await done(conversations.get(changes.id));
+    if (isKnown && !kept) return null;
+    const whole = merged(kept, changes);
+    conversations.put(whole);
     for (const turn of turns) change.objectStore("turns").put(turn);
+    await ended(change);
+    return whole;
+  }
+
+  async removeTurns(turns) {
+    if (!this.database) return turns.forEach(({ id }) => this.turns.delete(id));
+    const change = this.changing();
+    for (const { id } of turns) change.objectStore("turns").delete(id);
     await ended(change);
   }
 
-  async removeTurn(turn) {
-    if (this.database) await done(this.at("turns", "readwrite").delete(turn.id));
-    else this.turns.delete(turn.id);
+  async remove(id) {
+    if (!this.database) {
+      this.summaries.delete(id);
+      return this.removeTurns(this.turnsHere(id));
+    }
+    const change = this.changing();
+    change.objectStore("conversations").delete(id);
+    const turns = change.objectStore("turns");
+    for (const key of await done(turns.index("conversation").getAllKeys(id))) turns.delete(key);
+    await ended(change);
   }
 
-  async remove(id) {
-    for (const turn of await this.turnsOf(id)) await this.removeTurn(turn);
-    if (this.database) await done(this.at("conversations", "readwrite").delete(id));
-    else this.summaries.delete(id);
+  turnsHere(id) {
+    return [...this.turns.values()].filter((turn) => turn.conversation === id);
   }
 
   // The ids of the conversations with these words in a turn.
@@ -83,9 +105,20 @@ class Store {
     });
   }
 
-  at(name, mode = "readonly") {
-    return this.database.transaction(name, mode).objectStore(name);
+  at(name) {
+    return this.database.transaction(name).objectStore(name);
   }
+
+  // All in one, so that another tab sees all of it or nothing.
+  changing() {
+    return this.database.transaction(["conversations", "turns"], "readwrite");
+  }
+}
+
+// The name that its user gave it stays, whatever it is called after its first question.
+function merged(kept, changes) {
+  const title = kept?.renamed && !changes.renamed ? kept.title : changes.title;
+  return { renamed: false, ...kept, ...changes, title };
 }
 
 function opened() {

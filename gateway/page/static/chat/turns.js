@@ -1,16 +1,25 @@
 // Turns as they stand on the page.
 
-import { element } from "../dom.js";
+import { button, element } from "../dom.js";
 import { copyButton } from "./copying.js";
-import { jsonTable } from "./json_table.js";
-import { GrowingMarkdown, showMarkdown } from "./markdown.js";
+import { editBox } from "./edits.js";
+import { jsonTable } from "./text/json_table.js";
+import { GrowingMarkdown, showMarkdown } from "./text/markdown.js";
 
-// What the user asked. `actions`: {edit, branch}; `place`: {at, of} among its branches.
-export function askedTurn(turn, place, actions) {
-  const text = element("div", { class: "text" }, turn.text);
-  const tools = element("div", { class: "tools" }, ...branchButtons(turn, place, actions));
-  const edit = button("Edit", () => actions.edit(turn, text));
-  tools.append(edit, copyButton(() => turn.text));
+// What the user asked. `actions`: {edit, changed, ask, close, branch}, each of this turn; `place`: {at, of}
+// among its branches; `edited`: the words that it is being changed to, if it is.
+export function askedTurn(turn, place, actions, edited) {
+  const isEdited = edited !== undefined;
+  const text = isEdited
+    ? editBox(turn, edited, {
+        changed: (words) => actions.changed(turn, words),
+        ask: (words) => actions.ask(turn, words),
+        close: () => actions.close(turn),
+      })
+    : element("div", { class: "text" }, turn.text);
+  const edit = isEdited ? null : button("Edit", () => actions.edit(turn));
+  const tools = element("div", { class: "tools" }, ...branchButtons(turn, place, actions), edit);
+  tools.append(copyButton(() => turn.text));
   return element(
     "article",
     { class: "turn user", "data-turn": turn.id },
@@ -83,7 +92,7 @@ export class AnswerView {
     this.item.classList.remove("growing");
     this.tools.replaceChildren(
       ...branchButtons(this.turn, this.place, this.actions),
-      copyButton(() => text),
+      copyButton(() => text || thought),
       button("Ask again", () => this.actions.again(this.turn)),
     );
   }
@@ -96,12 +105,6 @@ function branchButtons(turn, { at, of }, { branch }) {
   before.disabled = at === 0;
   after.disabled = at === of - 1;
   return [before, element("span", { class: "place" }, `${at + 1}/${of}`), after];
-}
-
-export function button(words, onClick, label = null) {
-  const made = element("button", { type: "button", class: "small", "aria-label": label }, words);
-  made.addEventListener("click", onClick);
-  return made;
 }
 
 function callItem({ name, arguments: given }) {

@@ -1,5 +1,6 @@
 // The models that can be asked, as the live feed tells of them, and the one that is asked.
 
+import { inBrowser } from "../kept.js";
 import { memorySize } from "./sizes.js";
 
 const STORED = "model";
@@ -9,7 +10,7 @@ export class Models {
     this.all = []; // each once, under its first name
     this.hosts = []; // which load models, and what their memory holds
     this.chosen = null; // the last one, for as long as none is listed
-    this.wanted = localStorage.getItem(STORED);
+    this.wanted = inBrowser.get(STORED);
     this.listeners = [];
   }
 
@@ -28,7 +29,7 @@ export class Models {
 
   choose(id) {
     this.wanted = id;
-    localStorage.setItem(STORED, id);
+    inBrowser.set(STORED, id);
     this.tell();
   }
 

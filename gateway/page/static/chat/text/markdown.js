@@ -1,8 +1,9 @@
 // What a model writes, as Markdown. Nothing in it becomes markup of its own: raw HTML is off, what
 // is made is sanitised, and pictures from elsewhere stay links (one would tell their host who reads).
 
-import { element } from "../dom.js";
-import { copyButton } from "./copying.js";
+import { element } from "../../dom.js";
+import { copyButton } from "../copying.js";
+import { maths } from "./maths.js";
 
 const LONGEST_COLOURED = 50_000;
 const SANITISED = {
@@ -12,9 +13,9 @@ const SANITISED = {
   RETURN_DOM_FRAGMENT: true,
 };
 
-const markdown = window
-  .markdownit({ html: false, linkify: true, breaks: true })
-  .use(window.texmath, { engine: { renderToString: asPlaceholder }, delimiters: ["dollars", "brackets"] });
+const TEX = { output: "mathml", strict: "ignore", maxExpand: 500, maxSize: 20 };
+
+const markdown = window.markdownit({ html: false, linkify: true, breaks: true }).use(maths, asPlaceholder);
 markdown.renderer.rules.image = (tokens, at) => {
   const { content, attrs } = tokens[at];
   const [, address] = attrs.find(([name]) => name === "src");
@@ -64,15 +65,15 @@ export class GrowingMarkdown {
 }
 
 // Maths is set after sanitising, which knows no MathML.
-function asPlaceholder(tex, { displayMode }) {
-  return `<code data-display="${displayMode}">${markdown.utils.escapeHtml(tex)}</code>`;
+function asPlaceholder(tex, display) {
+  return `<code data-display="${display}">${markdown.utils.escapeHtml(tex)}</code>`;
 }
 
 function showMaths(code) {
   const display = code.dataset.display === "true";
   const box = element("span", { class: display ? "maths display" : "maths" });
   try {
-    window.katex.render(code.textContent, box, { displayMode: display, output: "mathml", maxExpand: 500, maxSize: 20 });
+    window.katex.render(code.textContent, box, { ...TEX, displayMode: display });
     code.replaceWith(box);
   } catch {
     delete code.dataset.display; // what cannot be read as maths stays as it was written

@@ -1,6 +1,7 @@
 // An answer that is JSON, as a table.
 
-import { element } from "../dom.js";
+import { element } from "../../dom.js";
+import { parseAsWritten } from "./numbers.js";
 
 const DEEPEST = 8; // tables in tables; a thousand of them end the tab
 
@@ -15,7 +16,7 @@ export function jsonTable(text) {
 
 function parsed(text) {
   try {
-    return JSON.parse(text);
+    return parseAsWritten(text);
   } catch {
     return null;
   }
@@ -32,7 +33,7 @@ function tableOf(value) {
   if (Array.isArray(value) && value.length && value.every(isObject)) {
     const names = [...new Set(value.flatMap(Object.keys))];
     table.prepend(element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)))));
-    body.append(...value.map((row) => element("tr", {}, ...names.map((name) => cell(row[name])))));
+    body.append(...value.map((row) => element("tr", {}, ...names.map((name) => cell(Object.hasOwn(row, name) ? row[name] : undefined)))));
     return table;
   }
   const rows = Array.isArray(value) ? value.map((one, at) => [String(at + 1), one]) : Object.entries(value);
