@@ -73,8 +73,9 @@ def idle_s(service: Service, model: str) -> float:
 
 
 def is_answering(service: Service, model: str) -> bool:
+    """Not only that it was sent: a worker that leaves sends back what is on its way."""
     workers = service.worker_states()
-    return any(worker["model"] == model and worker.get("active") for worker in workers)
+    return any(worker["model"] == model and worker.get("tokens") for worker in workers)
 
 
 def unloaded_while_it_answers(service: Service, clients: ThreadPoolExecutor) -> Future[Response]:

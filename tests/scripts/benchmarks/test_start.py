@@ -9,6 +9,7 @@ import pytest
 
 from scripts.benchmarks import blas, start
 from scripts.benchmarks.servers.processes import DEMO_MODEL, Tier
+from tests.waiting import await_condition
 
 
 @pytest.mark.process
@@ -23,7 +24,8 @@ def test_processes_are_known_by_their_module() -> None:
     tier = Tier("x", [sys.executable, "-c", "import time; time.sleep(60)", "-m", "gateway"])
     try:
         (process,) = tier.family()
-        assert start.role_of(process) == "gateway"
+        # Until it has become the program, its command line is its parent's.
+        await_condition(lambda: start.role_of(process) == "gateway", "the program")
         assert start.role_of(psutil.Process()) == ""
     finally:
         tier.stop()

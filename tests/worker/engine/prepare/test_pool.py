@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from shared.messages import CountedTokens, Job
+from shared.messages import Job
 from tests.waiting import TIMEOUT_S
 from tests.worker.engine.driving import job
 from worker.engine.prepare.grammar import GrammarMaker
-from worker.engine.prepare.pool import LONG_BYTES, Preparation
+from worker.engine.prepare.pool import LONG_BYTES, Preparation, Read
 from worker.engine.prepare.preprocess import Preprocessor
 
 THREADS = 2
@@ -24,11 +24,11 @@ class Held:
     def __init__(self) -> None:
         self.may = threading.Event()
 
-    def count(self, job: Job, images: Sequence[bytes]) -> int:
+    def read(self, job: Job, images: Sequence[bytes]) -> tuple[str, dict[str, Any]]:
         text = job.prompt or ""
         if len(text) > LONG_BYTES:
             assert self.may.wait(TIMEOUT_S)
-        return len(text)
+        return text, {}
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_short_texts_pass_any_number_of_long_ones(held: Held) -> None:
         preparation.count(*job(f"short {number}", prompt=short))
     for _ in range(2 * THREADS):
         assert ready.acquire(timeout=TIMEOUT_S)
-    counts = [arrival for arrival in preparation.collect() if isinstance(arrival, CountedTokens)]
-    assert [count.prompt_tokens for count in counts] == [len(short)] * 2 * THREADS
+    counts = [arrival.count for arrival in preparation.collect() if isinstance(arrival, Read)]
+    assert counts == [len(short)] * 2 * THREADS
     held.may.set()
     preparation.finish()
     assert len(list(preparation.collect())) == 2 * THREADS
