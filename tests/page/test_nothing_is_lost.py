@@ -67,6 +67,8 @@ def test_thoughts_are_what_came_of_an_answer_that_was_stopped(page: Page) -> Non
 
 def test_thoughts_are_there_after_a_reload_in_the_middle(page: Page) -> None:
     thinking(page)
+    # It is kept every half second, and this takes two and a half.
+    await_condition(lambda: len(thoughts(page)) > 200, "many thoughts", WAIT_S)
     page.browser.refresh()
     page.await_text(".turn.assistant .note", "was left during this answer")
     assert thoughts(page).startswith("so so")
