@@ -7,9 +7,8 @@ What does not fit waits in one line until others have given something back:
   the budget to what requests come to need later, and one client's leave half of that to others, but
   for the one body that could not come in otherwise. The client that holds least is next.
 - A request that needs more, for its pictures or its answer, comes before all bodies; the oldest
-  first. Only the
-  oldest may use all of the budget, the others half of it, so that they do not fill it with parts of
-  which none is whole. None holds a place that others need while it waits.
+  first. Only the oldest may use all of the budget, the others half of it, so that they do not fill
+  it with parts of which none is whole. None holds a place that others need while it waits.
 
 So the oldest of them goes on whenever anybody ends. If everybody who holds something waits for
 more, nobody would ever end: then the youngest is refused, which makes room for the others.

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from scripts.installation import home
 from scripts.loopback import reachable
 from shared.environment_file import FILE, read
+from shared.model_path import below
 from shared.settings import OneLineParser, SettingsError
 
 HOST, PORT, WORKER_PORT = "0.0.0.0", "8000", 5555
@@ -90,7 +91,7 @@ class OwnServer:
 
     def below_home(self, path: str) -> Path:
         """A path as the settings have it, absolute."""
-        return self._folder / Path(path).expanduser()
+        return below(path, self._folder)
 
     def _first_key(self, known: Mapping[str, str], variable: str) -> str:
         """Several keys have commas or spaces between them in a variable, line ends in a file."""

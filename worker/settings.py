@@ -170,7 +170,7 @@ class Settings:
     @property
     def drafter_folder(self) -> Path | None:
         """Of the model that drafts; None: there is none."""
-        return None if self.speculate in WITHOUT_MODEL else Path(self.speculate).expanduser()
+        return None if self.speculate in WITHOUT_MODEL else expanded(self.speculate)
 
     @property
     def is_host(self) -> bool:

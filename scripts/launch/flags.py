@@ -150,7 +150,7 @@ def _split(word: str) -> list[str]:
 def _absolute(flag: str, value: str, here: Path) -> str:
     """Return the value with a path in it made absolute."""
     if flag in FILES and value:
-        return str(here / Path(value).expanduser())
+        return str(below(value, here))
     if flag == FOLDER_OR_HUB_ID and value:
         name, path = split_name(value, here)
         place = str(below(path, here)) if below(path, here).is_dir() else path

@@ -9,6 +9,7 @@ from gateway.settings import Settings as Gateway
 from gateway.settings import read_admin_keys, read_api_keys
 from scripts.launch.flags import FILES, TIERS, flag_targets
 from shared.environment_file import FILE, EnvironmentFile
+from shared.model_path import below
 from shared.settings import SettingsError, as_set, from_environment, meant
 from worker.settings import Settings as Worker
 
@@ -35,7 +36,7 @@ def check(environment: Mapping[str, str], file: EnvironmentFile, folder: Path) -
     there = dict(environment)
     for variable in (target.variable for flag in FILES for target in flag_targets()[flag]):
         if path := there.get(variable):
-            there[variable] = str(folder / Path(path).expanduser())
+            there[variable] = str(below(path, folder))
     gateway = from_environment(Gateway, "GATEWAY", there, file.called)
     from_environment(Worker, "WORKER", there, file.called)
     read_keys(gateway, (), there, file)

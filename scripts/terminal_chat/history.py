@@ -9,13 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scripts.installation import PROGRAM
+from shared.model_path import expanded
 
 KEPT_LINES = 1000
 
 
 def history_file() -> Path:
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser() / PROGRAM / "chat_history"
+    return expanded(state) / PROGRAM / "chat_history"
 
 
 @contextmanager

@@ -6,9 +6,9 @@ import base64
 import mimetypes
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from scripts.terminal_chat.errors import ChatError
+from shared.model_path import expanded
 
 ENDING = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?|hei[cf]|avif|pdf)", re.IGNORECASE)
 WORD = re.compile(r"""'[^']*'|"[^"]*"|(?:\\.|[^\\\s])+""")
@@ -24,7 +24,7 @@ def sort_words(words: Sequence[str]) -> tuple[list[str], str]:
     pictures: list[str] = []
     question: list[str] = []
     for word in words:
-        if " " in word and not Path(word).expanduser().is_file():
+        if " " in word and not expanded(word).is_file():
             named, rest = sort_line(word)
             pictures += named
             question.append(rest)
@@ -67,7 +67,7 @@ def picture_url(word: str) -> str | None:
     """
     if word.startswith(("http://", "https://", "data:image/")):
         return word
-    path = Path(word).expanduser()
+    path = expanded(word)
     if not ENDING.fullmatch(path.suffix):
         return None
     try:

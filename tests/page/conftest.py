@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.page.browser import chromium
+from tests.page.browser import Page, chromium
 from tests.processes import Service, serving
 
 
@@ -21,3 +21,12 @@ def browser() -> Iterator[Any]:
 def service() -> Iterator[Service]:
     with serving() as running:
         yield running
+
+
+@pytest.fixture
+def page(browser: Any, service: Service) -> Iterator[Page]:
+    """Opened as if for the first time."""
+    opened = Page(browser, service.url, afresh=True)
+    opened.await_ready()
+    yield opened
+    assert opened.console_problems() == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from selenium.webdriver.support import expected_conditions
@@ -31,14 +30,6 @@ def service() -> Iterator[Service]:
     # One stream at a time, so that the second has to wait.
     with serving(worker_flags=("--engine", "scripted", "--max-streams", "1")) as running:
         yield running
-
-
-@pytest.fixture
-def page(browser: Any, service: Service) -> Iterator[Page]:
-    opened = Page(browser, service.url, afresh=True)
-    opened.await_ready()
-    yield opened
-    assert opened.console_problems() == []
 
 
 def script(text: str, **more: object) -> str:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
-
-import pytest
 
 from tests.page.browser import Page
 from tests.page.test_conversations import (
@@ -25,14 +22,6 @@ from tests.waiting import await_condition
 
 NEVER = {"first_delay_s": 600}
 SLOW = {"delay_s": 0.05}
-
-
-@pytest.fixture
-def page(browser: Any, service: Service) -> Iterator[Page]:
-    opened = Page(browser, service.url, afresh=True)
-    opened.await_ready()
-    yield opened
-    assert opened.console_problems() == []
 
 
 def thoughts(page: Page) -> str:

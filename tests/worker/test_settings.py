@@ -38,6 +38,7 @@ def loaded(*flags: str) -> Settings:
         ["--speculate", "on"],
         ["--speculate", ""],
         ["--speculate", "/nowhere/drafter"],
+        ["--speculate", "~nobody-of-that-name/drafter"],
         ["--speculate", str(Path(__file__).parent)],
         ["--model-path", "=org/name"],
         ["--model-path", "mine="],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from worker.engine.model import blas
 
@@ -11,6 +10,7 @@ blas.load()
 
 import mlx.core as mx  # noqa: E402
 
+from shared.model_path import expanded  # noqa: E402
 from worker.engine.draft_model.draft_model import DraftModel  # noqa: E402
 from worker.engine.draft_model.fitting import load_draft_model  # noqa: E402
 from worker.engine.engine import MlxEngine  # noqa: E402
@@ -115,7 +115,7 @@ def _draft_model(options: EngineOptions, model: LoadedModel) -> DraftModel | Non
 def _expected(options: EngineOptions) -> Taken:
     """What an engine will take, as long as it is not known: the others leave it so much."""
     drafter = () if options.speculate in WITHOUT_MODEL else (options.speculate,)
-    folders = [Path(path).expanduser() for path in (options.model_path, *drafter)]
+    folders = [expanded(path) for path in (options.model_path, *drafter)]
     files = [file for folder in folders for file in folder.glob("*.safetensors")]
     weights_bytes = sum(file.stat().st_size for file in files if file.is_file())
     share = options.memory

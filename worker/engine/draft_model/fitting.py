@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from shared.model_path import expanded
 from worker.engine.draft_model.draft_model import DraftModel
 from worker.engine.interface import ModelError
 from worker.engine.model.config import read_json
@@ -25,7 +25,7 @@ def load_draft_model(options: EngineOptions, served: LoadedModel) -> DraftModel:
     Raises:
         ModelError: it cannot draft for the served model.
     """
-    folder = Path(options.speculate).expanduser()
+    folder = expanded(options.speculate)
     try:
         _check_kind(read_json(folder / "config.json"))
         alone = replace(options, model_path=str(folder), max_context=None, vision_cache_bytes=0)

@@ -113,14 +113,15 @@ def test_pictures_of_which_mlx_vlm_says_now_this_now_that(
     assert "one thing and then another" in proof.reasons["pictures"]
 
 
-def test_pictures_that_mlx_vlm_cannot_take(drive: MakeDriver, monkeypatch: Patch) -> None:
-    def change(embeds: mx.array, seen: bool) -> mx.array:
-        if seen:
-            raise ValueError("odd pixels")
-        return embeds
+def refusing_pictures(embeds: mx.array, seen: bool) -> mx.array:
+    if seen:
+        raise ValueError("odd pixels")
+    return embeds
 
+
+def test_pictures_that_mlx_vlm_cannot_take(drive: MakeDriver, monkeypatch: Patch) -> None:
     driver = drive()
-    around_the_embeddings(driver, monkeypatch, change)
+    around_the_embeddings(driver, monkeypatch, refusing_pictures)
     proof = proof_of(driver)
     assert off(proof) == {"pictures", "several_pictures"}
     assert "odd pixels" in proof.reasons["pictures"]
@@ -130,14 +131,8 @@ def test_pictures_that_mlx_vlm_cannot_take_leave_texts_as_they_are(
     drive: MakeDriver, monkeypatch: Patch
 ) -> None:
     """gemma3n: what it says depends on whether a prompt's last token comes with the others."""
-
-    def fail(embeds: mx.array, seen: bool) -> mx.array:
-        if seen:
-            raise ValueError("odd pixels")
-        return embeds
-
     driver = drive()
-    around_the_embeddings(driver, monkeypatch, fail)
+    around_the_embeddings(driver, monkeypatch, refusing_pictures)
     around_the_language_model(
         driver,
         monkeypatch,
